@@ -1,0 +1,102 @@
+"""The engine protocol: everything the loop asks of a training framework.
+
+An engine is stateless between calls: what a call needs comes in as a checkpoint path, so that a
+run killed anywhere goes on from files. It is called on every rank; `predict` is local to a rank
+(no collective inside), `fit` and `evaluate` may use the process group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+
+from ..types import I64, LabelSpace, PoolItem
+
+if TYPE_CHECKING:
+    from ..labels import LabelStore
+
+RoundInit = Literal["scratch", "continue", "pretrained"]
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """One training stretch.
+
+    init: 'scratch' = the model as the config builds it (with its init_cfg / pretrained backbone);
+    'pretrained' = weights from the config's `load_from`, every round; 'continue' = weights of
+    `previous` (round 0: `load_from` if set). Optimizer and schedule start afresh in all three.
+    until: iterations of one continuous run (`queries=[...]`): restore model, optimizer, schedule
+    and iteration count from `previous` (None: start) and stop at this iteration of the config's
+    own schedule; `init` is then only looked at when `previous` is None.
+    sparse: True below image level (losses must average over labelled pixels only).
+    out_dir: an empty folder of this stretch; the engine leaves its final checkpoint and logs there.
+    """
+
+    round: int
+    seed: int
+    store: LabelStore
+    out_dir: Path
+    init: RoundInit = "scratch"
+    previous: Path | None = None
+    until: int | None = None
+    sparse: bool = True
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """checkpoint: file that `predict`, `evaluate` and the next `fit` take. iterations: optimizer
+    steps of this stretch. label_share: labelled pixels that reached the loss / labelled pixels of
+    the samples that were drawn (1.0 = none lost to resizing or cropping), NaN if unknown."""
+
+    checkpoint: Path
+    iterations: int
+    label_share: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What a heuristic needs besides logits: passes > 1 repeats with dropout layers switched on
+    (MC dropout); flip adds the horizontally flipped view; features adds a dense feature map."""
+
+    passes: int = 1
+    flip: bool = False
+    features: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """index into the pool; logits float [C, H, W] at annotation resolution (any device), for MC
+    passes an iterator over such tensors in `more`; features [D, h, w] when asked for."""
+
+    index: int
+    logits: torch.Tensor
+    more: Iterator[torch.Tensor] | None = None
+    features: torch.Tensor | None = None
+
+
+class Engine(Protocol):
+    """A training framework, seen from the loop."""
+
+    label_space: LabelSpace
+    pool: Sequence[PoolItem]
+    """Images of the training data set, in its own order; keys are unique."""
+
+    def preflight(self) -> None:
+        """Raise ConfigError / DataError / UnsupportedError before any training: model and losses
+        that cannot take sparse labels, validation files missing or of the wrong size or ids,
+        unreadable images. Never opens the pool's annotations (the oracle checks those)."""
+
+    def fit(self, request: FitRequest) -> FitResult: ...
+
+    def predict(
+        self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        """Un-augmented, streamed, in the order of `indices`; checkpoint None = config's own start."""
+
+    def evaluate(self, checkpoint: Path | None) -> I64:
+        """Confusion matrix int64 [C, C], rows = truth, over the validation set, void left out."""

@@ -1,0 +1,64 @@
+"""Name -> class tables. A duplicate name raises; an unknown one names the nearest that exists."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the closest option, or the list of all; for error messages."""
+    names = sorted(options)
+    folded = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(word).lower(), list(folded), n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean {folded[close[0]]!r}?"
+    return f" Choose from: {', '.join(names)}."
+
+
+class Registry(Generic[T]):
+    """A table of classes (or factories) of one kind, by name."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._items: dict[str, Callable[..., T]] = {}
+
+    def register(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Class decorator: `@HEURISTICS.register('RIPU')`. Raises ValueError on a duplicate."""
+
+        def add(item: Callable[..., T]) -> Callable[..., T]:
+            if name in self._items:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            self._items[name] = item
+            return item
+
+        return add
+
+    def get(self, name: str) -> Callable[..., T]:
+        """The class of that name. Raises ConfigError that names the nearest one."""
+        if name not in self._items:
+            raise ConfigError(f"unknown {self.kind} {name!r}.{nearest(name, self._items)}")
+        return self._items[name]
+
+    def build(self, spec: str | dict[str, Any], **defaults: Any) -> T:
+        """Build from a name or `dict(type=name, **arguments)`; a wrong argument is a ConfigError."""
+        arguments = dict(spec) if isinstance(spec, dict) else {"type": spec}
+        if "type" not in arguments:
+            raise ConfigError(f"{self.kind}={spec!r} has no 'type'.{nearest('', self._items)}")
+        name = arguments.pop("type")
+        factory = self.get(name)
+        try:
+            return factory(**{**defaults, **arguments})
+        except TypeError as error:
+            raise ConfigError(f"{self.kind} {name!r}: {error}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._items))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items

@@ -1,0 +1,109 @@
+"""Shared plain data: what a pool, a pick, a query and an answer are. numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+UNLABELED = 255
+"""Value of a label PNG's pixel that has no class: not yet labelled, or annotated void."""
+
+Level = Literal["image", "region", "pixel"]
+LEVELS: tuple[Level, ...] = ("image", "region", "pixel")
+
+U8 = npt.NDArray[np.uint8]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+Picks = npt.NDArray[np.void]
+
+PICK_DTYPE = np.dtype(
+    [
+        ("image", "<i4"),  # index into the pool (data-set order)
+        ("row", "<i4"),  # centre of a window / the pixel; -1 for a unit of a partition
+        ("col", "<i4"),
+        ("unit", "<i4"),  # id in the image's partition; -1 for a window or pixel
+        ("score", "<f8"),  # higher = asked for earlier
+        ("pixels", "<i8"),  # not yet annotated pixels that an answer would cover, >= 1
+    ]
+)
+"""One thing asked for. Arrays of it are ordered best first; ties by image, then row-major place."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """What the raw ids in a data set's annotation files mean.
+
+    raw_to_train: int16 [256]; a train id 0..C-1, or 255 for raw ids that are void (ignored in
+    training: 255 itself, 0 under reduce_zero_label, classes mapped away by a label map), or -1
+    for raw ids that must not occur.
+    """
+
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    raw_to_train: npt.NDArray[np.int16]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def trainable(self) -> Bool:
+        """bool [256]: raw ids that reach the loss."""
+        return (self.raw_to_train >= 0) & (self.raw_to_train != UNLABELED)
+
+    @staticmethod
+    def plain(class_names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]) -> LabelSpace:
+        """Raw ids 0..C-1 are the classes, 255 is void, nothing else is allowed."""
+        table = np.full(256, -1, dtype=np.int16)
+        table[: len(class_names)] = np.arange(len(class_names), dtype=np.int16)
+        table[UNLABELED] = UNLABELED
+        return LabelSpace(class_names, palette, table)
+
+
+@dataclass(frozen=True)
+class PoolItem:
+    """One image of the pool.
+
+    key: path of the image below the data set's image folder, without the image suffix, with '/'
+    (`aachen/aachen_000000_000019`); its label file is `labels/<key>.png`.
+    annotation: ground-truth file (oracle only) or None. shape: (H, W) of the annotation = image.
+    """
+
+    key: str
+    image: Path
+    annotation: Path | None
+    shape: tuple[int, int]
+
+
+class Costs(NamedTuple):
+    """The four costs. images: touched; regions: annotation visits; pixels: that got an answer,
+    void included; clicks: pixel 1, dominant class 1, full answer one per connected class segment
+    inside what was asked (None: not known, e.g. a human's answer from a folder)."""
+
+    images: int = 0
+    regions: int = 0
+    pixels: int = 0
+    clicks: int | None = 0
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """What an annotator says about one image of a query; may cover part of what was asked.
+
+    labels: uint8 [H, W] raw ids, read only where `answered`; void is 255 (or a raw void id).
+    answered: bool [H, W], inside what was asked. clicks: int, or None when not known.
+    """
+
+    key: str
+    labels: U8
+    answered: Bool
+    clicks: int | None = None
+
+
+JSON = dict[str, Any]
