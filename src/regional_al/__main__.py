@@ -1,0 +1,10 @@
+"""`python -m regional_al` is `regional-al`."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

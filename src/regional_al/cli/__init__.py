@@ -1,0 +1,101 @@
+"""The command line: `regional-al train | status | report | doctor | launch`.
+
+A subcommand's module is imported when it is chosen, so that `--help` is instant. What a user can
+mend ends in one line on stderr and a non-zero exit code; a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..errors import RegionalALError
+from . import outcome
+
+RESUME_HINT = "interrupted; the same command with --resume goes on from here"
+_USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: `sys.argv[1:]`) and return the exit code.
+
+    0 done or waiting for answers; 1 `doctor` found that the engine does not work; 2 a mistake of
+    the user's; 130 interrupted. Raises SystemExit where argparse does (--help, bad usage).
+    """
+    parser = build_parser()
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(args)
+    except RegionalALError as error:
+        return outcome.fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in _USER_ERRNO:
+            return outcome.crash(error)
+        return outcome.fail(str(error), 2)
+    except KeyboardInterrupt:
+        return outcome.fail(RESUME_HINT if args.command in ("train", "launch") else "stopped", 130)
+    except Exception as error:
+        return outcome.crash(error)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="regional-al", description="Active learning for semantic segmentation."
+    )
+    parser.add_argument("--version", action="version", version=f"regional-al {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="run or resume a config on one process")
+    train.add_argument("config", type=Path, help="MMSegmentation config with an `acquisition` key")
+    train.add_argument("--work-dir", type=Path, help="default: work_dirs/<config name>")
+    train.add_argument("--resume", action="store_true", help="go on with the run in the work dir")
+    train.add_argument("--amp", action="store_true", help="mixed precision")
+    train.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend",
+        help="override config keys, e.g. acquisition.rounds=3 model.decode_head.num_classes=11",
+    )  # fmt: skip
+    train.add_argument(
+        "--launcher", choices=("none", "pytorch"), help="default: pytorch under torchrun, else none"
+    )
+    train.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
+
+    launch = commands.add_parser(
+        "launch", help="train on several processes: launch CONFIG GPUS [train arguments]"
+    )
+    launch.add_argument("config", type=Path)
+    launch.add_argument("gpus", metavar="GPUS", help="processes on this machine")
+    launch.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of `train`")
+
+    status = commands.add_parser("status", help="where a run stands and what it waits for")
+    report = commands.add_parser("report", help="write report.html and figures of a run")
+    for command in (status, report):
+        command.add_argument("work_dir", type=Path)
+    commands.add_parser("doctor", help="what is installed, what is wrong, what mends it")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "train":
+        from . import train
+
+        return train.run(args)
+    if args.command == "launch":
+        from . import launch
+
+        return launch.run(args.config, args.gpus, args.rest)
+    if args.command == "status":
+        from . import status
+
+        return status.run(args.work_dir)
+    if args.command == "report":
+        from . import report
+
+        return report.run(args.work_dir)
+    from . import doctor
+
+    return doctor.run()

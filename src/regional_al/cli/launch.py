@@ -1,0 +1,125 @@
+"""`regional-al launch CONFIG GPUS [train arguments]`: torchrun with quiet, clear endings.
+
+torchrun's own agent starts and watches the ranks; here it is only given its arguments, and what it
+raises is turned into one line and an exit code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, RegionalALError
+from .outcome import LAUNCHED, say
+from .train import check_config
+
+DEFAULT_PORT = "29500"  # torchrun's, for several machines, where all must agree beforehand
+
+
+def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
+    """Train `config` on `gpus` processes of this machine; returns the exit code of the run."""
+    check_config(config)
+    processes = positive("GPUS", gpus)
+    check_devices(processes)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
+    os.environ[LAUNCHED] = "1"
+    worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
+    with tempfile.TemporaryDirectory(prefix="regional-al-") as logs:
+        return _elastic([*torchrun_arguments(processes, os.environ), "--log-dir", logs, *worker])
+
+
+def positive(what: str, text: str) -> int:
+    """A whole number of at least 1, else ConfigError."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"{what}={text!r} must be a whole number of at least 1")
+    return int(text)
+
+
+def check_devices(processes: int) -> None:
+    """NCCL needs one device a rank."""
+    import torch
+
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if devices and processes > devices:
+        raise ConfigError(
+            f"GPUS={processes} but this machine has {devices} CUDA device(s): give at most "
+            f"{devices}, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+        )
+
+
+def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[str]:
+    """torchrun's arguments for NNODES, NODE_RANK, MASTER_ADDR and PORT of `environment`.
+
+    One machine without PORT: the agent binds a free port itself and keeps it, so that two runs
+    started at once never meet.
+    """
+    nodes = positive("NNODES", environment.get("NNODES") or "1")
+    arguments = ["--nproc-per-node", str(processes), "--nnodes", str(nodes)]
+    port = environment.get("PORT")
+    if nodes == 1 and not port:
+        return [*arguments, "--standalone"]
+    rank = environment.get("NODE_RANK") or "0"
+    if not rank.isdigit() or int(rank) >= nodes:
+        raise ConfigError(f"NODE_RANK={rank!r} must be a whole number from 0 to {nodes - 1}")
+    address = environment.get("MASTER_ADDR") or "127.0.0.1"
+    if nodes > 1 and "MASTER_ADDR" not in environment:
+        raise ConfigError(f"NNODES={nodes} needs MASTER_ADDR, the address of the first machine")
+    port = str(positive("PORT", port or DEFAULT_PORT))
+    where = ["--node-rank", rank, "--master-addr", address, "--master-port", port]
+    return [*arguments, *where]
+
+
+def _elastic(arguments: list[str]) -> int:
+    import torch.distributed.run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    torchrun: Any = torch.distributed.run
+    logging.disable(logging.ERROR)  # the agent logs every failure that is reported below
+    try:
+        torchrun.run(torchrun.parse_args(arguments))
+    except ChildFailedError as error:
+        return _report(error)
+    except SignalException as error:
+        from . import RESUME_HINT
+
+        say(RESUME_HINT)
+        return 128 + int(error.sigval)
+    except RuntimeError as error:
+        if "EADDRINUSE" not in str(error) and "already in use" not in str(error):
+            raise
+        raise RegionalALError(
+            f"port {os.environ.get('PORT') or DEFAULT_PORT} is in use: leave PORT unset to have a "
+            "free one taken, or give another"
+        ) from None
+    return 0
+
+
+def _report(error: Any) -> int:
+    """One line for the first rank that failed, and its exit code."""
+    told = [f for f in error.failures.values() if isinstance(f.message, dict)]
+    rank, first = error.get_first_failure()
+    first = min(told, key=lambda f: int(f.timestamp)) if told else first
+    code = int(first.exitcode)
+    if told:
+        say(str(first.message.get("message", "")))
+    elif code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        say(f"rank {rank} was ended by {name}{hint}; the same command with --resume goes on")
+    else:
+        say(f"rank {rank} failed with exit code {code}; what it said is above")
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    from . import main
+
+    sys.exit(main(["launch", *sys.argv[1:]]))

@@ -1,0 +1,77 @@
+"""`--cfg-options key=value ...`, with the values of MMEngine's own option of that name.
+
+Whole numbers, numbers, true/false, None, text; `[a,b]` or `a,b` a list, `(a,b)` a tuple, nested as
+wanted; quotes keep a value text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ConfigError
+
+_WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
+_CLOSING = {"[": "]", "(": ")"}
+
+
+def parse_options(items: Sequence[str]) -> dict[str, Any]:
+    """`['a.b=1', 'c=x,y']` -> `{'a.b': 1, 'c': ['x', 'y']}`. Raises ConfigError in one line."""
+    options: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--cfg-options {item!r} is not KEY=VALUE")
+        try:
+            options[key.strip()] = parse_value(value)
+        except ValueError as error:
+            raise ConfigError(f"--cfg-options {item!r}: {error}") from None
+    return options
+
+
+def parse_value(text: str) -> Any:
+    """One value. Raises ValueError for brackets or quotes that do not match."""
+    text = text.strip()
+    parts = _split(text)
+    if len(parts) > 1:
+        return [parse_value(part) for part in parts]
+    if text and text[0] in _CLOSING and text[-1] == _CLOSING[text[0]]:
+        inner = text[1:-1].strip().rstrip(",")
+        values = [parse_value(part) for part in _split(inner)] if inner else []
+        return tuple(values) if text[0] == "(" else values
+    return _scalar(text)
+
+
+def _scalar(text: str) -> Any:
+    if len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]:
+        return text[1:-1]
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets and quotes."""
+    parts, start, quote = [], 0, ""
+    open_: list[str] = []
+    for place, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in _CLOSING:
+            open_.append(_CLOSING[letter])
+        elif letter in _CLOSING.values():
+            if not open_ or open_.pop() != letter:
+                raise ValueError(f"{letter!r} closes nothing")
+        elif letter == "," and not open_:
+            parts.append(text[start:place])
+            start = place + 1
+    if open_ or quote:
+        raise ValueError(f"{(open_ or [quote])[-1]!r} is missing")
+    return [*parts, text[start:]]

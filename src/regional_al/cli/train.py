@@ -1,0 +1,54 @@
+"""`regional-al train`: one process of a run, alone or as a rank."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+
+from ..errors import ConfigError
+from .options import parse_options
+from .outcome import LAUNCHED
+
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run or resume `args.config`; see `regional_al.run.run_training`. Returns the exit code."""
+    check_config(args.config)
+    options = parse_options(args.cfg_options)
+    settle_launcher(args.launcher)
+    if os.environ.get(LAUNCHED):
+        end_with_parent()
+    from ..run import run_training
+
+    return run_training(args.config, args.work_dir, args.resume, options, args.amp)
+
+
+def check_config(config: os.PathLike[str]) -> None:
+    """Refuse a config that is not there before anything heavy is imported."""
+    if not os.path.isfile(config):
+        what = "is a folder, not" if os.path.isdir(config) else "does not exist: give"
+        raise ConfigError(f"{os.fspath(config)} {what} a config file")
+
+
+def settle_launcher(launcher: str | None) -> None:
+    """Make the environment say what --launcher says: the ranks are read from it alone."""
+    missing = [name for name in _RANK_VARIABLES if name not in os.environ]
+    if launcher == "pytorch" and missing:
+        raise ConfigError(
+            f"--launcher pytorch needs torchrun's {missing[0]}, which is not set: start with "
+            "`bash tools/dist_train.sh CONFIG GPUS`"
+        )
+    if launcher == "none":
+        for name in _RANK_VARIABLES:
+            os.environ.pop(name, None)
+
+
+def end_with_parent() -> None:
+    """Linux: be sent SIGTERM when the launcher dies, even by SIGKILL, so that no rank lives on."""
+    if sys.platform == "linux":
+        parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+        ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGTERM), 0, 0, 0)
