@@ -29,9 +29,9 @@ class FitRequest:
     init: 'scratch' = the model as the config builds it (with its init_cfg / pretrained backbone);
     'pretrained' = weights from the config's `load_from`, every round; 'continue' = weights of
     `previous` (round 0: `load_from` if set). Optimizer and schedule start afresh in all three.
-    until: iterations of one continuous run (`queries=[...]`): restore model, optimizer, schedule
-    and iteration count from `previous` (None: start) and stop at this iteration of the config's
-    own schedule; `init` is then only looked at when `previous` is None.
+    until: None for a training of its own. Else one stretch of a continuous run (`queries=[...]`):
+    restore model, optimizer, schedule and iteration count from `previous` (None: start as `init`
+    says) and stop at this iteration of the config's own schedule; -1 = at the schedule's end.
     sparse: True below image level (losses must average over labelled pixels only).
     out_dir: an empty folder of this stretch; the engine leaves its final checkpoint and logs there.
     """
@@ -96,7 +96,7 @@ class Engine(Protocol):
     def predict(
         self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
     ) -> Iterator[Prediction]:
-        """Un-augmented, streamed, in the order of `indices`; checkpoint None = config's own start."""
+        """Un-augmented, streamed, in the order of `indices`; checkpoint None = the config's start."""
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C], rows = truth, over the validation set, void left out."""

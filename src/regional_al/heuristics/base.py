@@ -26,13 +26,18 @@ class Heuristic:
 
     levels: ClassVar[tuple[Level, ...]] = LEVELS
     needs: PredictRequest | None = PredictRequest()
+    pixel_suppress_radius: int = 0
+    """Pixel level: no second pick within this Chebyshev distance of a pick, in any round."""
 
     def pixel_scores(self, logits: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Logits [C, H, W] -> scores float32 [H, W]. rng is seeded by (seed, round, image)."""
         raise NotImplementedError
 
     def unit_scores(
-        self, logits: torch.Tensor, regions: torch.Tensor, num_regions: int,
+        self,
+        logits: torch.Tensor,
+        regions: torch.Tensor,
+        num_regions: int,
         rng: np.random.Generator,
     ) -> torch.Tensor:
         """Logits [C, H, W], region ids int [H, W] -> float [R]; NaN for an empty region."""

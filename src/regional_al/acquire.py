@@ -1,0 +1,288 @@
+"""Score the pool and pick within the budget: the middle of a round.
+
+Every rank scores its own share of the pool, one image at a time, and keeps only candidates that
+could still be picked; rank 0 merges them. The picks do not depend on how many ranks there are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import dist, selection
+from .budget import Budget
+from .candidates import asked_map, unit_candidates, window_candidates
+from .config import Acquisition
+from .engines.base import Engine, Prediction
+from .errors import DataError, RegionalALError, UnsupportedError
+from .heuristics import HEURISTICS, Heuristic
+from .labels import LabelStore
+from .partitions import PARTITIONS
+from .partitions.base import Partition
+from .progress import progress
+from .query import Query, QueryInfo, read_query, write_query
+from .timing import Stopwatch
+from .types import I32, PICK_DTYPE, Picks, PoolItem
+
+Taken = dict[int, list[tuple[int, int]]]
+
+
+@dataclass
+class Acquirer:
+    """Turns a trained model into a query. Built once a run; holds the partition and heuristic."""
+
+    engine: Engine
+    config: Acquisition
+    store: LabelStore
+    work_dir: Path
+
+    def __post_init__(self) -> None:
+        self.heuristic = HEURISTICS.build(self.config.heuristic)
+        if self.config.level not in self.heuristic.levels:
+            raise_level(self.config, self.heuristic)
+        self.random = HEURISTICS.build("Random")
+        kind = self.config.region["type"]
+        self.windowed = kind in ("window", "pixel")
+        cache = self.config.cache_dir or self.work_dir / "cache"
+        self.partition: Partition | None = (
+            None if self.windowed else PARTITIONS.build(self.config.region, cache_dir=cache)
+        )
+        self.label_radius = int(self.config.region.get("radius", 0)) if self.windowed else None
+
+    def prepare(self) -> None:
+        """Compute and cache partitions (this rank's share of the pool)."""
+        if self.partition is not None:
+            self.partition.prepare([self.engine.pool[i] for i in self.share()])
+
+    def share(self) -> range:
+        """Pool indices of this rank: every image on exactly one rank."""
+        return range(dist.rank(), len(self.engine.pool), dist.world_size())
+
+    def available(self, items: Sequence[PoolItem], budget: Budget) -> int:
+        """How many of the budget's unit these images hold in all (what a percentage refers to)."""
+        if budget.unit == "image":
+            return len(items)
+        if budget.unit == "pixel" or self.config.level == "pixel":
+            return sum(h * w for h, w in (item.shape for item in items))
+        if self.partition is not None:
+            return sum(self.partition.count(item) for item in items)
+        side = 2 * (self.label_radius or 0) + 1
+        return sum(max(1, h * w // side**2) for h, w in (item.shape for item in items))
+
+    def limit(self, budget: Budget) -> int:
+        """The pool-wide budget of one round in its own unit. Raises BudgetError above the pool."""
+        if budget.scope == "image":
+            return sum(self.image_limit(budget, item) for item in self.engine.pool)
+        return budget.resolve(self.available(self.engine.pool, budget))
+
+    def image_limit(self, budget: Budget, item: PoolItem) -> int:
+        return budget.resolve(self.available([item], budget))
+
+    def query(
+        self, round_: int, checkpoint: Path | None, watch: Stopwatch, warm: bool
+    ) -> Query | None:
+        """Pick for round `round_` and write its query. None on every rank when nothing is left.
+
+        warm: the random warm start; nothing is predicted then.
+        """
+        budget = self.config.budget
+        heuristic = self.heuristic
+        if warm:
+            assert self.config.warm_start is not None
+            budget, heuristic = self.config.warm_start, self.random
+        suppress = self.suppress_radius(heuristic)
+        error: RegionalALError | None = None
+        mine = np.zeros(0, dtype=PICK_DTYPE)
+        with watch("score"):
+            try:
+                mine = self._candidates(round_, checkpoint, budget, heuristic, suppress)
+            except RegionalALError as caught:  # raised on all ranks together, below
+                error = caught
+            dist.raise_together(error)
+        with watch("select"):
+            parts = dist.gather_arrays(mine)
+            picks = self._merge(parts, budget) if dist.is_main() else mine
+            folder = self.round_dir(round_) / "query"
+            info = QueryInfo(
+                round_, self.config.level, self.config.region["type"], self.config.answer,
+                self.label_radius, suppress if self.windowed else None,
+            )  # fmt: skip
+            if dist.is_main() and len(picks):
+                write_query(folder, info, picks, self._asked(picks))
+            some = dist.broadcast_bytes(b"1" if dist.is_main() and len(picks) else b"")
+        if not some:
+            return None
+        query = read_query(folder)
+        with watch("preview"):
+            if dist.is_main():
+                self._previews(query, checkpoint, heuristic)
+        return query
+
+    def suppress_radius(self, heuristic: Heuristic) -> int:
+        """Windows: twice the labelled radius (RIPU); pixels: the heuristic's own, 0 by default."""
+        if self.config.level == "pixel":
+            return self.heuristic.pixel_suppress_radius
+        return 2 * (self.label_radius or 0)
+
+    def round_dir(self, round_: int) -> Path:
+        return self.work_dir / "rounds" / f"{round_:03d}"
+
+    def _candidates(
+        self, round_: int, checkpoint: Path | None, budget: Budget, heuristic: Heuristic,
+        suppress: int,
+    ) -> Picks:  # fmt: skip
+        """This rank's candidates: those that may be picked, whatever other ranks hold."""
+        taken = self._taken(round_)
+        pooled = None if budget.scope == "image" else selection.CandidateStream(self.limit(budget))
+        chosen: list[Picks] = []
+        for index, logits in progress(
+            self._logits(checkpoint, self.share(), heuristic), "scoring", len(self.share())
+        ):
+            item = self.engine.pool[index]
+            limit = self.image_limit(budget, item) if pooled is None else pooled.budget
+            least = -np.inf if pooled is None else pooled.threshold()
+            rng = np.random.default_rng([self.config.seed, round_, index])
+            try:
+                picks = self._of_image(
+                    index, item, logits, heuristic, taken.get(index, []), suppress, budget, limit,
+                    least, rng,
+                )  # fmt: skip
+            except RegionalALError as error:
+                if item.key in str(error):
+                    raise
+                raise type(error)(f"image {item.key!r}: {error}") from None
+            if pooled is not None:
+                pooled.add(picks, budget.cost_of(picks))
+            else:
+                order = selection.select_units(picks["score"], budget.cost_of(picks), limit)
+                chosen.append(picks[order])
+        if pooled is not None:
+            return pooled.candidates()[0]
+        return np.concatenate(chosen) if chosen else np.zeros(0, dtype=PICK_DTYPE)
+
+    def _of_image(
+        self, index: int, item: PoolItem, logits: torch.Tensor, heuristic: Heuristic,
+        taken: Sequence[tuple[int, int]], suppress: int, budget: Budget, limit: int, least: float,
+        rng: np.random.Generator,
+    ) -> Picks:  # fmt: skip
+        annotated = self.store.annotated(item.key)
+        if self.partition is not None:
+            ids = self.partition.ids(item)
+            scores = self._unit_scores(item, logits, ids, heuristic, rng)
+            return unit_candidates(index, item.key, scores, ids, annotated, least)
+        score = self._dense_score(logits, heuristic, rng)
+        return window_candidates(
+            index, item.key, score, self.label_radius or 0, suppress, annotated, taken, limit,
+            budget.unit == "pixel", least,
+        )  # fmt: skip
+
+    def _unit_scores(
+        self, item: PoolItem, logits: torch.Tensor, ids: I32, heuristic: Heuristic,
+        rng: np.random.Generator,
+    ) -> torch.Tensor:  # fmt: skip
+        regions = torch.from_numpy(ids).to(logits.device)
+        return heuristic.unit_scores(logits, regions, self._num_units(item, ids), rng)
+
+    def _num_units(self, item: PoolItem, ids: I32) -> int:
+        assert self.partition is not None
+        return max(self.partition.count(item), int(ids.max()) + 1)
+
+    def _dense_score(
+        self, logits: torch.Tensor, heuristic: Heuristic, rng: np.random.Generator
+    ) -> torch.Tensor:
+        if self.config.level == "pixel":
+            return heuristic.pixel_scores(logits, rng)
+        return heuristic.window_scores(logits, self.label_radius or 0, rng)
+
+    def _logits(
+        self, checkpoint: Path | None, indices: Sequence[int], heuristic: Heuristic
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """(index, logits); for a heuristic that needs no model a storage-free tensor [1, H, W]."""
+        if heuristic.needs is None:
+            for index in indices:
+                yield index, torch.zeros(1).expand(1, *self.engine.pool[index].shape)
+            return
+        for prediction in self.engine.predict(checkpoint, indices, heuristic.needs):
+            yield prediction.index, self._checked(prediction)
+
+    def _checked(self, prediction: Prediction) -> torch.Tensor:
+        item = self.engine.pool[prediction.index]
+        if tuple(prediction.logits.shape[-2:]) != tuple(item.shape):
+            raise DataError(
+                f"image {item.key!r}: logits are {tuple(prediction.logits.shape[-2:])} but the "
+                f"image is {item.shape}: the test pipeline must predict at the image's own size"
+            )
+        return prediction.logits
+
+    def _merge(self, parts: Sequence[Picks], budget: Budget) -> Picks:
+        """Rank 0: one best-first array from the candidates of all ranks."""
+        if budget.scope == "pool":
+            stream = selection.CandidateStream(self.limit(budget))
+            for part in parts:
+                stream.add(part, budget.cost_of(part))
+            return stream.result()
+        picks = np.concatenate(parts)
+        order = np.lexsort((picks["unit"], picks["col"], picks["row"], picks["image"],
+                            -picks["score"]))  # fmt: skip
+        return picks[order]
+
+    def _asked(self, picks: Picks) -> Iterator[tuple[int, str, I32]]:
+        for index in np.unique(picks["image"]).tolist():
+            item = self.engine.pool[index]
+            ids = None if self.partition is None else self.partition.ids(item)
+            of_image = picks[picks["image"] == index]
+            annotated = self.store.annotated(item.key)
+            yield (
+                index,
+                item.key,
+                asked_map(of_image, item.shape, ids, self.label_radius, annotated),
+            )
+
+    def _taken(self, round_: int) -> Taken:
+        """Centres picked in earlier rounds, by image (windows and pixels only)."""
+        taken: Taken = defaultdict(list)
+        if self.windowed:
+            for earlier in range(round_):
+                folder = self.round_dir(earlier) / "query"
+                if folder.exists():
+                    for pick in read_query(folder).picks:
+                        taken[int(pick["image"])].append((int(pick["row"]), int(pick["col"])))
+        return taken
+
+    def _previews(self, query: Query, checkpoint: Path | None, heuristic: Heuristic) -> None:
+        """Score maps of the first few images asked about, for the report's overlays."""
+        first = list(dict.fromkeys(query.picks["image"].tolist()))[: self.config.previews]
+        folder = self.round_dir(query.info.round) / "preview"
+        entries = []
+        for index, logits in self._logits(checkpoint, first, heuristic):
+            item = self.engine.pool[index]
+            rng = np.random.default_rng([self.config.seed, query.info.round, index])
+            if self.partition is not None:
+                ids = self.partition.ids(item)
+                units = self._unit_scores(item, logits, ids, heuristic, rng)
+                score = units.cpu().numpy()[ids]
+            else:
+                score = self._dense_score(logits, heuristic, rng).cpu().numpy()
+            path = folder / f"{item.key}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, score.astype(np.float16), allow_pickle=False)
+            entries.append({"key": item.key, "image": str(item.image), "score": f"{item.key}.npy"})
+        if entries:
+            temporary = folder / "index.json.tmp"
+            temporary.write_text(json.dumps(entries, indent=1) + "\n")
+            os.replace(temporary, folder / "index.json")
+
+
+def raise_level(config: Acquisition, heuristic: Heuristic) -> None:
+    """Refuse a heuristic at a level where it makes no sense, by name."""
+    raise UnsupportedError(
+        f"heuristic {config.heuristic['type']!r} makes no sense at level={config.level!r}; "
+        f"it works at: {', '.join(heuristic.levels)}"
+    )

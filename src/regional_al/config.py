@@ -1,0 +1,171 @@
+"""The `acquisition` grammar: a plain dict in, a checked frozen dataclass out.
+
+Unknown keys and values are refused with the nearest valid one; every default is here and nowhere
+else. docs/acquisition.md describes the same table for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from .budget import Budget
+from .config_checks import check_keys, choice, integer, typed
+from .engines.base import RoundInit
+from .errors import ConfigError, UnsupportedError
+from .types import JSON, LEVELS, Level
+
+REGION_TYPES = ("slic", "grid", "window", "precomputed")
+ROUND_INITS = ("scratch", "continue", "pretrained")
+ANSWERS = ("full", "dominant")
+MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When to end before `rounds` is reached. target_miou: 0..1; max_pixels / max_clicks: total."""
+
+    target_miou: float | None = None
+    max_pixels: int | None = None
+    max_clicks: int | None = None
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A checked `acquisition` config. warm_start None: start from `load_from` with no labels."""
+
+    level: Level
+    heuristic: JSON
+    region: JSON
+    budget: Budget
+    warm_start: Budget | None
+    rounds: int
+    round_init: RoundInit
+    queries: tuple[int, ...] | None
+    annotator: JSON
+    stop: Stop
+    seed: int
+    tiles: int | None
+    cache_dir: Path | None
+    previews: int
+    resolved: JSON = field(repr=False, compare=False)
+
+    @property
+    def answer(self) -> str:
+        """'full' or 'dominant': what the annotator is asked about each unit."""
+        return str(self.annotator.get("answer", "full"))
+
+    def until(self, round_: int) -> int | None:
+        """Iteration of the continuous run at which stretch `round_` ends: queries[round_], for the
+        last stretch -1 (the config's own end); None when rounds are separate trainings."""
+        if self.queries is None:
+            return None
+        return self.queries[round_] if round_ < len(self.queries) else -1
+
+
+KEYS = (
+    "level", "heuristic", "region", "budget", "rounds", "warm_start", "round_init", "queries",
+    "annotator", "stop", "seed", "tiles", "cache_dir", "previews",
+)  # fmt: skip
+
+
+def parse(raw: Mapping[str, Any]) -> Acquisition:
+    """Check `acquisition=dict(...)` and fill in the defaults.
+
+    Raises ConfigError (BudgetError, UnsupportedError) in one line that names key, value and fix.
+    """
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"acquisition must be a dict(level=..., heuristic=...), not {raw!r}")
+    check_keys("acquisition", raw, KEYS)
+    level = choice("acquisition.level", raw.get("level", "region"), LEVELS)
+    heuristic = typed("acquisition.heuristic", raw.get("heuristic", "RIPU"))
+    region = _region(raw.get("region"), level)
+    annotator = typed("acquisition.annotator", raw.get("annotator", "oracle"))
+    answer = annotator.get("answer", "full")
+    choice("acquisition.annotator.answer", answer, ANSWERS)
+    if answer == "dominant" and (level != "region" or region["type"] == "window"):
+        raise UnsupportedError(
+            f"acquisition.annotator.answer='dominant' asks one class a region; at level={level!r} "
+            f"with region type {region['type']!r} use answer='full'"
+        )
+    budget = Budget.parse(raw.get("budget"), level, region["type"], answer)
+    warm = raw.get("warm_start", "default")
+    warm_start = None
+    if warm == "default":
+        warm_start = budget
+    elif warm is not None:
+        warm_start = Budget.parse(warm, level, region["type"], answer, key="warm_start")
+    queries = _queries(raw.get("queries"))
+    rounds = integer("acquisition.rounds", raw.get("rounds", len(queries) if queries else 5), 0)
+    if queries and rounds != len(queries):
+        raise ConfigError(
+            f"acquisition.rounds={rounds} does not fit queries={list(queries)}: leave rounds out, "
+            f"or give {rounds} iterations"
+        )
+    if rounds > MAX_ROUNDS:
+        raise ConfigError(f"acquisition.rounds={rounds} is more than {MAX_ROUNDS}")
+    init = choice("acquisition.round_init", raw.get("round_init", "scratch"), ROUND_INITS)
+    stop_raw = raw.get("stop") or {}
+    check_keys("acquisition.stop", stop_raw, tuple(Stop.__dataclass_fields__))
+    cache = raw.get("cache_dir")
+    tiles = raw.get("tiles")
+    acquisition = Acquisition(
+        level=cast(Level, level),
+        heuristic=heuristic,
+        region=region,
+        budget=budget,
+        warm_start=warm_start,
+        rounds=rounds,
+        round_init=cast(RoundInit, init),
+        queries=queries,
+        annotator=annotator,
+        stop=Stop(**stop_raw),
+        seed=integer("acquisition.seed", raw.get("seed", 0), 0),
+        tiles=None if tiles is None else integer("acquisition.tiles", tiles, 16),
+        cache_dir=None if cache is None else Path(str(cache)),
+        previews=integer("acquisition.previews", raw.get("previews", 4), 0),
+        resolved={},
+    )
+    acquisition.resolved.update(_resolved(acquisition))
+    return acquisition
+
+
+def _resolved(a: Acquisition) -> JSON:
+    """Every key with the value in force, JSON-able, for the ledger, results.json and the report."""
+    out = {key: getattr(a, key) for key in KEYS}
+    out["budget"] = asdict(a.budget)
+    out["warm_start"] = None if a.warm_start is None else asdict(a.warm_start)
+    out["stop"] = asdict(a.stop)
+    out["queries"] = None if a.queries is None else list(a.queries)
+    out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
+    return out
+
+
+def _region(raw: Any, level: str) -> JSON:
+    if level == "image":
+        if raw is not None:
+            raise UnsupportedError(f"acquisition.region={raw!r} makes no sense at level='image'")
+        return {"type": "whole"}
+    if level == "pixel":
+        if raw is not None:
+            raise UnsupportedError(f"acquisition.region={raw!r} makes no sense at level='pixel'")
+        return {"type": "pixel"}
+    region = typed("acquisition.region", "slic" if raw is None else raw)
+    choice("acquisition.region.type", region["type"], REGION_TYPES)
+    if region["type"] == "window":
+        check_keys("acquisition.region", region, ("type", "radius"))
+        region["radius"] = integer("acquisition.region.radius", region.get("radius", 1), 0)
+    return region
+
+
+def _queries(raw: Any) -> tuple[int, ...] | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, (list, tuple)) or not raw:
+        raise ConfigError(f"acquisition.queries={raw!r} must be a list of iterations [10000, ...]")
+    steps = tuple(integer("acquisition.queries", step, 0) for step in raw)
+    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        raise ConfigError(f"acquisition.queries={list(steps)} must rise strictly")
+    return steps

@@ -1,0 +1,158 @@
+"""The `torch` engine: any nn.Module that maps [N, 3, H, W] to logits [N, C, H, W].
+
+For tests and for people without mm*. Plain and deterministic: AdamW, polynomial decay, one process;
+under several ranks every rank trains the same replica on the same batches, so that only scoring is
+shared and the weights are the same bytes on 1, 2 or 4 processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+
+from .. import metrics
+from ..errors import ConfigError, DataError
+from ..images import read_ids, read_image
+from ..types import I64, UNLABELED, LabelSpace, PoolItem
+from .base import FitRequest, FitResult, Prediction, PredictRequest
+
+
+@dataclass
+class TorchEngine:
+    """Engine protocol over a plain model.
+
+    build_model: called under a seed; pool and val: images (val with annotations). iterations: of
+    one training, or of the whole continuous run. load_from: a state dict file for `round_init`.
+    """
+
+    build_model: Callable[[], torch.nn.Module]
+    pool: Sequence[PoolItem]
+    val: Sequence[PoolItem]
+    label_space: LabelSpace
+    iterations: int = 50
+    batch_size: int = 4
+    lr: float = 1e-2
+    load_from: Path | None = None
+    device: str = "cpu"
+
+    def preflight(self) -> None:
+        for item in self.val:
+            if item.annotation is None or not item.annotation.is_file():
+                raise DataError(f"validation image {item.image} has no annotation file")
+        if self.load_from is not None and not self.load_from.is_file():
+            raise ConfigError(f"load_from={self.load_from} does not exist")
+
+    def fit(self, request: FitRequest) -> FitResult:
+        torch.manual_seed(request.seed)
+        model = self.build_model().to(self.device).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr)
+        start = self._initialise(model, optimizer, request)
+        end = self.iterations if request.until in (None, -1) else int(request.until or 0)
+        keys = set(request.store.trainable_keys(self.label_space.trainable))
+        items = [item for item in self.pool if item.key in keys]
+        rng = np.random.default_rng([request.seed, start])
+        for step in range(start, end):
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * (1 - step / max(self.iterations, 1)) ** 0.9
+            chosen = rng.choice(len(items), min(self.batch_size, len(items)), replace=False)
+            images, labels = self._batch([items[i] for i in chosen], request)
+            loss = masked_cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        path = request.out_dir / "checkpoint.pth"
+        if int(os.environ.get("RANK", "0")) == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": end}
+            temporary = path.with_suffix(".tmp")
+            torch.save(state, temporary)
+            os.replace(temporary, path)
+        return FitResult(path, max(0, end - start), 1.0)
+
+    def predict(
+        self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        model = self._load(checkpoint).eval()
+        for index in indices:
+            with torch.no_grad():
+                logits = model(self._image(self.pool[index])[None])[0]
+            yield Prediction(index, logits)
+
+    def evaluate(self, checkpoint: Path | None) -> I64:
+        model = self._load(checkpoint).eval()
+        classes = self.label_space.num_classes
+        total = np.zeros((classes, classes), dtype=np.int64)
+        for item in self.val:
+            with torch.no_grad():
+                pred = model(self._image(item)[None])[0].argmax(0).cpu().numpy()
+            assert item.annotation is not None
+            truth = self.label_space.raw_to_train[read_ids(item.annotation)]
+            total += metrics.confusion_matrix(pred, truth, classes)
+        return total
+
+    def _initialise(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, request: FitRequest
+    ) -> int:
+        """Load what `request` says into model and optimizer; returns the first iteration."""
+        if request.until is not None and request.previous is not None:
+            state = torch.load(request.previous, weights_only=True)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            return int(state["step"])
+        source = self.load_from
+        if request.init == "scratch" and request.until is None:
+            source = None
+        elif request.init == "continue" and request.previous is not None:
+            source = request.previous
+        elif request.init == "pretrained" and source is None:
+            raise ConfigError("round_init='pretrained' needs load_from")
+        if source is not None:
+            model.load_state_dict(_weights(source))
+        return 0
+
+    def _load(self, checkpoint: Path | None) -> torch.nn.Module:
+        torch.manual_seed(0)
+        model = self.build_model().to(self.device)
+        source = checkpoint or self.load_from
+        if source is not None:
+            model.load_state_dict(_weights(source))
+        return model
+
+    def _image(self, item: PoolItem) -> torch.Tensor:
+        """float32 [3, H, W] in -1..1."""
+        pixels = torch.from_numpy(read_image(item.image)).to(self.device, torch.float32)
+        return pixels.permute(2, 0, 1) / 127.5 - 1
+
+    def _batch(
+        self, items: Sequence[PoolItem], request: FitRequest
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [N, 3, H, W] and train ids int64 [N, H, W], padded to the largest (255)."""
+        height = max(item.shape[0] for item in items)
+        width = max(item.shape[1] for item in items)
+        images = torch.zeros(len(items), 3, height, width, device=self.device)
+        labels = torch.full((len(items), height, width), UNLABELED, device=self.device)
+        table = torch.from_numpy(self.label_space.raw_to_train.astype(np.int64))
+        for n, item in enumerate(items):
+            h, w = item.shape
+            images[n, :, :h, :w] = self._image(item)
+            raw = request.store.read(item.key)
+            assert raw is not None
+            labels[n, :h, :w] = table[torch.from_numpy(raw.astype(np.int64))]
+        return images, labels
+
+
+def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the labelled pixels (label != 255); 0 with a gradient if none is."""
+    total = nnf.cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="sum")
+    return total / (labels != UNLABELED).sum().clamp(min=1)
+
+
+def _weights(path: Path) -> Any:
+    state = torch.load(path, weights_only=True)
+    return state.get("model", state)

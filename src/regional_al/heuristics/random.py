@@ -1,0 +1,38 @@
+"""Random: uniform over what can be selected, at every level; the baseline at equal cost."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ..engines.base import PredictRequest
+from .base import HEURISTICS, Heuristic
+
+
+@HEURISTICS.register("Random")
+class Random(Heuristic):
+    """Uniform scores in [0, 1) for pixels, units and window centres; nothing is predicted.
+
+    Deterministic in (seed, round, image), so the number of processes does not change the picks.
+    """
+
+    needs: ClassVar[PredictRequest | None] = None
+
+    def pixel_scores(self, logits: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        return torch.from_numpy(rng.random(tuple(logits.shape[-2:]), dtype=np.float32))
+
+    def unit_scores(
+        self,
+        logits: torch.Tensor,
+        regions: torch.Tensor,
+        num_regions: int,
+        rng: np.random.Generator,
+    ) -> torch.Tensor:
+        return torch.from_numpy(rng.random(num_regions))
+
+    def window_scores(
+        self, logits: torch.Tensor, radius: int, rng: np.random.Generator
+    ) -> torch.Tensor:
+        return self.pixel_scores(logits, rng)

@@ -1,0 +1,204 @@
+"""The order of a round.
+
+    while step():            # one round: query -> answers -> fit -> evaluate
+        pass
+
+Round 0 asks for the random warm start; round r > 0 is picked by the model of round r-1. Every
+stage leaves its result in files and is then marked in the ledger, so a run killed anywhere goes on
+with the stage that was under way and ends with the same picks. A round whose answers are not all
+there is *waiting*: the run ends with exit code 0 and goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import dist, metrics
+from .acquire import Acquirer
+from .annotators.base import Annotator
+from .config import Acquisition
+from .engines.base import Engine, FitRequest
+from .labels import LabelStore
+from .ledger import STAGES, Ledger
+from .progress import progress
+from .query import read_query
+from .stopping import stop_reason
+from .summary import Summary
+from .timing import Stopwatch
+from .types import JSON
+
+
+@dataclass
+class ActiveLearningLoop:
+    """Runs rounds over an engine. The same object on every rank; rank 0 keeps the books.
+
+    ledger: rank 0's open ledger, None elsewhere. `status` is 'running', 'waiting' or 'finished'
+    and `reason` says why in one line.
+    """
+
+    engine: Engine
+    config: Acquisition
+    annotator: Annotator
+    work_dir: Path
+    ledger: Ledger | None
+    summary: Summary | None = None
+    status: str = "running"
+    reason: str = ""
+    round: int = 0
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        self.store = LabelStore(self.work_dir / "labels")
+        self.acquirer = Acquirer(self.engine, self.config, self.store, self.work_dir)
+
+    def run(self) -> str:
+        """Step until the run is finished or has to wait for answers. Returns the status."""
+        while self.step():
+            pass
+        return self.status
+
+    def step(self) -> bool:
+        """One round, from where it stands. True while more rounds are to come."""
+        self.watch = Stopwatch()
+        if self.round == 0:
+            with self.watch("prepare"):
+                self.acquirer.prepare()
+                dist.barrier()
+        for stage in STAGES:
+            if self._done(self.round, stage) is None:
+                payload = getattr(self, f"_{stage}")(self.round)
+                if payload is None:
+                    return False
+                self._mark(self.round, stage, payload)
+        reason = self._shared(self._close_round)["reason"]
+        if reason:
+            return self._end("finished", str(reason))
+        self.round += 1
+        return True
+
+    def _query(self, round_: int) -> JSON | None:
+        if round_ == 0 and self.config.warm_start is None:
+            return {"picks": 0}
+        query = self.acquirer.query(
+            round_, self._checkpoint(round_ - 1), self.watch, warm=round_ == 0
+        )
+        if query is None:
+            if self.config.queries is None:
+                self._end("finished", "nothing is left to ask for")
+                return None
+            return {"picks": 0}
+        return {"picks": len(query.picks)}
+
+    def _answers(self, round_: int) -> JSON | None:
+        if not (self._done(round_, "query") or {})["picks"]:
+            return {"outstanding": 0}
+        with self.watch("annotate"):
+            left = self._shared(lambda: self._collect(round_))
+        if left["outstanding"]:
+            where = f"{left['outstanding']} of {left['images']} images of round {round_} wait for "
+            self._end("waiting", f"{where}answers in {left['where']}")
+            return None
+        return left
+
+    def _collect(self, round_: int) -> JSON:
+        """Rank 0: publish the query, store the answers that are there, count what is missing."""
+        assert self.ledger is not None
+        query = read_query(self.acquirer.round_dir(round_) / "query")
+        keys = query.image_keys()
+        self.annotator.request(query)
+        waiting = self.ledger.outstanding(round_, keys)
+        with self.ledger.transaction():
+            for answer in progress(
+                self.annotator.collect(query, waiting), "annotating", len(waiting)
+            ):
+                asked = query.asked(answer.key)
+                self.store.write(answer, round_)
+                said = asked[self.store.annotated(answer.key) == round_ + 1]
+                self.ledger.record_answer(
+                    round_, answer.key, pixels=int((said > 0).sum()), clicks=answer.clicks,
+                    complete=int((said > 0).sum()) == int((asked > 0).sum()),
+                    regions=len(np.unique(said[said > 0])),
+                )  # fmt: skip
+        self.store.save_index()
+        left = len(self.ledger.outstanding(round_, keys))
+        return {"outstanding": left, "images": len(keys), "where": self.annotator.where(query)}
+
+    def _fit(self, round_: int) -> JSON | None:
+        previous = self._checkpoint(round_ - 1)
+        trainable = self.engine.label_space.trainable
+        some = self._shared(lambda: {"keys": len(self.store.trainable_keys(trainable))})["keys"]
+        if not some:  # no labels yet: the model is the config's own start
+            return {"checkpoint": None, "iterations": 0, "label_share": None}
+        out_dir = self.acquirer.round_dir(round_) / "fit"
+        if dist.is_main():
+            shutil.rmtree(out_dir, ignore_errors=True)
+            out_dir.mkdir(parents=True)
+        dist.barrier()
+        request = FitRequest(
+            round=round_, seed=self.config.seed * 1000 + round_, store=self.store,
+            out_dir=out_dir, init=self.config.round_init, previous=previous,
+            until=self.config.until(round_), sparse=self.config.level != "image",
+        )  # fmt: skip
+        with self.watch("fit"):
+            result = self.engine.fit(request)
+            dist.barrier()
+        share = result.label_share
+        return {
+            "checkpoint": str(result.checkpoint.relative_to(self.work_dir)),
+            "iterations": result.iterations,
+            "label_share": None if share != share else share,  # NaN: unknown
+        }
+
+    def _evaluate(self, round_: int) -> JSON | None:
+        with self.watch("evaluate"):
+            confusion = self.engine.evaluate(self._checkpoint(round_))
+        scores = metrics.summarize(confusion)
+        return {"miou": scores.miou, "per_class_iou": scores.iou, "accuracy": scores.accuracy}
+
+    def _close_round(self) -> JSON:
+        """Rank 0: write the record, show the line, and say whether the run ends here."""
+        assert self.ledger is not None
+        record = None
+        if self.summary is not None:
+            record = self.summary.close_round(self.ledger, self.round)
+        costs = self.ledger.total_costs(self.round)
+        miou = (self.ledger.done(self.round, "evaluate") or {}).get("miou")
+        reason = stop_reason(self.config, self.round, costs, miou)
+        if reason is not None and self.summary is not None and record is not None:
+            self.summary.stopped(reason)
+        return {"reason": reason}
+
+    def _end(self, status: str, reason: str) -> bool:
+        self.status, self.reason = status, reason
+        if dist.is_main() and self.summary is not None:
+            self.summary.stopped(reason if status == "finished" else None)
+        return False
+
+    def _checkpoint(self, round_: int) -> Path | None:
+        """Checkpoint that the fit of a round left; None = the config's own start."""
+        if round_ < 0:
+            return None
+        name = (self._done(round_, "fit") or {}).get("checkpoint")
+        return None if name is None else self.work_dir / name
+
+    def _done(self, round_: int, stage: str) -> JSON | None:
+        """What a finished stage left, the same on every rank; None while it is not finished."""
+        found = self._shared(
+            lambda: {"payload": self.ledger.done(round_, stage) if self.ledger else None}
+        )
+        return found["payload"]
+
+    def _mark(self, round_: int, stage: str, payload: JSON) -> None:
+        if self.ledger is not None:
+            seconds = self.watch.take()
+            self.ledger.mark(round_, stage, {**payload, "seconds": seconds}, sum(seconds.values()))
+        dist.barrier()
+
+    def _shared(self, work: Callable[[], JSON]) -> JSON:
+        """What rank 0 finds, on every rank; its errors are raised on every rank."""
+        return dist.on_main(work)

@@ -1,0 +1,134 @@
+"""From a config file to a finished run: what `regional-al train` does, on every rank."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import config as grammar
+from . import dist, engines
+from .annotators import ANNOTATORS
+from .annotators.base import Annotator
+from .budget import Budget
+from .config import Acquisition
+from .engines.base import Engine
+from .errors import BudgetError, ConfigError, EnvironmentProblem, WorkDirError
+from .ledger import Ledger
+from .loop import ActiveLearningLoop
+from .summary import Summary
+from .types import JSON
+
+
+def run_training(
+    config: Path, work_dir: Path | None = None, resume: bool = False,
+    cfg_options: dict[str, Any] | None = None, amp: bool = False,
+) -> int:  # fmt: skip
+    """Run (or resume) the acquisition that a config describes. Returns the exit code: 0 also when
+    the run waits for answers. User mistakes raise RegionalALError, the same on every rank."""
+    loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp)
+    acquisition = grammar.parse(loaded.acquisition)
+    check_work_dir(loaded.work_dir, resume)
+    engine = loaded.build()
+    annotator = build_annotator(engine, acquisition)
+    loop = ActiveLearningLoop(engine, acquisition, annotator, loaded.work_dir, ledger=None)
+    preflight(engine, acquisition, annotator, loop)
+    if dist.is_main():
+        loop.ledger = open_ledger(loaded.work_dir, acquisition, engine, loaded.text)
+        loop.summary = Summary(
+            loaded.work_dir, acquisition, engine, loaded.name, title=config.stem,
+            world_size=dist.world_size(),
+        )  # fmt: skip
+        loop.summary.start()
+    dist.barrier()
+    status = loop.run()
+    if dist.is_main():
+        finish(loop, loaded.work_dir, status)
+    dist.barrier()
+    return 0
+
+
+def check_work_dir(work_dir: Path, resume: bool) -> None:
+    """Refuse to run into a folder that holds a run unless it is to be resumed. On every rank
+    before any of them writes."""
+
+    def look() -> JSON:
+        if Ledger.exists(work_dir) and not resume:
+            raise WorkDirError(
+                f"{work_dir} holds a run: add --resume to go on with it, or name another --work-dir"
+            )
+        work_dir.mkdir(parents=True, exist_ok=True)
+        return {}
+
+    dist.on_main(look)
+
+
+def build_annotator(engine: Engine, acquisition: Acquisition) -> Annotator:
+    """The annotator that the config names, over the engine's pool."""
+    return ANNOTATORS.build(acquisition.annotator, pool=engine.pool, label_space=engine.label_space)
+
+
+def preflight(
+    engine: Engine, acquisition: Acquisition, annotator: Annotator, loop: ActiveLearningLoop
+) -> None:
+    """Every check that can be made before training, in the order of their cost."""
+    if not len(engine.pool):
+        raise ConfigError("the training data set holds no image: check its data_root and prefixes")
+    queries = acquisition.queries
+    if acquisition.warm_start is None and queries and queries[0] > 0:
+        raise ConfigError(
+            f"acquisition.warm_start=None leaves nothing to train on until queries[0]={queries[0]}:"
+            " start queries at 0, or give a warm_start"
+        )
+    engine.preflight()
+
+    def checks() -> JSON:
+        for key, budget in (("budget", acquisition.budget), ("warm_start", acquisition.warm_start)):
+            if budget is not None:
+                _check_budget(key, budget, loop)
+        annotator.preflight()
+        return {}
+
+    dist.on_main(checks)
+
+
+def _check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
+    try:
+        loop.acquirer.limit(budget)
+    except BudgetError as error:
+        text = str(error)
+        raise BudgetError(
+            text if text.startswith("acquisition") else f"acquisition.{key}: {text}"
+        ) from None
+
+
+def open_ledger(work_dir: Path, acquisition: Acquisition, engine: Engine, text: str) -> Ledger:
+    """The run's ledger; raises WorkDirError when the folder holds a run of another config."""
+    pool = "\n".join(f"{item.key} {item.shape[0]}x{item.shape[1]}" for item in engine.pool)
+    prints = {
+        "config": hashlib.sha256(text.encode()).hexdigest(),
+        "pool": hashlib.sha256(pool.encode()).hexdigest(),
+    }
+    if not Ledger.exists(work_dir):
+        return Ledger.create(work_dir, acquisition=acquisition.resolved, **prints)
+    ledger = Ledger.open(work_dir)
+    ledger.check_fingerprint(acquisition=acquisition.resolved, **prints)
+    return ledger
+
+
+def finish(loop: ActiveLearningLoop, work_dir: Path, status: str) -> None:
+    """Rank 0: the last lines a person sees, and the report."""
+    if status == "waiting":
+        print(f"waiting: {loop.reason}. Run the same command with --resume to go on.")
+    else:
+        print(f"finished: {loop.reason}")
+    try:
+        from .report.html import write_report
+    except ImportError:
+        print("no report: pip install 'regional-al[report]'", file=sys.stderr)
+        return
+    try:
+        print(f"report: {write_report(work_dir)}")
+    except EnvironmentProblem as error:  # drawing needs packages that training does not
+        print(f"no report: {error}", file=sys.stderr)
