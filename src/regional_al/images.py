@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[PILImage.Image]:
-    """The opened file; whatever Pillow raises on a damaged one becomes a DataError."""
+def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image]:
+    """The opened file (or its bytes); what Pillow raises on a damaged one becomes a DataError."""
     try:
         from PIL import Image
     except ImportError:
         raise EnvironmentProblem("reading images needs Pillow: pip install pillow") from None
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else BytesIO(data)) as image:
             yield image
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
@@ -62,12 +63,13 @@ def _orientation(image: PILImage.Image) -> int:
     return int(image.getexif().get(0x0112, 1))
 
 
-def read_rgb(path: Path) -> U8:
+def read_rgb(path: Path, data: bytes | None = None) -> U8:
     """A picture as uint8 [H, W, 3]; grey is repeated, alpha dropped, 16 bit cut to its high byte.
 
-    Raises DataError (naming the file) when it is missing or damaged.
+    data: the file's bytes when the caller has read them already. Raises DataError (naming the
+    file) when it is missing or damaged.
     """
-    with _opened(path) as image:
+    with open_image(path, data) as image:
         if image.mode.startswith("I"):
             grey = np.minimum(np.asarray(image).astype(np.int64) >> 8, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=-1)
@@ -80,7 +82,7 @@ def read_rgb(path: Path) -> U8:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) of a picture as `read_rgb` returns it, from the header alone. Raises DataError."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         width, height = image.size
         return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
 
@@ -90,7 +92,7 @@ def read_ids(path: Path) -> U8:
 
     Raises DataError for a colour image, a larger id, or a missing or damaged file.
     """
-    with _opened(path) as image:
+    with open_image(path) as image:
         if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
             raise DataError(
                 f"{path} has colours (mode {image.mode}); a label file needs one id per pixel"

@@ -1,0 +1,100 @@
+"""The partitions that cost nothing to make: whole, grid, pixel, and maps that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import DataError, UnsupportedError
+from ..progress import progress
+from ..types import I32, PoolItem
+from .base import PARTITIONS
+from .functions import cell_size, grid, pixel, precomputed, whole
+
+
+class _ByShape:
+    """A partition that depends on the image's size alone. Takes cache_dir as all do; no use."""
+
+    def __init__(self, cache_dir: Path | str | None = None) -> None:
+        del cache_dir
+
+    def prepare(self, items: Sequence[PoolItem]) -> None:
+        """Nothing to do."""
+
+
+@PARTITIONS.register("whole")
+class WholePartition(_ByShape):
+    """One unit an image (level 'image')."""
+
+    def ids(self, item: PoolItem) -> I32:
+        return whole(item.shape)
+
+    def count(self, item: PoolItem) -> int:
+        return 1
+
+
+@PARTITIONS.register("pixel")
+class PixelPartition(_ByShape):
+    """Every pixel a unit (level 'pixel')."""
+
+    def ids(self, item: PoolItem) -> I32:
+        return pixel(item.shape)
+
+    def count(self, item: PoolItem) -> int:
+        return item.shape[0] * item.shape[1]
+
+
+@PARTITIONS.register("grid")
+class GridPartition(_ByShape):
+    """Rectangles. cell: pixels, or (height, width)."""
+
+    def __init__(self, cell: int | Sequence[int] = 32, cache_dir: Path | str | None = None) -> None:
+        super().__init__(cache_dir)
+        self.cell = cell_size(cell)
+
+    def ids(self, item: PoolItem) -> I32:
+        return grid(item.shape, self.cell)
+
+    def count(self, item: PoolItem) -> int:
+        return -(-item.shape[0] // self.cell[0]) * -(-item.shape[1] // self.cell[1])
+
+
+@PARTITIONS.register("precomputed")
+class PrecomputedPartition(_ByShape):
+    """Maps from files `<folder>/<key><suffix>` (see `functions.precomputed`); suffix '.png',
+    '.npy', '_regions.png', ... Raises DataError when the folder or a map is missing or wrong."""
+
+    def __init__(
+        self, folder: Path | str, suffix: str = ".png", cache_dir: Path | str | None = None
+    ) -> None:
+        super().__init__(cache_dir)
+        self.folder, self.suffix = Path(folder), suffix
+        self._counts: dict[str, int] = {}
+        if not self.folder.is_dir():
+            raise DataError(f"folder {self.folder} of region type 'precomputed' does not exist")
+
+    def ids(self, item: PoolItem) -> I32:
+        ids = precomputed(self.folder / f"{item.key}{self.suffix}", item.shape)
+        self._counts[item.key] = int(ids.max()) + 1
+        return ids
+
+    def count(self, item: PoolItem) -> int:
+        if item.key not in self._counts:
+            self.ids(item)
+        return self._counts[item.key]
+
+    def prepare(self, items: Sequence[PoolItem]) -> None:
+        """Read each map once, so that a wrong one is named before any training."""
+        new = [item for item in items if item.key not in self._counts]
+        if new:
+            for item in progress(new, "Checking region maps"):
+                self.ids(item)
+
+
+@PARTITIONS.register("window")
+def _window(**arguments: object) -> NoReturn:
+    raise UnsupportedError(
+        "region type 'window' slides over pixels and is no partition; use 'slic', 'grid' or "
+        "'precomputed' here, or region=dict(type='window', radius=...) in a config"
+    )

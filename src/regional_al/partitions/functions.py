@@ -1,0 +1,138 @@
+"""Pure functions that divide an image into units: int32 [H, W], every pixel in exactly one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConfigError, DataError, EnvironmentProblem
+from ..images import open_image
+from ..types import I32, U8
+
+Ints = npt.NDArray[np.integer[Any]]
+
+
+def whole(shape: tuple[int, int]) -> I32:
+    """One unit: all zeros, int32 [H, W]."""
+    return np.zeros(shape, dtype=np.int32)
+
+
+def pixel(shape: tuple[int, int]) -> I32:
+    """Every pixel a unit, ids row-major, int32 [H, W]."""
+    return np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
+
+
+def cell_size(cell: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a grid cell from one number or a pair. Raises ConfigError below 1."""
+    sizes = (cell, cell) if isinstance(cell, int) else tuple(cell)
+    if len(sizes) != 2 or not all(isinstance(s, int) and s >= 1 for s in sizes):
+        raise ConfigError(f"grid cell={cell!r} must be pixels >= 1, or (height, width) of them")
+    return sizes[0], sizes[1]
+
+
+def grid(shape: tuple[int, int], cell: int | Sequence[int]) -> I32:
+    """Rectangles of cell x cell (or (h, w)) pixels from the top left, ids row-major, int32 [H, W].
+
+    Cells at the right and lower border are smaller where the cell does not divide the image.
+    """
+    height, width = cell_size(cell)
+    columns = -(-shape[1] // width)
+    rows = np.arange(shape[0], dtype=np.int32) // height * columns
+    return (rows[:, None] + np.arange(shape[1], dtype=np.int32) // width).astype(np.int32)
+
+
+def slic(image: U8, n_segments: int, compactness: float = 10.0) -> I32:
+    """SLIC superpixels (Achanta et al., TPAMI 2012) by scikit-image, in CIELAB, 10 iterations.
+
+    image: uint8 [H, W, 3], RGB. n_segments: about how many are wanted (>= 1); the number found may
+    differ. Returns int32 [H, W], each unit 4-connected, ids 0..R-1 without gaps; deterministic.
+    Releases the GIL. Raises EnvironmentProblem without scikit-image, ConfigError for bad numbers.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise TypeError(f"slic takes uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+    if n_segments < 1 or not compactness > 0:
+        raise ConfigError(f"slic needs {n_segments=} >= 1 and {compactness=} > 0")
+    segment = _skimage().segmentation.slic
+    n_segments = min(n_segments, image.shape[0] * image.shape[1])
+    ids = segment(image, n_segments=n_segments, compactness=compactness, start_label=0)
+    return _without_gaps(ids)
+
+
+def slic_version() -> str:
+    """What computes `slic`, for cache keys: results may change with it."""
+    return f"scikit-image {_skimage().__version__} slic"
+
+
+def _skimage() -> Any:
+    try:
+        import skimage
+        import skimage.segmentation
+    except ImportError:
+        raise EnvironmentProblem(
+            "region type 'slic' needs scikit-image: pip install scikit-image"
+        ) from None
+    return skimage
+
+
+def precomputed(path: Path, shape: tuple[int, int]) -> I32:
+    """An id map from a file: grey or palette PNG of 8 or 16 bit, RGB PNG in COCO panoptic coding
+    (id = R + 256 G + 65536 B), or integer NPY [H, W]. int32 [H, W]; ids may have gaps.
+
+    Ids that cannot be counted one by one (the largest is not below the number of pixels, as in
+    COCO's files) are renumbered 0..R-1 in ascending order. Raises DataError naming the file when
+    it is missing or unreadable, has another size than `shape`, negative ids or no integers.
+    """
+    path = Path(path)
+    ids = _read_npy(path) if path.suffix == ".npy" else _read_picture(path)
+    if ids.shape != tuple(shape):
+        raise DataError(
+            f"{path} is a map of {'x'.join(map(str, ids.shape))} (height x width), "
+            f"its image is {shape[0]}x{shape[1]}"
+        )
+    if ids.size and ids.min() < 0:
+        raise DataError(f"{path} holds the negative id {ids.min()}; ids start at 0")
+    return _without_gaps(ids) if ids.size and ids.max() >= ids.size else ids.astype(np.int32)
+
+
+def _without_gaps(ids: Ints) -> I32:
+    """The same units numbered 0..R-1 in ascending order of their ids."""
+    top = int(ids.max()) if ids.size else 0
+    if top > 4 * ids.size:
+        return np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.int32)
+    there = np.zeros(top + 1, dtype=np.bool_)
+    there[ids.ravel()] = True
+    if there.all():
+        return ids.astype(np.int32)
+    return (np.cumsum(there, dtype=np.int32) - 1).astype(np.int32)[ids]
+
+
+def _read_npy(path: Path) -> Ints:
+    try:
+        ids = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as an NPY id map: {error}") from None
+    if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iub":
+        raise DataError(f"{path} holds {getattr(ids, 'dtype', 'no array')}; ids must be integers")
+    return ids
+
+
+def _read_picture(path: Path) -> Ints:
+    with open_image(path) as image:
+        if image.format == "JPEG":
+            raise DataError(f"{path} is a JPEG, which changes ids; store id maps as PNG or NPY")
+        if image.mode in ("L", "P", "1") or image.mode.startswith("I"):
+            grey: Ints = np.asarray(image).astype(np.int32)
+            return grey
+        if image.mode != "RGB":
+            raise DataError(
+                f"{path} has mode {image.mode}; an id map is a grey, palette or RGB PNG, or NPY"
+            )
+        rgb = np.asarray(image).astype(np.int32)
+    ids: Ints = rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
+    return ids

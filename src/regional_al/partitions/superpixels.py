@@ -1,0 +1,167 @@
+"""SLIC superpixels as a partition: computed once, in parallel, kept on disk by content.
+
+A map's file name is the hash of the image file's bytes, the parameters and the library's version,
+so a changed image or parameter can never meet an old map, and runs may share one folder. Threads
+do the work: scikit-image's SLIC releases the GIL, and `benchmarks/bench_slic.py` finds them faster
+than processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..images import open_image, read_rgb, replacing
+from ..progress import progress
+from ..types import I32, U8, PoolItem
+from . import functions
+from .base import PARTITIONS
+from .functions import precomputed
+
+DEFAULT_SEGMENT = 32 * 32  # pixels
+_MAX_WORKERS = 16  # a 1024x2048 image takes about 250 MB while it is divided
+
+
+def default_cache_dir() -> Path:
+    """`$REGIONAL_AL_CACHE`, else `regional_al` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    named = os.environ.get("REGIONAL_AL_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regional_al"
+
+
+def default_workers() -> int:
+    """This process's share of the usable CPUs, where LOCAL_WORLD_SIZE processes share them."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = (usable or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    return max(1, min(share, _MAX_WORKERS))
+
+
+def default_segments(shape: tuple[int, int]) -> int:
+    """About one segment per 32 x 32 pixels, at least one."""
+    return max(1, round(shape[0] * shape[1] / DEFAULT_SEGMENT))
+
+
+def write_map(path: Path, ids: I32) -> None:
+    """Ids 0..R-1 as a PNG that `precomputed` reads, whole or not at all; its text holds R.
+
+    16 bit grey where R allows (a third faster to read), else 24-bit panoptic RGB.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    count = int(ids.max()) + 1
+    if count <= 1 << 16:
+        picture = Image.fromarray(ids.astype(np.uint16))
+    else:
+        rgb = np.stack([ids & 255, (ids >> 8) & 255, ids >> 16], axis=-1)
+        picture = Image.fromarray(rgb.astype(np.uint8))
+    text = PngInfo()
+    text.add_text("regions", str(count))
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", compress_level=1, pnginfo=text)
+
+
+def map_count(path: Path, shape: tuple[int, int]) -> int | None:
+    """R of a map by `write_map`, from its header; None when it is missing, damaged or not ours."""
+    try:
+        with open_image(path) as image:
+            return int(image.info["regions"]) if image.size == (shape[1], shape[0]) else None
+    except (DataError, KeyError, ValueError):
+        return None
+
+
+@PARTITIONS.register("slic")
+class SlicPartition:
+    """SLIC superpixels, cached on disk.
+
+    n_segments: wanted per image (None: about one per 32 x 32 pixels); compactness: higher = more
+    square; cache_dir: see `default_cache_dir` (maps go to `slic/` below it); workers: threads of
+    `prepare` (None: `default_workers`).
+    """
+
+    def __init__(
+        self,
+        n_segments: int | None = None,
+        compactness: float = 10.0,
+        cache_dir: Path | str | None = None,
+        workers: int | None = None,
+    ) -> None:
+        if n_segments is not None and not (isinstance(n_segments, int) and n_segments >= 1):
+            raise ConfigError(f"slic n_segments={n_segments!r} must be a whole number >= 1")
+        if not (isinstance(compactness, int | float) and compactness > 0):
+            raise ConfigError(f"slic compactness={compactness!r} must be a number above 0")
+        self.n_segments, self.compactness = n_segments, float(compactness)
+        self.folder = (Path(cache_dir) if cache_dir else default_cache_dir()) / "slic"
+        self.workers = workers or default_workers()
+        self._known: dict[str, tuple[Path, int]] = {}  # item key -> (map file, R)
+        parameters = {"n_segments": n_segments, "compactness": self.compactness}
+        self._salt = json.dumps([functions.slic_version(), parameters]).encode()
+
+    def ids(self, item: PoolItem) -> I32:
+        """int32 [H, W] from the cache; computed and cached when missing or damaged."""
+        path, count = self._known.get(item.key) or self._locate(item)
+        try:
+            ids = precomputed(path, item.shape)
+            if int(ids.max()) + 1 == count:
+                return ids
+        except DataError:
+            pass
+        return self._compute(item, item.image.read_bytes(), path)
+
+    def count(self, item: PoolItem) -> int:
+        return (self._known.get(item.key) or self._locate(item))[1]
+
+    def prepare(self, items: Sequence[PoolItem]) -> None:
+        """Have the maps of all items on disk; at once when this object has seen them before."""
+        new = [item for item in items if item.key not in self._known]
+        if not new:
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            futures = [pool.submit(self._locate, item) for item in new]
+            try:
+                for future in progress(as_completed(futures), "Superpixels", len(futures)):
+                    future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _locate(self, item: PoolItem) -> tuple[Path, int]:
+        """Map file and R of an item, computing what is not there; hashes the image's bytes."""
+        try:
+            data = item.image.read_bytes()
+        except OSError as error:
+            raise DataError(f"{item.image} cannot be read: {error.strerror}") from None
+        name = hashlib.sha256(self._salt + hashlib.sha256(data).digest()).hexdigest()
+        path = self.folder / f"{name}.png"
+        count = map_count(path, item.shape)
+        if count is None:
+            self._compute(item, data, path)
+        else:
+            self._known[item.key] = (path, count)
+        return self._known[item.key]
+
+    def _compute(self, item: PoolItem, data: bytes, path: Path) -> I32:
+        image: U8 = read_rgb(item.image, data)
+        if image.shape[:2] != item.shape:
+            raise DataError(
+                f"{item.image} is {image.shape[0]}x{image.shape[1]} (height x width), "
+                f"its annotation is {item.shape[0]}x{item.shape[1]}"
+            )
+        wanted = self.n_segments or default_segments(item.shape)
+        ids = functions.slic(image, wanted, self.compactness)
+        try:
+            write_map(path, ids)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {path.parent}: {error.strerror}; set acquisition.cache_dir"
+            ) from None
+        self._known[item.key] = (path, int(ids.max()) + 1)
+        return ids
