@@ -1,0 +1,104 @@
+"""Answers from a folder: a person, or any labelling tool, puts PNGs there, at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..images import replacing
+from ..query import Query
+from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
+from .base import ANNOTATORS
+from .checks import allowed_ids, checked_ids
+
+README = "README.txt"
+
+
+@ANNOTATORS.register("folder")
+class FolderAnnotator:
+    """Reads `<answers>/<key>.png`, uint8, of the image's size: 255 = not answered yet, `void` =
+    answered: no class, else a raw class id. What was not asked for is not read.
+
+    answers: a folder for all rounds; None: `rounds/NNN/answers` beside the round's query. Answers
+    may come in parts. Clicks are not known (None). answer: accepted for the sake of the config
+    ('dominant': one class for a whole region); the files are read the same way.
+    """
+
+    def __init__(
+        self,
+        pool: Sequence[PoolItem],
+        label_space: LabelSpace,
+        answers: str | Path | None = None,
+        void: int = 254,
+        answer: str = "full",
+    ) -> None:
+        if not 0 <= void < UNLABELED:
+            raise ConfigError(f"annotator.void={void}: give an id 0..254 that is no class")
+        if label_space.trainable[void]:
+            name = label_space.class_names[int(label_space.raw_to_train[void])]
+            raise ConfigError(f"annotator.void={void} is class {name!r}; give an id that is none")
+        self.answers = None if answers is None else Path(answers)
+        self.void = void
+        self.answer = answer
+        self._items = {item.key: item for item in pool}
+        self._label_space = label_space
+        self._allowed = allowed_ids(label_space)
+        self._allowed[void] = True
+
+    def preflight(self) -> None:
+        """Raise ConfigError when `answers` is a file. Answers themselves may come at any time."""
+        if self.answers is not None and self.answers.exists() and not self.answers.is_dir():
+            raise ConfigError(f"annotator.answers={str(self.answers)!r} is not a folder")
+
+    def folder(self, query: Query) -> Path:
+        """Where the answers to a query are expected."""
+        return self.answers or query.folder.parent / "answers"
+
+    def request(self, query: Query) -> None:
+        """Make the folder, with a README that says what to put there."""
+        folder = self.folder(query)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / README) as temporary:
+            temporary.write_text(instructions(query, self._label_space, self.void, self.answer))
+
+    def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
+        """What is answered now, of images with at least one answered pixel, in order of `keys`.
+
+        Raises DataError, naming file and value, for a wrong size or an unknown id.
+        """
+        for key in keys:
+            path = self.folder(query) / f"{key}.png"
+            if not path.exists():
+                continue
+            given = checked_ids(path, self._items[key].shape, self._allowed)
+            answered: Bool = (query.asked(key) > 0) & (given != UNLABELED)
+            if answered.any():
+                yield ImageAnswer(key, self._labels(given, answered), answered, None)
+
+    def where(self, query: Query) -> str:
+        return f"put <image>.png files into {self.folder(query)} (see {README} there)"
+
+    def _labels(self, given: U8, answered: Bool) -> U8:
+        """Raw ids where answered, 255 for void and elsewhere."""
+        classes = answered & (given != self.void)
+        return np.where(classes, given, np.uint8(UNLABELED))
+
+
+def instructions(query: Query, label_space: LabelSpace, void: int, answer: str) -> str:
+    """The text of the README: which files, which values."""
+    lines = [
+        f"Answers of round {query.info.round}: one 8-bit grey PNG an image, of the image's size,",
+        "named as below. What is asked: query/asked/<image>.png beside this folder.",
+        "",
+        "255: not answered yet",
+        f"{void}: answered, but no class (void)",
+    ]
+    for raw in np.flatnonzero(label_space.trainable):
+        lines.append(f"{raw}: {label_space.class_names[int(label_space.raw_to_train[raw])]}")
+    if answer == "dominant":
+        lines += ["", "Give each region as a whole the class that covers most of it."]
+    lines += ["", *(f"{key}.png" for key in query.image_keys())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,176 @@
+"""The oracle: simulated annotation. The only module that ever reads the pool's ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+from ..images import image_size
+from ..progress import progress
+from ..query import Query
+from ..registry import nearest
+from ..types import I32, I64, U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
+from .base import ANNOTATORS
+from .checks import allowed_ids, checked_ids
+
+ANSWERS = ("full", "dominant")
+
+
+@ANNOTATORS.register("oracle")
+class OracleAnnotator:
+    """Answers at once from the annotation files.
+
+    answer='full': every asked pixel gets its raw id, at `segment_clicks` clicks an image.
+    answer='dominant': every asked pixel of an item, void ones too, gets the item's most frequent
+    class (Cai et al., CVPR 2021), at one click an item.
+    """
+
+    def __init__(
+        self, pool: Sequence[PoolItem], label_space: LabelSpace, answer: str = "full"
+    ) -> None:
+        if answer not in ANSWERS:
+            raise ConfigError(f"annotator.answer={answer!r} is unknown.{nearest(answer, ANSWERS)}")
+        self.answer = answer
+        self._items = {item.key: item for item in pool}
+        self._label_space = label_space
+        self._allowed = allowed_ids(label_space)
+
+    def preflight(self) -> None:
+        """Raise DataError for the first pool image (in pool order) whose annotation is missing,
+        unreadable, not of the image's size, or holds an id that the label space does not allow."""
+        with ThreadPoolExecutor(4) as threads:
+            checks = threads.map(self._check, self._items.values())
+            for _ in progress(checks, "Checking annotations", len(self._items)):
+                pass
+
+    def request(self, query: Query) -> None:
+        """Nothing to publish: the answers are there."""
+
+    def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
+        """One whole answer an image, in the order of `keys`."""
+        for key in keys:
+            asked = query.asked(key)
+            truth = self._truth(self._items[key])
+            if truth.shape != asked.shape:
+                raise DataError(
+                    f"{query.folder}: {key} was asked at size {asked.shape}, its annotation has"
+                    f" {truth.shape}; the data set has changed since"
+                )
+            if self.answer == "dominant":
+                labels = dominant_labels(asked, truth, self._label_space)
+                clicks = int(np.unique(asked[asked > 0]).size)
+            else:
+                labels = np.where(asked > 0, truth, np.uint8(UNLABELED))
+                clicks = segment_clicks(asked, truth, self._label_space)
+            yield ImageAnswer(key, labels, asked > 0, clicks)
+
+    def where(self, query: Query) -> str:
+        return "the oracle answers from the annotation files of the pool"
+
+    def _truth(self, item: PoolItem) -> U8:
+        return checked_ids(_annotation(item), item.shape, self._allowed)
+
+    def _check(self, item: PoolItem) -> None:
+        path, size = _annotation(item), image_size(item.image)
+        if size != tuple(item.shape):
+            raise DataError(
+                f"{path} is {item.shape} (height, width), its image {item.image} is {size}"
+            )
+        self._truth(item)
+
+
+def _annotation(item: PoolItem) -> Path:
+    if item.annotation is None or not item.annotation.exists():
+        where = f"its annotation {item.annotation}" if item.annotation else "its annotation"
+        raise DataError(
+            f"{item.image}: {where} does not exist; the oracle needs one for every pool image"
+            " (without: annotator='folder')"
+        )
+    return item.annotation
+
+
+def dominant_labels(asked: I32, truth: U8, label_space: LabelSpace) -> U8:
+    """uint8 [H, W]: each asked pixel gets the raw id of its item's most frequent class.
+
+    asked: int32 [H, W], 0 = not asked, i = item i. Void pixels do not vote; an item of void alone
+    stays 255 (annotated void). Raw ids of one class vote together and are answered by their lowest;
+    a tie goes to the lowest raw id. Pixels that were not asked are 255.
+    """
+    labels = np.full(asked.shape, UNLABELED, dtype=np.uint8)
+    items = asked[asked > 0].astype(np.int64)
+    if items.size == 0:
+        return labels
+    votes = _lowest_raw_id(label_space)[truth[asked > 0]]
+    valid = votes != UNLABELED
+    pairs, counts = np.unique(items[valid] * 256 + votes[valid], return_counts=True)
+    # Best pair of an item last (most votes, then lowest id): the last assignment below stays.
+    order = np.lexsort((-pairs, counts, pairs >> 8))
+    winner = np.full(int(items.max()) + 1, UNLABELED, dtype=np.uint8)
+    winner[pairs[order] >> 8] = (pairs[order] & 255).astype(np.uint8)
+    labels[asked > 0] = winner[items]
+    return labels
+
+
+def segment_clicks(asked: I32, truth: U8, label_space: LabelSpace) -> int:
+    """Clicks of a full answer: one per connected class segment inside each item.
+
+    Segments are 4-connected, so that two areas touching at a corner count as two (the dearer, more
+    careful reading). Void segments cost nothing, but an item of void alone costs one click.
+    """
+    width = asked.shape[1]
+    flat = np.flatnonzero(asked)
+    if flat.size == 0:
+        return 0
+    items = asked.ravel()[flat].astype(np.int64)
+    classes = label_space.raw_to_train[truth.ravel()[flat]].astype(np.int64)
+    first, edges = _runs(flat, items * 512 + classes, width, asked.size)
+    segment_items, segment_classes = items[first], classes[first]
+    roots = _roots(first.size, edges) == np.arange(first.size)
+    coloured = segment_classes != UNLABELED
+    void_only = np.setdiff1d(segment_items, segment_items[coloured])
+    return int(np.count_nonzero(roots & coloured)) + int(void_only.size)
+
+
+def _runs(flat: I64, values: I64, width: int, size: int) -> tuple[I64, I64]:
+    """Horizontal runs of equal value among the pixels `flat` (ascending row-major positions).
+
+    Returns the index (into flat) of each run's first pixel, and edges int64 [E, 2] between runs of
+    equal value that touch vertically, each pair of runs once per overlap.
+    """
+    starts = np.ones(flat.size, dtype=np.bool_)
+    starts[1:] = (np.diff(flat) != 1) | (np.diff(values) != 0) | (flat[1:] % width == 0)
+    run = np.cumsum(starts) - 1
+    place = np.full(size + width, -1, dtype=np.int64)
+    place[flat] = np.arange(flat.size)
+    below = place[flat + width]
+    upper = np.flatnonzero(below >= 0)
+    lower = below[upper]
+    # The overlap of two runs begins where one of them does: one edge per overlap, not per pixel.
+    touch = (values[upper] == values[lower]) & (starts[upper] | starts[lower])
+    return np.flatnonzero(starts), np.stack([run[upper[touch]], run[lower[touch]]], axis=1)
+
+
+def _roots(count: int, edges: I64) -> I64:
+    """int64 [count]: lowest node of each node's connected component (vectorised union-find)."""
+    parent = np.arange(count, dtype=np.int64)
+    while edges.size:
+        ends = np.sort(parent[edges], axis=1)
+        ends = ends[ends[:, 0] != ends[:, 1]]
+        np.minimum.at(parent, ends[:, 1], ends[:, 0])
+        while not np.array_equal(parent, shorter := parent[parent]):
+            parent = shorter
+        edges = ends
+    return parent
+
+
+def _lowest_raw_id(label_space: LabelSpace) -> U8:
+    """uint8 [256]: the lowest raw id of the same class; 255 for ids that are void."""
+    table = np.full(256, UNLABELED, dtype=np.uint8)
+    trainable: Bool = label_space.trainable
+    for raw in np.flatnonzero(trainable)[::-1]:
+        table[label_space.raw_to_train == label_space.raw_to_train[raw]] = raw
+    return table
