@@ -1,0 +1,14 @@
+"""The two selection primitives, and their streamed form. numpy only.
+
+Units: disjoint things with a score and a cost, taken best first within a budget (`select_units`,
+`CandidateStream` over a pool). Windows: a dense score map, taken greedily, each pick suppressing a
+square (`select_windows`; `top_pixels` is the case of no suppression).
+"""
+
+from __future__ import annotations
+
+from .stream import CandidateStream
+from .units import select_units
+from .windows import select_windows, top_pixels
+
+__all__ = ["CandidateStream", "select_units", "select_windows", "top_pixels"]

@@ -1,0 +1,132 @@
+"""Windows: greedy picks on a dense score map, exactly as defined, without an argmax per pick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..types import I64, Bool
+from ._order import (
+    Scores,
+    as_excluded,
+    as_scores,
+    descending,
+    refuse_unrankable,
+    whole_number,
+)
+
+WALK = 512  # candidates walked in Python at least before the suppressed ones are dropped in bulk
+
+
+def select_windows(
+    score: Any,
+    radius: int,
+    suppress_radius: int,
+    count: int,
+    excluded: Any = None,
+    *,
+    min_score: float = -np.inf,
+    name: str = "score",
+) -> I64:
+    """Greedy centres of windows on a score map: int64 [m, 2] of (row, col), best first, m <= count.
+
+    Definition (RIPU, arXiv 2111.12940): take the highest score that is neither suppressed nor
+    excluded (ties: row-major), label the (2 radius + 1)^2 window around it, suppress the clipped
+    (2 suppress_radius + 1)^2 square, repeat. Fewer than `count` when nothing is left. The labelled
+    square has no influence of its own; windows do not overlap if suppress_radius >= 2 radius.
+
+    score: float [H, W], array or tensor; -inf is never picked. excluded: bool [H, W], True = never
+    a centre (it may hold any value there). min_score: picks below it are left out; the others are
+    the same as without it. name: what error messages call the map (the image's key).
+    Raises ScoreError for NaN or +inf outside `excluded`, and ConfigError for a negative number.
+    """
+    whole_number(radius, "radius")
+    suppress = whole_number(suppress_radius, "suppress_radius")
+    count = whole_number(count, "count")
+    values = as_scores(score, 2, name)
+    taken = as_excluded(excluded, values.shape, name)
+    if suppress == 0:
+        flat = _top(values, count, taken, min_score, name)
+    else:
+        flat = _greedy(values, suppress, count, taken, min_score, name)
+    return np.stack(np.divmod(flat, max(1, values.shape[1])), axis=1)
+
+
+def top_pixels(
+    score: Any,
+    count: int,
+    excluded: Any = None,
+    min_score: float = -np.inf,
+    *,
+    name: str = "score",
+) -> tuple[I64, I64, Scores]:
+    """The `count` best pixels of a map: rows int64 [m], cols int64 [m], scores [m], best first.
+
+    Ties row-major; arguments and errors as in `select_windows`, of which this is the case without
+    suppression. A map of 2 million pixels is not sorted, only its top.
+    """
+    values = as_scores(score, 2, name)
+    taken = as_excluded(excluded, values.shape, name)
+    flat = _top(values, whole_number(count, "count"), taken, min_score, name)
+    rows, cols = np.divmod(flat, max(1, values.shape[1]))
+    return rows, cols, values.ravel()[flat]
+
+
+def _top(values: Scores, count: int, excluded: Bool | None, min_score: float, name: str) -> I64:
+    refuse_unrankable(values, excluded, name)
+    parts: list[I64] = []
+    if count:
+        out = None if excluded is None else excluded.ravel()
+        keep = None if out is None else (lambda ids: ~out[ids])
+        left = count
+        for ids in descending(values.ravel(), count + count // 8, keep, min_score):
+            parts.append(ids[:left])
+            left -= len(parts[-1])
+            if not left:
+                break
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _greedy(
+    values: Scores, radius: int, count: int, excluded: Bool | None, min_score: float, name: str
+) -> I64:
+    refuse_unrankable(values, excluded, name)
+    # A bytearray: reading one element from Python costs a third of reading it from an array. The
+    # array over it is for bulk tests and for painting squares.
+    blocked = bytearray(values.size) if excluded is None else bytearray(excluded)
+    closed = np.frombuffer(blocked, dtype=np.bool_)
+    picked: list[int] = []
+    if count:
+        # Neighbours of a pick score alike, so several candidates are walked for each pick.
+        wanted = count * min((2 * radius + 1) ** 2, 8)
+        for ids in descending(values.ravel(), wanted, lambda at: ~closed[at], min_score):
+            _walk(ids, radius, count, blocked, closed.reshape(values.shape), picked)
+            if len(picked) >= count:
+                break
+    return np.array(picked, dtype=np.int64)
+
+
+def _walk(
+    ids: I64, radius: int, count: int, blocked: bytearray, closed: Bool, picked: list[int]
+) -> None:
+    """Take the candidates `ids` in order unless blocked; each one taken blocks its square.
+
+    A square is painted once per pick, and picks lie further apart than its radius: all painting
+    together touches each pixel a few times at most, whatever the radius.
+    """
+    width = closed.shape[1]
+    flat = closed.ravel()
+    while ids.size:
+        size = max(WALK, ids.size // 8)
+        for i in ids[:size].tolist():
+            if not blocked[i]:
+                picked.append(i)
+                if len(picked) >= count:
+                    return
+                row, col = divmod(i, width)
+                closed[
+                    max(0, row - radius) : row + radius + 1, max(0, col - radius) : col + radius + 1
+                ] = True
+        ids = ids[size:]
+        ids = ids[~flat[ids]]
