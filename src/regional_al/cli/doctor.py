@@ -1,0 +1,228 @@
+"""`regional-al doctor`: what is installed, what does not fit, and the command that mends it.
+
+`facts.find` looks, `diagnose` judges (a pure function of facts), `run` prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .facts import Facts, find
+
+FORKS = "onedl-mmcv==2.3.6 onedl-mmengine==0.10.12 onedl-mmsegmentation==1.4.2"
+PIP = "pip install"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """cause: one line. fix: one command. fatal: the engine does not work before it is mended."""
+
+    cause: str
+    fix: str
+    fatal: bool = True
+
+
+def version(text: str | None) -> tuple[int, ...]:
+    """`'2.13.0+cpu'` -> (2, 13, 0); letters (rc4, dev0) end the number. None -> ()."""
+    numbers: list[int] = []
+    for part in (text or "").split("+")[0].split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if digits:
+            numbers.append(int(digits))
+        if digits != part or not digits:
+            break
+    return tuple(numbers)
+
+
+def engine_of(facts: Facts) -> str:
+    """The engine that this environment is for: 'mmseg0' beside MMSegmentation 0.x or mmcv 1.x."""
+    major = version(facts.mmseg.version)[:1] or version(facts.mmcv.version)[:1]
+    old = (0,) if facts.mmseg.version else (1,)
+    return "mmseg0" if major == old else "mmseg1"
+
+
+def diagnose(facts: Facts) -> list[Problem]:
+    """Everything that is wrong, fatal problems first; [] when all is well."""
+    rules: list[Callable[[Facts], Iterator[Problem]]] = [_core, _mixed]
+    rules.append(_mmseg0 if engine_of(facts) == "mmseg0" else _mmseg1)
+    fatal = [p for rule in [*rules, _opencv] for p in rule(facts)]
+    if not fatal and facts.import_error:
+        fatal = [Problem(f"mmseg does not import: {facts.import_error}", _reinstall(facts))]
+    return [*fatal, *_optional(facts)]
+
+
+def _core(f: Facts) -> Iterator[Problem]:
+    if f.python < (3, 10):
+        have = ".".join(map(str, f.python))
+        yield Problem(f"Python {have} is older than 3.10", "python3.11 -m venv .venv")
+    if f.torch is None:
+        yield Problem("torch is missing", f"{PIP} torch==2.13.0")
+    if f.numpy is None:
+        yield Problem("numpy is missing", f"{PIP} numpy")
+    elif f.torch and version(f.torch) < (2, 3) and version(f.numpy) >= (2,):
+        yield Problem(
+            f"torch {f.torch} was built for numpy 1, numpy {f.numpy} is installed",
+            f"{PIP} 'numpy<2'",
+        )
+    for name in ("pillow", "rich"):
+        if f.others.get(name) is None:
+            yield Problem(f"{name} is missing", f"{PIP} {name}")
+
+
+def _mixed(f: Facts) -> Iterator[Problem]:
+    """Two distributions of one module write over each other's files."""
+    keep = dict(zip(("mmcv", "mmengine", "mmseg"), FORKS.split(), strict=True))
+    for module, package in (("mmcv", f.mmcv), ("mmengine", f.mmengine), ("mmseg", f.mmseg)):
+        if len(package.distributions) > 1:
+            names = " ".join(package.distributions)
+            yield Problem(
+                f"{module} was installed by several packages over each other: {names}",
+                f"pip uninstall -y {names} && {PIP} {keep[module]}",
+            )
+
+
+def _mmseg1(f: Facts) -> Iterator[Problem]:
+    forked = any(p.forked for p in (f.mmseg, f.mmcv, f.mmengine))
+    if not (f.mmseg.version or f.mmcv.version or f.mmengine.version):
+        yield Problem(
+            "no MMSegmentation: only the engine `torch` works", f"{PIP} {FORKS} ftfy regex"
+        )
+        return
+    official = {"mmseg": "mmsegmentation==1.2.2", "mmcv": "mmcv==2.1.0", "mmengine": "mmengine"}
+    fork = dict(zip(("mmcv", "mmengine", "mmseg"), FORKS.split(), strict=True))
+    for module, package in (("mmseg", f.mmseg), ("mmcv", f.mmcv), ("mmengine", f.mmengine)):
+        if package.version is None:
+            what = fork[module] if forked else official[module]
+            yield Problem(f"{module} is missing beside {_beside(f, module)}", f"{PIP} {what}")
+    mmcv, mmseg = version(f.mmcv.version), version(f.mmseg.version)
+    if mmseg and mmcv and mmcv < (2,):
+        yield Problem(
+            f"mmcv {f.mmcv.version} beside mmseg {f.mmseg.version}, which needs mmcv 2",
+            f"pip uninstall -y {' '.join(f.mmcv.distributions)} && "
+            f"{PIP} {fork['mmcv'] if f.mmseg.forked else official['mmcv']}",
+        )
+    elif mmseg and mmcv >= (2, 2) and not f.mmseg.forked:
+        yield Problem(
+            f"mmseg {f.mmseg.version} refuses mmcv {f.mmcv.version}: it wants 2.0.0rc4 to 2.1",
+            f"pip uninstall -y {' '.join(f.mmcv.distributions)} && {PIP} {official['mmcv']}",
+        )
+    missing = [name for name in ("ftfy", "regex") if f.others.get(name) is None]
+    if f.mmseg.version and missing:
+        yield Problem(
+            f"mmseg {f.mmseg.version} imports {' and '.join(missing)}, not installed with it",
+            f"{PIP} {' '.join(missing)}",
+        )
+
+
+def _mmseg0(f: Facts) -> Iterator[Problem]:
+    for module, package, pin in (
+        ("mmseg", f.mmseg, "mmsegmentation==0.30.0"),
+        ("mmcv", f.mmcv, "--no-build-isolation mmcv-full==1.7.2"),
+    ):
+        if package.version is None:
+            command = f"{PIP} {pin}"
+            yield Problem(f"{module} is missing beside {_beside(f, module)}", command)
+    mmcv = version(f.mmcv.version)
+    if mmcv >= (2,):
+        yield Problem(
+            f"mmcv {f.mmcv.version} beside mmseg {f.mmseg.version}, which needs mmcv-full 1.x",
+            f"pip uninstall -y {' '.join(f.mmcv.distributions)} && "
+            f"{PIP} --no-build-isolation mmcv-full==1.7.2",
+        )
+    elif mmcv and not f.mmcv_ops:
+        yield Problem(
+            f"mmcv {f.mmcv.version} was built without its compiled part (mmcv._ext)",
+            "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall "
+            "--no-deps mmcv-full==1.7.2",
+        )
+    if version(f.numpy) >= (2,) and version(f.torch) >= (2, 3):
+        yield Problem(
+            f"numpy {f.numpy} has dropped names that mmseg 0.x and mmcv 1.x use",
+            f"{PIP} 'numpy<2'",
+        )
+    torchvision = f.others.get("torchvision")
+    if torchvision is None:
+        yield Problem("mmseg 0.x imports torchvision", f"{PIP} {_torchvision(f.torch)}")
+    elif _torchvision(f.torch) != f"torchvision=={torchvision.split('+')[0]}":
+        yield Problem(
+            f"torchvision {torchvision} does not fit torch {f.torch}",
+            f"{PIP} {_torchvision(f.torch)}",
+        )
+    if not f.pkg_resources:
+        yield Problem(
+            "mmcv 1.x imports pkg_resources, which this setuptools no longer has",
+            f"{PIP} 'setuptools<60'",
+        )
+
+
+def _opencv(f: Facts) -> Iterator[Problem]:
+    if f.mmcv.version and f.cv2_error:
+        if "libGL" in f.cv2_error or "libgthread" in f.cv2_error or "libxcb" in f.cv2_error:
+            fix = f"pip uninstall -y opencv-python && {PIP} opencv-python-headless"
+        else:
+            fix = f"{PIP} --force-reinstall opencv-python-headless"
+        yield Problem(f"OpenCV (mmcv needs it) does not import: {f.cv2_error}", fix)
+
+
+def _optional(f: Facts) -> Iterator[Problem]:
+    """Works without, but slower or with something missing."""
+    has = f.others.get
+    if has("numba") is None:
+        yield Problem("no numba: region and window scores run slower", f"{PIP} numba", False)
+    if has("scikit-image") is None:
+        cause = "no scikit-image: region=dict(type='slic') is missing; grid and window work"
+        yield Problem(cause, f"{PIP} scikit-image", False)
+    absent = [name for name in ("matplotlib", "jinja2") if has(name) is None]
+    if absent:
+        cause = f"no {' and no '.join(absent)}: report.html is not written"
+        yield Problem(cause, f"{PIP} {' '.join(absent)}", False)
+    if f.cuda_devices and has("triton") is None:
+        cause = "a CUDA device but no triton: scores run in plain torch there"
+        yield Problem(cause, f"{PIP} triton", False)
+    if has("torch-scatter") is not None and f.torch_scatter_error:
+        yield Problem(
+            f"torch_scatter was built for another torch than {f.torch} ({f.torch_scatter_error}); "
+            "it is optional",
+            f"{PIP} --force-reinstall --no-deps --no-cache-dir --no-build-isolation torch-scatter",
+            False,
+        )
+
+
+def _beside(f: Facts, module: str) -> str:
+    packages = (("mmseg", f.mmseg), ("mmcv", f.mmcv), ("mmengine", f.mmengine))
+    there = [f"{name} {p.version}" for name, p in packages if name != module and p.version]
+    return " and ".join(there)
+
+
+def _torchvision(torch: str | None) -> str:
+    """torchvision's minor version runs 15 ahead of torch's since 2.0; patch numbers agree."""
+    numbers = version(torch)
+    if len(numbers) < 3 or numbers[0] != 2:
+        return "torchvision"
+    return f"torchvision==0.{numbers[1] + 15}.{numbers[2]}"
+
+
+def _reinstall(f: Facts) -> str:
+    if engine_of(f) == "mmseg0":
+        return "make env-mmseg0"
+    names = " ".join((*f.mmcv.distributions, *f.mmengine.distributions, *f.mmseg.distributions))
+    return f"pip uninstall -y {names} && {PIP} {FORKS} ftfy regex"
+
+
+def run() -> int:
+    """Print the table and the problems; 0 when the engine of this environment works, else 1."""
+    facts = find()
+    rows = facts.table()
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+    problems = diagnose(facts)
+    for problem in problems:
+        print(f"\n{'problem' if problem.fatal else 'note'}: {problem.cause}")
+        print(f"    {problem.fix}")
+    works = not any(problem.fatal for problem in problems)
+    print(f"\nengine {engine_of(facts)}: {'works' if works else 'does not work'}")
+    sys.stdout.flush()
+    return 0 if works else 1
