@@ -6,6 +6,7 @@ else. docs/acquisition.md describes the same table for people.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -166,6 +167,6 @@ def _queries(raw: Any) -> tuple[int, ...] | None:
     if not isinstance(raw, (list, tuple)) or not raw:
         raise ConfigError(f"acquisition.queries={raw!r} must be a list of iterations [10000, ...]")
     steps = tuple(integer("acquisition.queries", step, 0) for step in raw)
-    if any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
         raise ConfigError(f"acquisition.queries={list(steps)} must rise strictly")
     return steps

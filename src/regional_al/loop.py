@@ -11,21 +11,19 @@ there is *waiting*: the run ends with exit code 0 and goes on when it is started
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from . import dist, metrics
 from .acquire import Acquirer
 from .annotators.base import Annotator
+from .annotators.collect import collect_answers
 from .config import Acquisition
 from .engines.base import Engine, FitRequest
 from .labels import LabelStore
 from .ledger import STAGES, Ledger
-from .progress import progress
 from .query import read_query
 from .stopping import stop_reason
 from .summary import Summary
@@ -45,7 +43,7 @@ class ActiveLearningLoop:
     config: Acquisition
     annotator: Annotator
     work_dir: Path
-    ledger: Ledger | None
+    ledger: Ledger | None = None
     summary: Summary | None = None
     status: str = "running"
     reason: str = ""
@@ -75,7 +73,7 @@ class ActiveLearningLoop:
                 if payload is None:
                     return False
                 self._mark(self.round, stage, payload)
-        reason = self._shared(self._close_round)["reason"]
+        reason = dist.on_main(self._close_round)["reason"]
         if reason:
             return self._end("finished", str(reason))
         self.round += 1
@@ -98,40 +96,20 @@ class ActiveLearningLoop:
         if not (self._done(round_, "query") or {})["picks"]:
             return {"outstanding": 0}
         with self.watch("annotate"):
-            left = self._shared(lambda: self._collect(round_))
+            query = read_query(self.acquirer.round_dir(round_) / "query")
+            left = dist.on_main(
+                lambda: collect_answers(query, self.annotator, self.store, self.ledger)
+            )
         if left["outstanding"]:
             where = f"{left['outstanding']} of {left['images']} images of round {round_} wait for "
             self._end("waiting", f"{where}answers in {left['where']}")
             return None
         return left
 
-    def _collect(self, round_: int) -> JSON:
-        """Rank 0: publish the query, store the answers that are there, count what is missing."""
-        assert self.ledger is not None
-        query = read_query(self.acquirer.round_dir(round_) / "query")
-        keys = query.image_keys()
-        self.annotator.request(query)
-        waiting = self.ledger.outstanding(round_, keys)
-        with self.ledger.transaction():
-            for answer in progress(
-                self.annotator.collect(query, waiting), "annotating", len(waiting)
-            ):
-                asked = query.asked(answer.key)
-                self.store.write(answer, round_)
-                said = asked[self.store.annotated(answer.key) == round_ + 1]
-                self.ledger.record_answer(
-                    round_, answer.key, pixels=int((said > 0).sum()), clicks=answer.clicks,
-                    complete=int((said > 0).sum()) == int((asked > 0).sum()),
-                    regions=len(np.unique(said[said > 0])),
-                )  # fmt: skip
-        self.store.save_index()
-        left = len(self.ledger.outstanding(round_, keys))
-        return {"outstanding": left, "images": len(keys), "where": self.annotator.where(query)}
-
     def _fit(self, round_: int) -> JSON | None:
         previous = self._checkpoint(round_ - 1)
         trainable = self.engine.label_space.trainable
-        some = self._shared(lambda: {"keys": len(self.store.trainable_keys(trainable))})["keys"]
+        some = dist.on_main(lambda: {"keys": len(self.store.trainable_keys(trainable))})["keys"]
         if not some:  # no labels yet: the model is the config's own start
             return {"checkpoint": None, "iterations": 0, "label_share": None}
         out_dir = self.acquirer.round_dir(round_) / "fit"
@@ -147,31 +125,29 @@ class ActiveLearningLoop:
         with self.watch("fit"):
             result = self.engine.fit(request)
             dist.barrier()
-        share = result.label_share
         return {
             "checkpoint": str(result.checkpoint.relative_to(self.work_dir)),
             "iterations": result.iterations,
-            "label_share": None if share != share else share,  # NaN: unknown
+            "label_share": known(result.label_share),
         }
 
     def _evaluate(self, round_: int) -> JSON | None:
         with self.watch("evaluate"):
             confusion = self.engine.evaluate(self._checkpoint(round_))
-        scores = metrics.summarize(confusion)
-        return {"miou": scores.miou, "per_class_iou": scores.iou, "accuracy": scores.accuracy}
+        return {
+            "miou": known(metrics.mean_iou(confusion)),
+            "per_class_iou": [known(value) for value in metrics.iou(confusion).tolist()],
+            "accuracy": known(metrics.accuracy(confusion)),
+        }
 
     def _close_round(self) -> JSON:
         """Rank 0: write the record, show the line, and say whether the run ends here."""
         assert self.ledger is not None
-        record = None
         if self.summary is not None:
-            record = self.summary.close_round(self.ledger, self.round)
+            self.summary.close_round(self.ledger, self.round)
         costs = self.ledger.total_costs(self.round)
         miou = (self.ledger.done(self.round, "evaluate") or {}).get("miou")
-        reason = stop_reason(self.config, self.round, costs, miou)
-        if reason is not None and self.summary is not None and record is not None:
-            self.summary.stopped(reason)
-        return {"reason": reason}
+        return {"reason": stop_reason(self.config, self.round, costs, miou)}
 
     def _end(self, status: str, reason: str) -> bool:
         self.status, self.reason = status, reason
@@ -188,7 +164,7 @@ class ActiveLearningLoop:
 
     def _done(self, round_: int, stage: str) -> JSON | None:
         """What a finished stage left, the same on every rank; None while it is not finished."""
-        found = self._shared(
+        found = dist.on_main(
             lambda: {"payload": self.ledger.done(round_, stage) if self.ledger else None}
         )
         return found["payload"]
@@ -199,6 +175,7 @@ class ActiveLearningLoop:
             self.ledger.mark(round_, stage, {**payload, "seconds": seconds}, sum(seconds.values()))
         dist.barrier()
 
-    def _shared(self, work: Callable[[], JSON]) -> JSON:
-        """What rank 0 finds, on every rank; its errors are raised on every rank."""
-        return dist.on_main(work)
+
+def known(value: float) -> float | None:
+    """NaN as None: what JSON can hold."""
+    return None if math.isnan(value) else float(value)

@@ -30,23 +30,33 @@ def run_training(
     loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp)
     acquisition = grammar.parse(loaded.acquisition)
     check_work_dir(loaded.work_dir, resume)
-    engine = loaded.build()
-    annotator = build_annotator(engine, acquisition)
-    loop = ActiveLearningLoop(engine, acquisition, annotator, loaded.work_dir, ledger=None)
+    run(loaded.build(), acquisition, loaded.work_dir, loaded.text, loaded.name, config.stem)
+    return 0
+
+
+def run(
+    engine: Engine, acquisition: Acquisition, work_dir: Path,
+    text: str = "", engine_name: str = "torch", title: str = "run",
+) -> ActiveLearningLoop:  # fmt: skip
+    """Run `acquisition` over an engine in a folder (new, or of the same run), on every rank.
+
+    text: what else determines the results (the engine's config), for the ledger's fingerprint.
+    """
+    annotator = ANNOTATORS.build(
+        acquisition.annotator, pool=engine.pool, label_space=engine.label_space
+    )
+    loop = ActiveLearningLoop(engine, acquisition, annotator, work_dir)
     preflight(engine, acquisition, annotator, loop)
     if dist.is_main():
-        loop.ledger = open_ledger(loaded.work_dir, acquisition, engine, loaded.text)
-        loop.summary = Summary(
-            loaded.work_dir, acquisition, engine, loaded.name, title=config.stem,
-            world_size=dist.world_size(),
-        )  # fmt: skip
+        loop.ledger = open_ledger(work_dir, acquisition, engine, text)
+        loop.summary = Summary(work_dir, acquisition, engine, engine_name, title, dist.world_size())
         loop.summary.start()
     dist.barrier()
-    status = loop.run()
+    loop.run()
     if dist.is_main():
-        finish(loop, loaded.work_dir, status)
+        finish(loop, work_dir, loop.status)
     dist.barrier()
-    return 0
+    return loop
 
 
 def check_work_dir(work_dir: Path, resume: bool) -> None:
@@ -62,11 +72,6 @@ def check_work_dir(work_dir: Path, resume: bool) -> None:
         return {}
 
     dist.on_main(look)
-
-
-def build_annotator(engine: Engine, acquisition: Acquisition) -> Annotator:
-    """The annotator that the config names, over the engine's pool."""
-    return ANNOTATORS.build(acquisition.annotator, pool=engine.pool, label_space=engine.label_space)
 
 
 def preflight(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Annotator(Protocol):
-    """Answers queries. Built with the pool and label space, then keyword arguments of the config."""
+    """Answers queries. Built with pool, label_space and the keyword arguments of the config."""
 
     def preflight(self) -> None:
         """Raise DataError when answers cannot come (missing or wrong-size ground truth, ...)."""

@@ -96,7 +96,7 @@ class Engine(Protocol):
     def predict(
         self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
     ) -> Iterator[Prediction]:
-        """Un-augmented, streamed, in the order of `indices`; checkpoint None = the config's start."""
+        """Un-augmented, streamed, in the order of `indices`; checkpoint None = the config start."""
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C], rows = truth, over the validation set, void left out."""

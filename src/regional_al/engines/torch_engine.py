@@ -19,7 +19,7 @@ import torch.nn.functional as nnf
 
 from .. import metrics
 from ..errors import ConfigError, DataError
-from ..images import read_ids, read_image
+from ..images import read_ids, read_rgb
 from ..types import I64, UNLABELED, LabelSpace, PoolItem
 from .base import FitRequest, FitResult, Prediction, PredictRequest
 
@@ -126,7 +126,7 @@ class TorchEngine:
 
     def _image(self, item: PoolItem) -> torch.Tensor:
         """float32 [3, H, W] in -1..1."""
-        pixels = torch.from_numpy(read_image(item.image)).to(self.device, torch.float32)
+        pixels = torch.from_numpy(read_rgb(item.image)).to(self.device, torch.float32)
         return pixels.permute(2, 0, 1) / 127.5 - 1
 
     def _batch(

@@ -1,0 +1,43 @@
+"""From a published query to labels on disk and costs in the ledger."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..labels import LabelStore
+from ..ledger import Ledger
+from ..progress import progress
+from ..query import Query
+from ..types import JSON
+from .base import Annotator
+
+
+def collect_answers(
+    query: Query, annotator: Annotator, store: LabelStore, ledger: Ledger | None
+) -> JSON:
+    """Publish a query, store the answers that are there and count what is missing.
+
+    Safe to repeat: answers that were stored are stored again with the same bytes. Returns
+    outstanding and images (numbers of images) and where answers are expected.
+    """
+    assert ledger is not None, "only rank 0, which holds the ledger, collects answers"
+    round_, keys = query.info.round, query.image_keys()
+    annotator.request(query)
+    waiting = ledger.outstanding(round_, keys)
+    with ledger.transaction():
+        for answer in progress(annotator.collect(query, waiting), "annotating", len(waiting)):
+            asked = query.asked(answer.key)
+            store.write(answer, round_)
+            said = asked[store.annotated(answer.key) == round_ + 1]
+            said = said[said > 0]
+            ledger.record_answer(
+                round_,
+                answer.key,
+                pixels=said.size,
+                clicks=answer.clicks,
+                complete=said.size == int((asked > 0).sum()),
+                regions=len(np.unique(said)),
+            )
+    store.save_index()
+    left = len(ledger.outstanding(round_, keys))
+    return {"outstanding": left, "images": len(keys), "where": annotator.where(query)}

@@ -1,0 +1,154 @@
+"""Reading and rewriting mmengine configs. Needs mmengine alone, not mmcv or mmseg."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.utils import is_installed
+
+from ...errors import ConfigError, EnvironmentProblem
+
+log = logging.getLogger("regional_al")
+
+
+def read(path: Path, options: dict[str, Any]) -> Config:
+    """Config.fromfile plus overrides; every failure is a ConfigError in one line."""
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: give a config file")
+    try:
+        with maintained_fork():
+            cfg = Config.fromfile(str(path))
+        if options:
+            cfg.merge_from_dict(options)
+    except SyntaxError as error:
+        where = f"{Path(error.filename).name if error.filename else path.name}"
+        raise ConfigError(f"{path} is not valid Python: {error.msg} ({where})") from None
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: {missing_base(error)}") from None
+    except ImportError as error:
+        raise EnvironmentProblem(f"{path}: {first_line(error)}") from None
+    except Exception as error:  # a config is code: whatever it raises is the user's to mend
+        raise ConfigError(f"{path}: {first_line(error)}") from None
+    return cfg
+
+
+@contextmanager
+def maintained_fork() -> Iterator[None]:
+    """Let `_base_ = 'mmseg::...'` find the maintained fork.
+
+    mmengine's table names the distribution `mmsegmentation`; the fork is distributed as
+    onedl-mmsegmentation. The entry is put back afterwards.
+    """
+    table, usual = MODULE2PACKAGE, MODULE2PACKAGE["mmseg"]
+    fork = f"onedl-{usual}"
+    if is_installed(fork) and not is_installed(usual):
+        table["mmseg"] = fork
+    try:
+        yield
+    finally:
+        table["mmseg"] = usual
+
+
+def missing_base(error: FileNotFoundError) -> str:
+    """One line for a `_base_` (or another file the config reads) that is not there."""
+    if error.filename:
+        return f"{error.filename} does not exist (a _base_ or a file that the config reads)"
+    return f"{first_line(error)} (a _base_ or a file that the config reads)"
+
+
+def first_line(error: BaseException) -> str:
+    """Kind and first line of an exception."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def plain(value: Any) -> Any:
+    """ConfigDicts and Config as plain dicts, lists and tuples, recursively."""
+    if isinstance(value, Config):
+        value = value._cfg_dict
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    return value
+
+
+def use_amp(cfg: Config) -> None:
+    """Switch the optimizer wrapper to mixed precision, unless it is already."""
+    wrapper = cfg.get("optim_wrapper")
+    if not isinstance(wrapper, Mapping):
+        raise ConfigError("--amp needs an optim_wrapper in the config")
+    if wrapper.get("type", "OptimWrapper") == "OptimWrapper":
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    elif wrapper["type"] != "AmpOptimWrapper":
+        raise ConfigError(f"--amp cannot wrap optim_wrapper.type={wrapper['type']!r}")
+
+
+def dicts(value: Any) -> Iterator[Any]:
+    """Every dict inside `value`, itself included, parents first."""
+    if isinstance(value, Mapping):
+        yield value
+        for item in value.values():
+            yield from dicts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from dicts(item)
+
+
+def type_name(spec: Any) -> str:
+    """The name of a `type`, without its scope: 'mmseg.LoadAnnotations' -> 'LoadAnnotations'."""
+    kind = spec.get("type") if isinstance(spec, Mapping) else spec
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    return name.rsplit(".", 1)[-1]
+
+
+def heads(model: Any) -> Iterator[tuple[str, Any]]:
+    """(name, config) of every decode and auxiliary head, lists opened."""
+    for key in ("decode_head", "auxiliary_head"):
+        spec = model.get(key)
+        if isinstance(spec, Mapping):
+            yield f"model.{key}", spec
+        elif isinstance(spec, (list, tuple)):
+            for index, item in enumerate(spec):
+                if isinstance(item, Mapping):
+                    yield f"model.{key}[{index}]", item
+
+
+def fit_to_cpu(cfg: Config) -> None:
+    """Replace what needs CUDA: SyncBN by BN, AmpOptimWrapper by OptimWrapper. One line each."""
+    sync = [spec for spec in dicts(cfg.model) if type_name(spec) == "SyncBN"]
+    for spec in sync:
+        spec["type"] = "BN"
+    if sync:
+        log.info("no CUDA: SyncBN is replaced by BN")
+    wrapper = cfg.get("optim_wrapper")
+    if isinstance(wrapper, Mapping) and type_name(wrapper) == "AmpOptimWrapper":
+        for key in ("loss_scale", "dtype", "use_fsdp"):
+            wrapper.pop(key, None)
+        wrapper["type"] = "OptimWrapper"
+        log.warning("no CUDA: AmpOptimWrapper is replaced by OptimWrapper (full precision)")
+
+
+def inference_pipeline(cfg: Config) -> list[Any]:
+    """The test (else validation) pipeline without what loads annotations: un-augmented."""
+    for key in ("test_dataloader", "val_dataloader"):
+        dataset = (cfg.get(key) or {}).get("dataset")
+        while isinstance(dataset, Mapping) and "pipeline" not in dataset:
+            inner = dataset.get("dataset") or dataset.get("datasets")
+            dataset = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
+        if isinstance(dataset, Mapping):
+            steps = copy.deepcopy(list(dataset["pipeline"]))
+            return [step for step in steps if "LoadAnnotations" not in type_name(step)]
+    raise ConfigError(
+        "the config has no test_dataloader or val_dataloader with a pipeline; prediction needs one"
+    )

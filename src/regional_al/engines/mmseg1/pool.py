@@ -1,0 +1,216 @@
+"""The training data set of an mmseg config as a pool: images, keys, sizes, label space."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmseg.registry import DATASETS
+
+from ...errors import ConfigError, DataError, UnsupportedError
+from ...images import image_size
+from ...types import UNLABELED, LabelSpace, PoolItem
+from .config import first_line, type_name
+
+log = logging.getLogger("regional_al")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them."""
+
+    dataset: Any
+    items: tuple[PoolItem, ...]
+    label_space: LabelSpace
+
+
+def build_pool(spec: Any) -> Pool:
+    """From `train_dataloader.dataset`. Raises ConfigError, DataError or UnsupportedError."""
+    dataset = build_dataset(unwrapped(spec), "train_dataloader.dataset")
+    parts = leaves(dataset)
+    spaces = [label_space(part) for part in parts]
+    for part, space in zip(parts, spaces, strict=True):
+        if not np.array_equal(space.raw_to_train, spaces[0].raw_to_train):
+            raise UnsupportedError(
+                f"train_dataloader.dataset joins data sets whose label ids differ "
+                f"({type(parts[0]).__name__} and {type(part).__name__}): train on one of them"
+            )
+    return Pool(dataset, pool_items(dataset), spaces[0])
+
+
+def unwrapped(spec: Any) -> Any:
+    """The config of the data set inside a RepeatDataset; other wrappers are refused by name."""
+    while isinstance(spec, Mapping) and type_name(spec) == "RepeatDataset":
+        log.warning(
+            "train_dataloader.dataset: RepeatDataset is left out, the labelled images are repeated "
+            "as often as training needs them"
+        )
+        spec = spec["dataset"]
+    if isinstance(spec, Mapping) and "dataset" in spec:
+        raise UnsupportedError(
+            f"train_dataloader.dataset.type={type_name(spec)!r} mixes or repeats images, so labels "
+            "have no single place: use the data set inside it"
+        )
+    return spec
+
+
+def build_dataset(spec: Any, key: str) -> Any:
+    """Build an mmseg data set. What it raises becomes a ConfigError or DataError naming `key`."""
+    if not isinstance(spec, Mapping):
+        raise ConfigError(f"{key} is missing or is not a dict(type=...)")
+    try:
+        dataset = DATASETS.build(copy.deepcopy(spec))
+        dataset.full_init()
+    except FileNotFoundError as error:
+        name = error.filename or first_line(error)
+        raise DataError(f"{key}: {name} does not exist; check data_root and data_prefix") from None
+    except KeyError as error:
+        raise ConfigError(f"{key}: {str(error.args[0]).splitlines()[0]}") from None
+    except AssertionError as error:
+        told = first_line(error) if str(error) else f"{folders(spec)} or its ann_file is missing"
+        raise DataError(f"{key}: {told}") from None
+    except Exception as error:  # whatever a data set class raises, the config is what can be mended
+        raise ConfigError(f"{key}: {first_line(error)}") from None
+    if not hasattr(dataset, "get_data_info"):
+        raise UnsupportedError(f"{key}.type={type_name(spec)!r} has no get_data_info")
+    return dataset
+
+
+def folders(spec: Mapping[str, Any]) -> str:
+    """The image folder that a data set's config names, for error messages."""
+    prefix = (spec.get("data_prefix") or {}).get("img_path", "")
+    return os.path.join(spec.get("data_root") or "", prefix) or type_name(spec)
+
+
+def leaves(dataset: Any) -> list[Any]:
+    """The data sets that a ConcatDataset joins, or the data set itself."""
+    inner = getattr(dataset, "datasets", None)
+    return [dataset] if inner is None else [leaf for part in inner for leaf in leaves(part)]
+
+
+def locate(dataset: Any, index: int) -> tuple[Any, int]:
+    """(leaf data set, index in it) of an index into a possibly joined data set."""
+    inner = getattr(dataset, "datasets", None)
+    if inner is None:
+        return dataset, index
+    for part in inner:
+        if index < len(part):
+            return locate(part, index)
+        index -= len(part)
+    raise IndexError(index)
+
+
+def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
+    """PoolItem per image; sizes from the headers. Raises DataError naming the file."""
+    infos = []
+    for index in range(len(dataset)):
+        leaf, inner = locate(dataset, index)
+        info = leaf.get_data_info(inner)
+        infos.append((item_key(leaf, info["img_path"]), Path(info["img_path"]), info))
+    refuse_duplicates([(key, path) for key, path, _ in infos])
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        sizes = list(threads.map(image_size, (path for _, path, _ in infos)))
+    items = []
+    for (key, path, info), shape in zip(infos, sizes, strict=True):
+        annotation = info.get("seg_map_path")
+        there = annotation is not None and os.path.isfile(annotation)
+        items.append(PoolItem(key, path, Path(annotation) if there else None, shape))
+    return tuple(items)
+
+
+def item_key(dataset: Any, path: str) -> str:
+    """Path below the data set's image folder, without the image suffix, with '/'."""
+    prefix = (getattr(dataset, "data_prefix", None) or {}).get("img_path") or ""
+    relative = os.path.relpath(path, prefix) if prefix else os.path.basename(path)
+    if relative.startswith(".."):
+        relative = os.path.basename(path)
+    suffix = getattr(dataset, "img_suffix", None) or ""
+    if suffix and relative.endswith(suffix) and len(relative) > len(suffix):
+        relative = relative[: -len(suffix)]
+    else:
+        relative = os.path.splitext(relative)[0]
+    return relative.replace(os.sep, "/")
+
+
+def refuse_duplicates(keys: Sequence[tuple[str, Path]]) -> None:
+    """Raise DataError when two images would share one label file."""
+    seen: dict[str, Path] = {}
+    for key, path in keys:
+        if key in seen:
+            raise DataError(
+                f"{seen[key]} and {path} would share the label file {key}.png; list each image "
+                "once (ann_file, data_prefix) or rename one"
+            )
+        seen[key] = path
+
+
+def label_space(dataset: Any) -> LabelSpace:
+    """Classes of a data set and what raw ids become, exactly as mmseg's LoadAnnotations maps them:
+    `reduce_zero_label` first, then `label_map`. Raises ConfigError without classes."""
+    meta = dataset.metainfo
+    classes = meta.get("classes")
+    if not classes:
+        raise ConfigError(
+            f"data set type {type(dataset).__name__!r} has no classes: add "
+            "metainfo=dict(classes=(...), palette=[...]) to train_dataloader.dataset"
+        )
+    ignore = getattr(dataset, "ignore_index", UNLABELED)
+    if ignore != UNLABELED:
+        raise UnsupportedError(f"dataset.ignore_index={ignore}: labels use {UNLABELED} for void")
+    if len(classes) >= UNLABELED:
+        raise UnsupportedError(f"{len(classes)} classes do not fit label ids 0..254")
+    table = raw_to_train(len(classes), meta.get("reduce_zero_label"), meta.get("label_map"))
+    palette = meta.get("palette") or [(0, 0, 0)] * len(classes)
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
+    return LabelSpace(tuple(str(name) for name in classes), colours, table)
+
+
+def raw_to_train(
+    num_classes: int, reduce_zero_label: bool | None, label_map: Mapping[int, int] | None
+) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """int16 [256]: train id, 255 = void, -1 = an id that must not occur."""
+    ids = np.arange(256, dtype=np.int16)
+    if reduce_zero_label:
+        ids = np.where(ids == 0, 255, ids - 1)
+        ids[255] = 255
+    mapped = ids.copy()
+    for old, new in (label_map or {}).items():
+        mapped[ids == old] = new
+    return np.where((mapped < num_classes) | (mapped == UNLABELED), mapped, -1).astype(np.int16)
+
+
+def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
+    """A training sample of the data set's own pipeline with its labels read from `label_path`.
+
+    Also counts the labelled pixels right after they were loaded (metainfo `labelled_pixels`), so
+    that what resizing and cropping lose can be told.
+    """
+    leaf, inner = locate(dataset, index)
+    for _ in range(20):  # mmengine, too, draws again when a pipeline gives nothing
+        data = leaf.get_data_info(inner)
+        data["seg_map_path"] = str(label_path)
+        sample, labelled = run_pipeline(leaf.pipeline.transforms, data)
+        if sample is not None:
+            if labelled is not None and "data_samples" in sample:
+                sample["data_samples"].set_metainfo({"labelled_pixels": labelled})
+            return sample
+    raise DataError(f"the training pipeline gives nothing for {data['img_path']}, 20 times in a row")
+
+
+def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:
+    """Apply transforms in order; also the number of labelled pixels when labels first appear."""
+    labelled: int | None = None
+    for transform in transforms:
+        data = transform(data)
+        if data is None:
+            return None, labelled
+        if labelled is None and isinstance(data, Mapping) and "gt_seg_map" in data:
+            labelled = int(np.count_nonzero(data["gt_seg_map"] != UNLABELED))
+    return data, labelled

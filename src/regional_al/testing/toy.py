@@ -1,0 +1,52 @@
+"""A toy model and engine over a folder of images: the loop end to end in seconds, without mm*."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..engines.torch_engine import TorchEngine
+from ..images import image_size
+from ..types import LabelSpace, PoolItem
+
+
+class ToyNet(nn.Module):
+    """Two convolutions and a 1x1 head; [N, 3, H, W] -> logits [N, C, H, W] at full size."""
+
+    def __init__(self, num_classes: int, width: int = 12) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=2, dilation=2), nn.ReLU(),
+            nn.Conv2d(width, num_classes, 1),
+        )  # fmt: skip
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.body(images)
+        return logits
+
+
+def pool_items(root: Path, split: str) -> list[PoolItem]:
+    """Images of `root/images/<split>`, annotations `root/annotations/<split>/<stem>.png`."""
+    items = []
+    for image in sorted((root / "images" / split).iterdir()):
+        annotation = root / "annotations" / split / f"{image.stem}.png"
+        found = annotation if annotation.exists() else None
+        items.append(PoolItem(image.stem, image, found, image_size(image)))
+    return items
+
+
+def toy_engine(
+    root: Path, label_space: LabelSpace, iterations: int = 6, lr: float = 1e-2
+) -> TorchEngine:
+    """A `TorchEngine` with a `ToyNet` over a plain folder (see `testing.streets.generate`)."""
+    return TorchEngine(
+        build_model=lambda: ToyNet(label_space.num_classes),
+        pool=pool_items(root, "train"),
+        val=pool_items(root, "val"),
+        label_space=label_space,
+        iterations=iterations,
+        lr=lr,
+    )

@@ -1,0 +1,68 @@
+"""The acquisition grammar: defaults, and one clear line for each mistake."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from regional_al import config
+from regional_al.errors import RegionalALError
+
+
+def test_the_two_key_form_has_defaults_for_everything() -> None:
+    parsed = config.parse({"level": "region", "heuristic": "RIPU"})
+    assert parsed.region["type"] == "slic"
+    assert (parsed.rounds, parsed.round_init, parsed.answer) == (5, "scratch", "full")
+    assert parsed.warm_start == parsed.budget
+    assert set(parsed.resolved) == set(config.KEYS)
+    json.dumps(parsed.resolved)  # goes into the ledger and results.json
+
+
+def test_queries_set_the_rounds_and_the_stretches() -> None:
+    parsed = config.parse({"level": "region", "heuristic": "RIPU", "queries": [10, 20]})
+    assert [parsed.until(r) for r in range(3)] == [10, 20, -1]
+    assert parsed.rounds == 2
+    assert config.parse({}).until(0) is None
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"level": "regions"}, "Did you mean 'region'"),
+    ({"levl": "region"}, "'levl'.*Did you mean 'level'"),
+    ({"region": "slick"}, "Did you mean 'slic'"),
+    ({"region": {"type": "window", "radus": 2}}, "'radus'.*Did you mean 'radius'"),
+    ({"region": {"type": "window", "radius": -1}}, "radius=-1"),
+    ({"region": {"n_segments": 3}}, "region.*type"),
+    ({"level": "pixel", "region": "slic"}, "level='pixel'"),
+    ({"level": "image", "region": "slic"}, "level='image'"),
+    ({"budget": {"amount": 0}}, "0"),
+    ({"budget": {"amount": "101%"}}, "101%"),
+    ({"budget": {"amount": 3, "unit": "pixels"}}, "Did you mean 'pixel'"),
+    ({"budget": {"amount": 3, "unit": "click"}}, "clicks of a full answer"),
+    ({"rounds": -1}, "rounds=-1"),
+    ({"rounds": 254}, "253"),
+    ({"rounds": True}, "rounds=True"),
+    ({"round_init": "scratches"}, "Did you mean 'scratch'"),
+    ({"queries": []}, "queries"),
+    ({"queries": [20, 10]}, "rise"),
+    ({"queries": [10, 20], "rounds": 3}, "rounds=3"),
+    ({"annotator": {"answer": "full"}}, "annotator"),
+    ({"annotator": {"type": "oracle", "answer": "dominat"}}, "Did you mean 'dominant'"),
+    ({"level": "pixel", "annotator": {"type": "oracle", "answer": "dominant"}}, "dominant"),
+    ({"stop": {"target_mIoU": 0.5}}, "Did you mean 'target_miou'"),
+    ({"seed": -1}, "seed=-1"),
+    ({"tiles": 3}, "tiles=3"),
+]
+
+
+@pytest.mark.parametrize(("raw", "match"), MISTAKES)
+def test_a_mistake_is_one_line_that_names_key_and_fix(raw: dict[str, Any], match: str) -> None:
+    with pytest.raises(RegionalALError, match=match) as caught:
+        config.parse({"level": "region", "heuristic": "RIPU", **raw})
+    assert "\n" not in str(caught.value)
+
+
+def test_not_a_dict() -> None:
+    with pytest.raises(RegionalALError, match="must be a dict"):
+        config.parse("RIPU")  # type: ignore[arg-type]
