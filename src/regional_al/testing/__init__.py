@@ -1,0 +1,1 @@
+"""Data that tests, demos and users trying things out can generate on the spot."""

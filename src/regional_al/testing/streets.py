@@ -1,0 +1,189 @@
+"""An embedded data set: street scenes with their label masks, made in seconds from a seed.
+
+    python -m regional_al.testing.streets OUT --seed 0 --train 48 --val 16
+
+Eleven classes as in driving data sets; pole, traffic sign, person and bicycle are rare and thin.
+Needs numpy and Pillow. The same parameters (and Pillow version) give the same bytes. Two styles of
+the same city make a pair of domains: `style='game'` as source, `style='day'` as target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
+from ..images import replacing, write_png
+from ..progress import progress
+from ..registry import nearest
+from ..types import JSON, U8
+
+CLASSES = (
+    "road", "sidewalk", "building", "fence", "pole", "traffic sign", "vegetation", "sky",
+    "person", "car", "bicycle",
+)  # fmt: skip
+PALETTE = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (190, 153, 153), (153, 153, 153), (220, 220, 0),
+    (107, 142, 35), (70, 130, 180), (220, 20, 60), (0, 0, 142), (119, 11, 32),
+)  # fmt: skip
+RARE = ("pole", "traffic sign", "person", "bicycle")
+"""Classes below 2 % of the labelled pixels each."""
+CITYSCAPES_TRAIN_IDS = (0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18)
+"""Train id of each class in Cityscapes' 19-class scheme; used by layout='cityscapes'."""
+STYLE_NAMES = ("day", "dusk", "game")
+LAYOUTS = ("plain", "cityscapes")
+MANIFEST = "streets.json"
+
+_VERSION = 1  # raise it when the pictures change
+_CITIES = {"train": ("northham", "southham"), "val": ("midham",)}
+
+
+def generate(
+    root: Path | str,
+    train: int = 48,
+    val: int = 16,
+    size: tuple[int, int] = (96, 128),
+    seed: int = 0,
+    style: str = "day",
+    void: bool = True,
+    mixed_sizes: bool = False,
+    layout: str = "plain",
+) -> Path:
+    """Write the data set below `root`, once: a second call with the same parameters returns at
+    once (and finishes what a killed one began). Returns `root`.
+
+    train, val: numbers of images; size: (H, W), at least 32; mixed_sizes: sizes vary by image,
+    about +-30 %; void: 255 on broken borders, containers and the camera car's bonnet.
+    layout 'plain': images/{train,val}/*.jpg, annotations/{train,val}/*.png with ids 0..10;
+    'cityscapes': leftImg8bit/<split>/<city>/*_leftImg8bit.png and
+    gtFine/<split>/<city>/*_gtFine_labelTrainIds.png with Cityscapes train ids.
+    Raises ConfigError for bad values, DataError when `root` holds anything else.
+    """
+    root = Path(root)
+    parameters = _checked(train, val, size, seed, style, void, mixed_sizes, layout)
+    if _is_complete(root, parameters):
+        return root
+    _write_manifest(root, parameters, complete=False)
+    work = [("train", i) for i in range(train)] + [("val", i) for i in range(val)]
+    for split, index in progress(work, f"Streets ({style})"):
+        picture, labels = make_scene(
+            split, index, (size[0], size[1]), seed, style, void, mixed_sizes
+        )
+        _write_pair(root, layout, split, index, picture, labels)
+    _write_manifest(root, parameters, complete=True)
+    return root
+
+
+def make_scene(
+    split: str, index: int, size: tuple[int, int] = (96, 128), seed: int = 0, style: str = "day",
+    void: bool = True, mixed_sizes: bool = False,
+) -> tuple[U8, U8]:  # fmt: skip
+    """One scene in memory: RGB uint8 [H, W, 3] and class ids uint8 [H, W], 255 = void."""
+    try:
+        from ._render import STYLES, render
+    except ImportError:
+        raise EnvironmentProblem("the street data set needs Pillow: pip install pillow") from None
+    rng = np.random.default_rng([seed, STYLE_NAMES.index(style), split == "val", index])
+    height, width = size
+    if mixed_sizes:
+        scale, stretch = rng.uniform(0.7, 1.3), rng.uniform(0.75, 1.2)
+        height, width = max(32, round(height * scale)), max(32, round(width * scale * stretch))
+    return render(height, width, rng, STYLES[style], void)
+
+
+def _checked(
+    train: int, val: int, size: tuple[int, int], seed: int, style: str, void: bool,
+    mixed_sizes: bool, layout: str,
+) -> JSON:  # fmt: skip
+    """The parameters as the manifest holds them. Raises ConfigError for a bad one."""
+    if style not in STYLE_NAMES:
+        raise ConfigError(f"unknown street style {style!r}.{nearest(style, STYLE_NAMES)}")
+    if layout not in LAYOUTS:
+        raise ConfigError(f"unknown street layout {layout!r}.{nearest(layout, LAYOUTS)}")
+    if train < 0 or val < 0 or seed < 0:
+        raise ConfigError(f"streets: {train=}, {val=} and {seed=} must not be negative")
+    if len(size) != 2 or min(size) < 32:
+        raise ConfigError(f"streets: size={tuple(size)} must be (height, width), each 32 or more")
+    return {
+        "generator": _VERSION, "train": train, "val": val, "size": [int(s) for s in size],
+        "seed": seed, "style": style, "void": bool(void), "mixed_sizes": bool(mixed_sizes),
+        "layout": layout, "classes": list(CLASSES),
+    }  # fmt: skip
+
+
+def _is_complete(root: Path, parameters: JSON) -> bool:
+    """True when `root` holds this data set, whole. Raises DataError when it holds another."""
+    try:
+        found = json.loads((root / MANIFEST).read_text())
+    except FileNotFoundError:
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise DataError(
+                f"{root} is not empty and has no {MANIFEST}; give a new folder"
+            ) from None
+        return False
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root / MANIFEST} cannot be read: {error}; delete {root}") from None
+    other = [key for key, value in parameters.items() if found.get(key) != value]
+    if other:
+        key = other[0]
+        raise DataError(
+            f"{root} holds streets made with {key}={found.get(key)!r}, not {parameters[key]!r}; "
+            "give a new folder or delete it"
+        )
+    return bool(found.get("complete"))
+
+
+def _write_manifest(root: Path, parameters: JSON, complete: bool) -> None:
+    with replacing(root / MANIFEST) as temporary:
+        temporary.write_text(json.dumps({**parameters, "complete": complete}, indent=1) + "\n")
+
+
+def _write_pair(root: Path, layout: str, split: str, index: int, picture: U8, labels: U8) -> None:
+    if layout == "cityscapes":
+        city = _CITIES[split][index % len(_CITIES[split])]
+        frame = f"{city}_{index:06d}_000019"
+        table = np.full(256, 255, dtype=np.uint8)
+        table[: len(CLASSES)] = CITYSCAPES_TRAIN_IDS
+        write_png(root / "leftImg8bit" / split / city / f"{frame}_leftImg8bit.png", picture)
+        write_png(
+            root / "gtFine" / split / city / f"{frame}_gtFine_labelTrainIds.png", table[labels]
+        )
+        return
+    from PIL import Image
+
+    with replacing(root / "images" / split / f"{split}_{index:04d}.jpg") as temporary:
+        Image.fromarray(picture).save(temporary, format="JPEG", quality=92)
+    write_png(root / "annotations" / split / f"{split}_{index:04d}.png", labels)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; prints where the data set is. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m regional_al.testing.streets",
+                                     description="Generate a small street data set.")  # fmt: skip
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--train", type=int, default=48, metavar="N")
+    parser.add_argument("--val", type=int, default=16, metavar="N")
+    parser.add_argument("--size", type=int, nargs=2, default=(96, 128), metavar=("H", "W"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--style", default="day", help=", ".join(STYLE_NAMES))
+    parser.add_argument("--layout", default="plain", help=", ".join(LAYOUTS))
+    parser.add_argument("--no-void", action="store_true", help="label every pixel")
+    parser.add_argument("--mixed-sizes", action="store_true")
+    a = parser.parse_args(arguments)
+    try:
+        generate(a.out, a.train, a.val, tuple(a.size), a.seed, a.style, not a.no_void,
+                 a.mixed_sizes, a.layout)  # fmt: skip
+    except RegionalALError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(a.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
