@@ -1,0 +1,14 @@
+"""`regional-al report WORK_DIR`: write report.html and the figures again, from files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def run(work_dir: Path) -> int:
+    """Write the report of a run, finished or not, and print where it is. Returns 0; a folder that
+    is no run, damaged files and missing packages raise RegionalALError."""
+    from ..report.html import write_report
+
+    print(f"report: {write_report(work_dir)}")
+    return 0

@@ -1,0 +1,244 @@
+"""The charts of the report, as matplotlib figures (object interface, Agg: no global state)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import EnvironmentProblem
+from ..types import I64
+from .records import STAGES, Record, Results
+from .table import percent, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, ACCENT = "#1f2933", "#616e7c", "#e4e7eb", "#1f5fa8"
+STAGE_COLOURS = {
+    "prepare": "#9aa5b1",
+    "score": "#56a3d9",
+    "select": "#2bb3a3",
+    "annotate": "#e8a33d",
+    "fit": "#1f4e8c",
+    "evaluate": "#7a5aa6",
+    "preview": "#c9ced6",
+}
+VOID_COLOUR = "#b8bec6"
+MAX_LEGEND = 24
+DPI = 200
+_SIZE = (5.4, 3.3)
+
+
+def learning_curve(results: Results, cost: str) -> Figure | None:
+    """mIoU over 'labelled' (per cent of the pool) or over 'pixels', 'clicks', ... Logarithmic when
+    the costs span more than a factor of ten. None when no round has both numbers."""
+    points = [
+        (x, 100 * r.miou, r.round)
+        for r in results.records
+        if r.miou is not None and (x := _cost(r, cost)) is not None
+    ]
+    if not points:
+        return None
+    figure, axes = _figure()
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    axes.plot(xs, ys, "-", color=ACCENT, linewidth=2, zorder=3)
+    axes.plot(xs, ys, "o", color="white", markeredgecolor=ACCENT, markeredgewidth=2, ms=6, zorder=4)
+    _label_points(axes, points)
+    _cost_axis(axes, xs, cost)
+    low, high = min(ys), max(ys)
+    pad = max(0.18 * (high - low), 0.5)
+    axes.set_ylim(max(0.0, low - pad), min(101.0, high + pad))
+    axes.set_ylabel("mIoU (%)", color=INK)
+    return figure
+
+
+def stage_seconds(results: Results) -> Figure | None:
+    """Stacked bars: seconds of each stage by round. None when no time is recorded."""
+    records = [r for r in results.records if r.seconds]
+    if not records or max(r.total_seconds for r in records) <= 0:
+        return None
+    longest = max(r.total_seconds for r in records)
+    unit, scale = (
+        ("s", 1.0) if longest < 300 else ("min", 60.0) if longest < 3 * 3600 else ("h", 3600.0)
+    )
+    figure, axes = _figure()
+    bottom = np.zeros(len(records))
+    others = sorted({k for r in records for k in r.seconds} - set(STAGES))
+    for name in (*STAGES, *others):
+        heights = np.array([r.seconds.get(name, 0.0) for r in records]) / scale
+        if heights.any():
+            colour = STAGE_COLOURS.get(name, MUTED)
+            axes.bar(range(len(records)), heights, 0.68, bottom, color=colour, label=name, zorder=3)
+            bottom += heights
+    _round_axis(axes, records)
+    axes.set_ylabel(f"time ({unit})", color=INK)
+    _legend_above(axes, columns=4)
+    return figure
+
+
+def class_iou(results: Results) -> Figure | None:
+    """Heat map, classes by rounds, with the numbers where they fit. None without evaluation."""
+    records = [r for r in results.records if r.per_class_iou]
+    if not records:
+        return None
+    rows, columns = len(results.classes), len(records)
+    table = np.full((rows, columns), np.nan)
+    for j, record in enumerate(records):
+        values = [np.nan if v is None else 100 * v for v in record.per_class_iou]
+        table[: len(values), j] = values
+    figure, axes = _figure((_SIZE[0], min(0.9 + 0.24 * rows, 40.0)))
+    image = np.ma.masked_invalid(table)
+    axes.imshow(image, aspect="auto", cmap="Blues", vmin=0, vmax=115, interpolation="nearest")
+    axes.grid(False)
+    if columns <= 12:
+        for i, j in np.ndindex(rows, columns):
+            known = bool(np.isfinite(table[i, j]))
+            text = f"{table[i, j]:.1f}" if known else "-"
+            colour = "white" if known and table[i, j] > 62 else INK
+            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    axes.set_yticks(range(rows), _plain(results.classes))
+    for tick, rgb in zip(axes.get_yticklabels(), results.palette, strict=True):
+        tick.set_bbox({"boxstyle": "square,pad=0.15", "fc": "white", "ec": _hex(rgb), "lw": 1.6})
+    _round_axis(axes, records)
+    axes.tick_params(axis="y", labelsize=8, pad=6)
+    return figure
+
+
+def bought(results: Results, counts: I64) -> Figure | None:
+    """What was labelled, by round, cumulative: share of each class among annotated pixels.
+
+    counts: int64 [rounds, C + 1], pixels annotated in each round, the last column void.
+    """
+    total = counts.cumsum(axis=0)
+    if not total.size or not total[-1].sum():
+        return None
+    share = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+    order = [*np.argsort(-share[-1, :-1], kind="stable").tolist(), share.shape[1] - 1]
+    figure, axes = _figure()
+    bottom = np.zeros(len(share))
+    for rank, c in enumerate(order):
+        void = c == len(results.classes)
+        name = "void" if void else _plain(results.classes)[c]
+        axes.bar(
+            range(len(share)), share[:, c], 0.68, bottom,
+            color=VOID_COLOUR if void else _hex(results.palette[c]),
+            hatch="////" if void else None, edgecolor="white", linewidth=0.5, zorder=3,
+            label=name if share[:, c].any() and (void or rank < MAX_LEGEND) else None,
+        )  # fmt: skip
+        bottom += share[:, c]
+    axes.set_ylim(0, 100)
+    axes.set_xlim(-0.6, max(len(share) - 0.4, 2.4))
+    axes.set_xticks(*_round_ticks(range(len(share))))
+    axes.set_xlabel("round", color=INK)
+    axes.set_ylabel("labelled pixels (%)", color=INK)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=7.5,
+        handlelength=1.1, handleheight=1.1, labelspacing=0.35,
+    )  # fmt: skip
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG at twice the resolution of a screen, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
+    os.replace(temporary, path)
+    return path
+
+
+def _figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise EnvironmentProblem(
+            "the report needs matplotlib: pip install 'matplotlib>=3.7' 'jinja2>=3.1'"
+        ) from None
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(MUTED)
+    axes.grid(True, color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9, length=3, color=MUTED)
+    return figure, axes
+
+
+def _cost(record: Record, cost: str) -> float | None:
+    if cost == "labelled":
+        return 100 * record.labelled_fraction
+    value = getattr(record.costs, cost)
+    return None if value is None else float(value)
+
+
+def _cost_axis(axes: Axes, xs: Sequence[float], cost: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    def text(value: float, _: Any) -> str:
+        return f"{percent(value / 100)}%" if cost == "labelled" else short(round(value))
+
+    if min(xs) > 0 and max(xs) > 10 * min(xs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(left=0, right=1.08 * max(xs) if max(xs) > 0 else 1)
+    if cost == "labelled":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}%"))
+        axes.set_xlabel("labelled pixels of the pool", color=INK)
+    else:
+        axes.xaxis.set_major_formatter(FuncFormatter(text))
+        axes.set_xlabel(f"{cost} (cumulative)", color=INK)
+
+
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, int]]) -> None:
+    """The value at the first, best and last point; at all when they are few."""
+    best = max(range(len(points)), key=lambda i: points[i][1])
+    shown = range(len(points)) if len(points) <= 8 else {0, best, len(points) - 1}
+    for i in shown:
+        x, y, _ = points[i]
+        rising = i + 1 < len(points) and points[i + 1][1] >= y  # the next line leaves room below
+        axes.annotate(
+            f"{y:.1f}", (x, y), xytext=(6, -5) if rising else (0, 8), textcoords="offset points",
+            ha="left" if rising else "center", va="top" if rising else "bottom",
+            fontsize=8, color=INK,
+        )  # fmt: skip
+
+
+def _round_axis(axes: Axes, records: Sequence[Record]) -> None:
+    axes.set_xticks(*_round_ticks([r.round for r in records]))
+    axes.set_xlabel("round", color=INK)
+    axes.grid(False, axis="x")
+
+
+def _round_ticks(rounds: Sequence[int]) -> tuple[list[int], list[str]]:
+    step = max(1, len(rounds) // 12)
+    places = list(range(0, len(rounds), step))
+    return places, [str(rounds[i]) for i in places]
+
+
+def _legend_above(axes: Axes, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(
+        handles, labels, loc="outside upper center", ncols=columns, frameon=False,
+        fontsize=8, handlelength=1.1, handleheight=1.1, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def _plain(names: Sequence[str]) -> list[str]:
+    """Class names as plain text: a `$` must not start mathematics, nor a `_` hide a legend."""
+    cut = [name if len(name) <= 24 else name[:23] + "…" for name in names]
+    return [name.replace("$", r"\$") if not name.startswith("_") else " " + name for name in cut]
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)

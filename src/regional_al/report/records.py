@@ -1,0 +1,232 @@
+"""`results.json`: what a run has cost and reached, one record a round. Typed, checked, atomic."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, WorkDirError
+from ..types import JSON, Costs
+from . import reading
+from .reading import Reader
+
+FORMAT = 1
+FILE = "results.json"
+STAGES = ("prepare", "score", "select", "annotate", "fit", "evaluate")
+"""Stages of a round in the order in which they run; keys of `Record.seconds`."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One round: query, answers, fit, evaluation.
+
+    costs: all that was spent up to and with this round. asked: this round alone.
+    labelled_fraction: annotated pixels / pixels of the pool, 0..1, void included.
+    miou, accuracy: 0..1, None when not evaluated. per_class_iou: [C] of 0..1, None for a class
+    that is absent from the validation set. label_share: labelled pixels that reached the loss /
+    labelled pixels of the samples drawn, 0..1, None if unknown. seconds: wall time by stage.
+    """
+
+    round: int
+    costs: Costs
+    asked: Costs
+    labelled_fraction: float
+    miou: float | None = None
+    per_class_iou: tuple[float | None, ...] = ()
+    accuracy: float | None = None
+    label_share: float | None = None
+    iterations: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    extra: JSON = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """NaN (no class in the validation set, share unknown) is None, as in the file."""
+        for name in ("miou", "accuracy", "label_share"):
+            object.__setattr__(self, name, _known(getattr(self, name)))
+        object.__setattr__(self, "per_class_iou", tuple(_known(v) for v in self.per_class_iou))
+
+    @property
+    def total_seconds(self) -> float:
+        return float(sum(self.seconds.values()))
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run. acquisition: the resolved grammar; raw_to_train: [256] raw id -> class, 255 = void,
+    -1 = must not occur; stopped: why the run ended, None while it has not. Keys of the file that
+    are not known here are kept in `extra` and written back."""
+
+    title: str
+    acquisition: JSON
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    raw_to_train: tuple[int, ...]
+    pool_images: int
+    pool_pixels: int
+    engine: str
+    world_size: int = 1
+    records: tuple[Record, ...] = ()
+    stopped: str | None = None
+    extra: JSON = field(default_factory=dict)
+
+
+def load(work_dir: Path) -> Results:
+    """Read `work_dir/results.json`.
+
+    Raises WorkDirError when there is none, DataError naming file and key when it is damaged.
+    """
+    path = Path(work_dir) / FILE
+    if not path.is_file():
+        raise WorkDirError(f"{work_dir} holds no {FILE}: not the work_dir of an acquisition run")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    return parse(data, str(path))
+
+
+def write(work_dir: Path, results: Results) -> Path:
+    """Write `work_dir/results.json` to a temporary name, then rename; NaN becomes null."""
+    path = Path(work_dir) / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_finite(to_json(results)), indent=1, allow_nan=False, ensure_ascii=False)
+    temporary = path.with_name(FILE + ".tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def append_record(work_dir: Path, record: Record) -> Results:
+    """Add a round to the file. A record of the same round is replaced, so that a resumed round
+    can be recorded again. Returns what was written."""
+    results = load(work_dir)
+    kept = [r for r in results.records if r.round != record.round]
+    results = replace(results, records=tuple(sorted([*kept, record], key=lambda r: r.round)))
+    write(work_dir, results)
+    return results
+
+
+def parse(data: Any, where: str) -> Results:
+    """JSON -> Results. Raises DataError naming `where` and the key."""
+    get = Reader(data, where)
+    if get("format", reading.integer) != FORMAT:
+        raise DataError(f"{where}: format is {data['format']!r}, this version reads {FORMAT}")
+    classes = tuple(get("classes", reading.list_of(reading.text)))
+    palette = tuple(get("palette", reading.list_of(reading.colour)))
+    if len(palette) != len(classes):
+        raise DataError(f"{where}: palette has {len(palette)} colours, classes {len(classes)}")
+    raw_to_train = tuple(
+        get("raw_to_train", reading.list_of(reading.integer), _plain_table(len(classes)))
+    )
+    if len(raw_to_train) != 256:
+        raise DataError(f"{where}: raw_to_train has {len(raw_to_train)} entries, not 256")
+    bad = next((v for v in raw_to_train if v not in (-1, 255) and not 0 <= v < len(classes)), None)
+    if bad is not None:
+        raise DataError(f"{where}: raw_to_train names class {bad}, there are {len(classes)}")
+    pool = Reader(get("pool", reading.mapping), f"{where}: pool")
+    items = get("records", reading.list_of(reading.mapping))
+    records = [_parse_record(item, f"{where}: records[{i}]") for i, item in enumerate(items)]
+    rounds = [record.round for record in records]
+    if rounds != sorted(set(rounds)):
+        raise DataError(f"{where}: records are not in the order of their rounds: {rounds}")
+    return Results(
+        title=get("title", reading.text),
+        acquisition=get("acquisition", reading.mapping),
+        classes=classes,
+        palette=palette,
+        raw_to_train=raw_to_train,
+        pool_images=pool("images", reading.integer),
+        pool_pixels=pool("pixels", reading.integer),
+        engine=get("engine", reading.text),
+        world_size=get("world_size", reading.integer, 1),
+        records=tuple(records),
+        stopped=get("stopped", reading.text, None),
+        extra=get.rest(),
+    )
+
+
+def to_json(results: Results) -> JSON:
+    """Inverse of `parse`."""
+    return {
+        "format": FORMAT,
+        "title": results.title,
+        "acquisition": results.acquisition,
+        "classes": list(results.classes),
+        "palette": [list(colour) for colour in results.palette],
+        "raw_to_train": list(results.raw_to_train),
+        "pool": {"images": results.pool_images, "pixels": results.pool_pixels},
+        "engine": results.engine,
+        "world_size": results.world_size,
+        "records": [_record_to_json(record) for record in results.records],
+        "stopped": results.stopped,
+        **results.extra,
+    }
+
+
+def _parse_record(data: Any, where: str) -> Record:
+    get = Reader(data, where)
+    asked = get("asked", reading.mapping)
+    return Record(
+        round=get("round", reading.integer),
+        costs=_costs(get),
+        asked=_costs(Reader(asked, f"{where}: asked")),
+        labelled_fraction=get("labelled_fraction", reading.share),
+        miou=get("mIoU", reading.share, None),
+        per_class_iou=tuple(
+            get("per_class_iou", reading.list_of(reading.share_or_null), None) or ()
+        ),
+        accuracy=get("accuracy", reading.share, None),
+        label_share=get("label_share", reading.share, None),
+        iterations=get("iterations", reading.integer, 0),
+        seconds={str(k): reading.number(v) for k, v in get("seconds", reading.seconds, {}).items()},
+        extra=get.rest(),
+    )
+
+
+def _record_to_json(record: Record) -> JSON:
+    return {
+        "round": record.round,
+        **record.costs._asdict(),
+        "asked": record.asked._asdict(),
+        "labelled_fraction": record.labelled_fraction,
+        "mIoU": record.miou,
+        "per_class_iou": list(record.per_class_iou),
+        "accuracy": record.accuracy,
+        "label_share": record.label_share,
+        "iterations": record.iterations,
+        "seconds": dict(record.seconds),
+        **record.extra,
+    }
+
+
+def _costs(get: Reader) -> Costs:
+    return Costs(
+        get("images", reading.integer),
+        get("regions", reading.integer),
+        get("pixels", reading.integer),
+        get("clicks", reading.integer, None),
+    )
+
+
+def _plain_table(num_classes: int) -> list[int]:
+    return [c if c < num_classes else -1 for c in range(255)] + [255]
+
+
+def _finite(value: Any) -> Any:
+    """Strict JSON knows no NaN: null, in whatever depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
