@@ -132,11 +132,11 @@ class ActiveLearningDataset(Dataset[Any]):
         void included. For several indices, a sequence of values. round: None = `current_round`.
         Raises DataError for a mask of a wrong shape, IndexError for an index outside the pool.
         """
-        if isinstance(index, Sequence):
-            indices = [int(i) for i in index]
-            values = [None] * len(indices) if value is None else list(value)
+        indices = np.atleast_1d(np.asarray(index, dtype=np.int64)).tolist()
+        if np.ndim(index) == 0:
+            values = [value]
         else:
-            indices, values = [int(index)], [value]
+            values = [None] * len(indices) if value is None else list(value)
         if len(indices) != len(values):
             raise DataError(f"{len(indices)} indices to label, but {len(values)} masks")
         for place, mask in zip(map(self.pool.index_of, indices), values, strict=True):
