@@ -1,15 +1,18 @@
 """Best-first selection over a pool that streams by, exact, in memory proportional to the budget.
 
-What may be forgotten. Greedy selection passes over what does not fit, so if a unit u is taken, then
-each unit v ranked above it with c(v) <= c(u) was taken too (more was left when v was tried than
-when u was). Hence u is never taken, whatever else is added later, if
+What may be forgotten. Rank all candidates, let M be the largest cost among them, and cut the
+ranking as soon as the costs above the cut reach the budget. Let greedy selection run on these
+candidates and any others that may still come. When it arrives at the cut, less than M is left:
+while M or more was left everything above the cut fitted, and all of that spends the budget.
+Selection passes over what does not fit, so if a unit u below the cut is taken, each v between the
+cut and u with c(v) <= c(u) is taken too (more was left when v was tried). Hence if
 
-    c(u) + sum of c(v) over v above u with c(v) <= c(u)  >  budget.
+    c(u) + sum of c(v) over v between the cut and u with c(v) <= c(u)  >=  M,
 
-Forgetting such a v hides nothing: what ruled it out rules out each u that it would have ruled out.
-What is kept is at most budget * (1 + 1/2 + ... + 1/D) / (smallest cost) units for D distinct costs,
-a few times the picks. With `slack` s > 1 the same holds with max(c, s) in place of c in the
-comparison, since nothing is taken when less than s is left.
+u is never taken, whatever comes later. What is kept is the part above the cut (about as many as
+will be picked) and below it fewer than M/c candidates of each cost c, however large the pool is.
+With `slack` s > 1 nothing is taken when less than s is left, so that the same holds with max(c, s)
+for c in the comparison.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from ._order import order_picks, whole_number
 from .units import as_costs, spend
 
 BUFFER = 4096  # candidates kept before anything is pruned
-LEVELS = 16  # cost levels of the quick test in add()
+LEVELS = 64  # cost levels of the quick test in add()
 
 
 class CandidateStream:
@@ -77,11 +80,16 @@ class CandidateStream:
         if self._size > self._limit:
             self._prune()
 
-    def threshold(self) -> float:
-        """Nothing with a score below this can be picked any more, whatever it costs; or -inf."""
+    def threshold(self, least_cost: int = 1) -> float:
+        """Nothing that scores below this and costs at least `least_cost` can be picked any more.
+
+        -inf while anything can. Sharp where all costs are alike or `slack` is the usual cost;
+        otherwise something cheap may still fill the last of the budget, and it stays -inf.
+        """
         if self._size - self._ranked > self._ranked // 4:
             self._prune()
-        return float(self._floors[0])
+        level = max(whole_number(least_cost, "least_cost"), self.slack)
+        return float(self._floors[np.searchsorted(self._levels, level, side="right") - 1])
 
     def candidates(self) -> tuple[Picks, I64]:
         """What may still be picked, best first, and its costs; for `add` to another stream."""
@@ -101,27 +109,38 @@ class CandidateStream:
         costs = np.concatenate([np.zeros(0, dtype=np.int64), *self._costs])
         order = order_picks(picks)
         costs = costs[order]
-        level = np.maximum(costs, self.slack)
-        keep = np.flatnonzero(level + smaller_above(level, costs) <= self.budget)
-        self._picks, self._costs = [picks[order[keep]]], [costs[keep]]
-        self._size = self._ranked = keep.size
-        self._limit = max(BUFFER, 2 * keep.size)
-        self._raise_floors(level[keep])
+        cut, room = self._cut(costs)
+        tail = costs[cut:]
+        level = np.maximum(tail, self.slack)
+        keep = np.flatnonzero(level + smaller_above(level, tail) < room) + cut
+        order = np.concatenate([order[:cut], order[keep]])
+        self._picks, self._costs = [picks[order]], [np.concatenate([costs[:cut], costs[keep]])]
+        self._size = self._ranked = order.size
+        self._limit = max(BUFFER, 2 * order.size)
+        self._raise_floors(cut, room)
 
-    def _raise_floors(self, level: I64) -> None:
+    def _cut(self, costs: I64) -> tuple[int, int]:
+        """(size of the head, bound below which the cost of everything taken after it stays)."""
+        spent = np.cumsum(costs)
+        cut = int(np.searchsorted(spent, self.budget)) + 1
+        return min(cut, costs.size), int(costs.max(initial=1))
+
+    def _raise_floors(self, cut: int, room: int) -> None:
         """Per cost level, the score below which a newcomer of that cost or more is hopeless."""
-        distinct = np.unique(level)
-        if distinct.size > LEVELS:
-            distinct = np.unique(level[:: max(1, level.size // 4096)])
-            distinct = distinct[np.linspace(0, distinct.size - 1, LEVELS).astype(np.int64)]
-        self._levels = np.union1d([self.slack], distinct)
+        picks, costs = self._picks[0], self._costs[0]
+        if not costs.size or int(costs[:cut].sum()) < self.budget:
+            return  # the head is not full: anything may still be picked
+        level = np.maximum(costs, self.slack)
+        shares = np.quantile(level, np.linspace(0, 1, LEVELS), method="lower")
+        self._levels = np.union1d([self.slack], shares.astype(np.int64))
         self._floors = np.full(self._levels.size, -np.inf)
         for i, least in enumerate(self._levels.tolist()):
-            mine = np.flatnonzero(level <= least)
-            spent = np.cumsum(self._costs[0][mine])
-            first = int(np.searchsorted(spent, self.budget - least, side="right"))
-            if first < mine.size:
-                self._floors[i] = self._picks[0]["score"][mine[first]]
+            # after the last of the head (which counts as 0) or the first in the tail that fills up
+            mine = np.flatnonzero(level[cut:] <= least) + cut
+            filled = least + np.cumsum(np.concatenate([[0], costs[mine]])) >= room
+            if filled[-1]:
+                last = int(np.argmax(filled))
+                self._floors[i] = picks["score"][cut - 1 if last == 0 else mine[last - 1]]
 
 
 def smaller_above(level: I64, costs: I64) -> I64:
