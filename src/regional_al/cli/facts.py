@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Facts:
     mmengine: Package = Package()
     mmseg: Package = Package()
     mmcv_ops: bool = False
-    others: dict[str, str | None] = field(default_factory=dict)
+    others: Mapping[str, str | None] = field(default_factory=dict)
     pkg_resources: bool = True
     cuda_devices: int = 0
     cuda_build: str | None = None

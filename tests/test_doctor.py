@@ -1,0 +1,261 @@
+"""`regional-al doctor`: hand-made environments, and the one that the tests run in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from regional_al.cli import doctor, facts
+from regional_al.cli.doctor import Problem, diagnose, engine_of, version
+from regional_al.cli.facts import Facts, Package
+
+ALL = {name: "1.0" for name in facts.OTHERS if name not in ("torch-scatter", "torchvision")}
+FORKS = Facts(
+    torch="2.13.0+cpu",
+    numpy="2.4.6",
+    mmcv=Package("2.3.6", ("onedl-mmcv",)),
+    mmengine=Package("0.10.12", ("onedl-mmengine",)),
+    mmseg=Package("1.4.2", ("onedl-mmsegmentation",)),
+    others=ALL,
+)
+OFFICIAL = dataclasses.replace(
+    FORKS,
+    mmcv=Package("2.1.0", ("mmcv",)),
+    mmengine=Package("0.10.7", ("mmengine",)),
+    mmseg=Package("1.2.2", ("mmsegmentation",)),
+)
+OLD = Facts(
+    torch="2.1.2",
+    numpy="1.26.4",
+    mmcv=Package("1.7.2", ("mmcv-full",)),
+    mmseg=Package("0.30.0", ("mmsegmentation",)),
+    mmcv_ops=True,
+    others={**ALL, "torchvision": "0.16.2"},
+)
+
+
+@pytest.mark.parametrize("good", [FORKS, OFFICIAL, OLD])
+def test_an_environment_that_fits_has_no_problem(good: Facts) -> None:
+    assert diagnose(good) == []
+
+
+def without(found: Facts, *names: str) -> dict[str, str | None]:
+    return {name: None if name in names else v for name, v in found.others.items()}
+
+
+CASES = {
+    "old python": (FORKS, {"python": (3, 9, 2)}, "Python 3.9.2 is older", "python3.11 -m venv"),
+    "no torch": (FORKS, {"torch": None}, "torch is missing", "pip install torch==2.13.0"),
+    "no mm*": (
+        FORKS,
+        {"mmcv": Package(), "mmengine": Package(), "mmseg": Package()},
+        "no MMSegmentation",
+        "onedl-mmcv==2.3.6 onedl-mmengine==0.10.12 onedl-mmsegmentation==1.4.2",
+    ),
+    "no mmcv": (
+        FORKS,
+        {"mmcv": Package()},
+        "mmcv is missing beside mmseg 1.4.2",
+        "pip install onedl-mmcv==2.3.6",
+    ),
+    "no official mmcv": (
+        OFFICIAL,
+        {"mmcv": Package()},
+        "mmcv is missing beside mmseg 1.2.2",
+        "pip install mmcv==2.1.0",
+    ),
+    "no mmengine": (
+        FORKS,
+        {"mmengine": Package()},
+        "mmengine is missing",
+        "pip install onedl-mmengine==0.10.12",
+    ),
+    "mmcv too new": (
+        OFFICIAL,
+        {"mmcv": Package("2.2.0", ("mmcv",))},
+        "mmseg 1.2.2 refuses mmcv 2.2.0",
+        "pip uninstall -y mmcv && pip install mmcv==2.1.0",
+    ),
+    "mmcv too old": (
+        OFFICIAL,
+        {"mmcv": Package("1.7.2", ("mmcv-full",))},
+        "mmcv 1.7.2 beside mmseg 1.2.2, which needs mmcv 2",
+        "pip uninstall -y mmcv-full && pip install mmcv==2.1.0",
+    ),
+    "two mmcv": (
+        FORKS,
+        {"mmcv": Package("2.3.6", ("onedl-mmcv", "mmcv"))},
+        "over each other: onedl-mmcv mmcv",
+        "pip uninstall -y onedl-mmcv mmcv && pip install onedl-mmcv==2.3.6",
+    ),
+    "no ftfy": (
+        FORKS,
+        {"others": without(FORKS, "ftfy")},
+        "imports ftfy, not installed",
+        "pip install ftfy",
+    ),
+    "no libGL": (
+        FORKS,
+        {"cv2_error": "ImportError: libGL.so.1: cannot open shared object file"},
+        "OpenCV (mmcv needs it) does not import",
+        "pip uninstall -y opencv-python && pip install opencv-python-headless",
+    ),
+    "broken": (
+        FORKS,
+        {"import_error": "ImportError: no name 'x'"},
+        "mmseg does not import: ImportError",
+        "pip uninstall -y onedl-mmcv onedl-mmengine onedl-mmsegmentation && pip install onedl-",
+    ),
+    "numpy 2 beside old torch": (
+        OLD,
+        {"numpy": "2.1.0"},
+        "torch 2.1.2 was built for numpy 1",
+        "pip install 'numpy<2'",
+    ),
+    "numpy 2 beside mmseg 0.x": (
+        OLD,
+        {"numpy": "2.1.0", "torch": "2.4.1", "others": {**OLD.others, "torchvision": "0.19.1"}},
+        "numpy 2.1.0 has dropped names",
+        "pip install 'numpy<2'",
+    ),
+    "mmcv-full without ops": (
+        OLD,
+        {"mmcv_ops": False},
+        "without its compiled part (mmcv._ext)",
+        "MMCV_WITH_OPS=1 pip install",
+    ),
+    "no torchvision": (
+        OLD,
+        {"others": without(OLD, "torchvision")},
+        "mmseg 0.x imports torchvision",
+        "pip install torchvision==0.16.2",
+    ),
+    "another torchvision": (
+        OLD,
+        {"others": {**OLD.others, "torchvision": "0.15.2+cu118"}},
+        "torchvision 0.15.2+cu118 does not fit torch 2.1.2",
+        "pip install torchvision==0.16.2",
+    ),
+    "no pkg_resources": (
+        OLD,
+        {"pkg_resources": False},
+        "imports pkg_resources",
+        "pip install 'setuptools<60'",
+    ),
+    "mmcv 2 beside mmseg 0.x": (
+        OLD,
+        {"mmcv": Package("2.1.0", ("mmcv",))},
+        "which needs mmcv-full 1.x",
+        "pip uninstall -y mmcv && pip install --no-build-isolation mmcv-full==1.7.2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_stops_the_engine_has_one_cause_and_one_command(case: str) -> None:
+    base, change, cause, fix = CASES[case]
+    problems = diagnose(dataclasses.replace(base, **change))  # type: ignore[arg-type]
+    assert len(problems) == 1, problems
+    assert cause in problems[0].cause
+    assert fix in problems[0].fix
+    assert problems[0].fatal
+    assert "\n" not in problems[0].cause + problems[0].fix
+
+
+NOTES = {
+    "no numba": ({"others": without(FORKS, "numba")}, "no numba", "pip install numba"),
+    "no skimage": (
+        {"others": without(FORKS, "scikit-image")},
+        "no scikit-image",
+        "pip install scikit-image",
+    ),
+    "no report": (
+        {"others": without(FORKS, "matplotlib", "jinja2")},
+        "no matplotlib and no jinja2",
+        "pip install matplotlib jinja2",
+    ),
+    "no triton on a GPU": (
+        {"others": without(FORKS, "triton"), "cuda_devices": 1},
+        "no triton",
+        "pip install triton",
+    ),
+    "torch_scatter of another torch": (
+        {"others": {**ALL, "torch-scatter": "2.1.2"}, "torch_scatter_error": "undefined symbol"},
+        "built for another torch than 2.13.0+cpu (undefined symbol)",
+        "--no-build-isolation torch-scatter",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOTES)
+def test_what_is_optional_is_a_note(case: str) -> None:
+    change, cause, fix = NOTES[case]
+    (problem,) = diagnose(dataclasses.replace(FORKS, **change))  # type: ignore[arg-type]
+    assert not problem.fatal
+    assert cause in problem.cause
+    assert fix in problem.fix
+
+
+def test_a_cpu_machine_does_not_miss_triton() -> None:
+    assert diagnose(dataclasses.replace(FORKS, others=without(FORKS, "triton"))) == []
+
+
+def test_a_named_cause_is_not_repeated_as_an_import_error() -> None:
+    found = dataclasses.replace(FORKS, mmcv=Package(), import_error="No module named 'mmcv'")
+    assert [p.cause for p in diagnose(found)] == [
+        "mmcv is missing beside mmseg 1.4.2 and mmengine 0.10.12"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("2.13.0+cpu", (2, 13, 0)),
+        ("2.0.0rc4", (2, 0, 0)),
+        ("1.7", (1, 7)),
+        ("0.10.12.dev1", (0, 10, 12)),
+        (None, ()),
+    ],
+)
+def test_version(text: str | None, numbers: tuple[int, ...]) -> None:
+    assert version(text) == numbers
+
+
+def test_the_engine_follows_what_is_installed() -> None:
+    assert engine_of(FORKS) == engine_of(OFFICIAL) == engine_of(Facts()) == "mmseg1"
+    assert engine_of(OLD) == "mmseg0"
+    only_mmcv = dataclasses.replace(OLD, mmseg=Package())
+    assert engine_of(only_mmcv) == "mmseg0"
+    assert "mmseg is missing beside mmcv 1.7.2" in diagnose(only_mmcv)[0].cause
+
+
+def test_run_prints_the_table_and_the_problems(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "find", lambda: dataclasses.replace(FORKS, mmcv=Package()))
+    assert doctor.run() == 1
+    out = capsys.readouterr().out
+    assert "mmseg          1.4.2  (fork: onedl-mmsegmentation)" in out
+    assert "problem: mmcv is missing beside" in out
+    assert "    pip install onedl-mmcv==2.3.6" in out
+    assert out.endswith("engine mmseg1: does not work\n")
+    slow = dataclasses.replace(FORKS, others=without(FORKS, "numba"))
+    monkeypatch.setattr(doctor, "find", lambda: slow)
+    assert doctor.run() == 0
+    out = capsys.readouterr().out
+    assert "note: no numba" in out
+    assert out.endswith("engine mmseg1: works\n")
+
+
+@pytest.mark.mmseg1
+def test_the_environment_of_the_tests_works() -> None:
+    found = facts.find()
+    assert found.torch is not None
+    assert found.mmseg.version is not None
+    fatal: list[Problem] = [p for p in diagnose(found) if p.fatal]
+    assert fatal == []
+    assert facts._import_error("no_such_module") == (
+        "ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    assert facts._import_error("json") is None
