@@ -6,8 +6,11 @@ The dialect is read off the config: `train_dataloader` + `train_cfg` is MMSegmen
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +77,10 @@ def load(
     start_process_group(plain)
 
     def build() -> Engine:
-        from .mmseg1.engine import MMSeg1Engine
+        # mmseg and mmcv speak while they are imported, about optional parts that are not there.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            from .mmseg1.engine import MMSeg1Engine
 
         return MMSeg1Engine(cfg)
 

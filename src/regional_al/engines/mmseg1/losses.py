@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from mmengine.structures import PixelData
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample, build_pixel_sampler
+from mmseg.structures import build_pixel_sampler
 from torch import nn
 
 from ...errors import ConfigError, UnsupportedError
@@ -88,9 +87,12 @@ def settled(head: Any, loss: Any, key: str, refuse: bool) -> Any:
             return variant
         reasons.append(reason)
     if refuse:
+        with_sampler = (
+            f" with sampler {type_name(head['sampler'])!r}" if head.get("sampler") else ""
+        )
         raise UnsupportedError(
-            f"{key}.type={type_name(loss)!r} cannot train on sparse labels: {reasons[0]}; use "
-            "CrossEntropyLoss"
+            f"{key}.type={type_name(loss)!r}{with_sampler} cannot train on sparse labels: "
+            f"{reasons[0]}; use a plain CrossEntropyLoss"
         )
     return loss
 
@@ -161,15 +163,4 @@ class Probe(nn.Module):
         loss: torch.Tensor = self.loss_decode(
             logits, target, weight=weight, ignore_index=self.ignore_index
         )
-        return loss
-
-
-def unlabeled_samples(count: int, shape: tuple[int, int]) -> list[Any]:
-    """mmseg data samples without a labelled pixel, for trying a whole model."""
-    samples = []
-    for _ in range(count):
-        sample = SegDataSample()
-        sample.gt_sem_seg = PixelData(data=torch.full((1, *shape), UNLABELED))
-        sample.set_metainfo({"img_shape": shape, "ori_shape": shape, "pad_shape": shape})
-        samples.append(sample)
-    return samples
+        return loss.mean()  # as mmengine's parse_losses

@@ -201,7 +201,7 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
             if labelled is not None and "data_samples" in sample:
                 sample["data_samples"].set_metainfo({"labelled_pixels": labelled})
             return sample
-    raise DataError(f"the training pipeline gives nothing for {data['img_path']}, 20 times in a row")
+    raise DataError(f"train_dataloader's pipeline gives nothing for {data['img_path']}, 20 times")
 
 
 def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:

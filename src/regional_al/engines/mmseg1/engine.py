@@ -1,0 +1,68 @@
+"""MMSegmentation 1.x behind the engine protocol. Thin: the work is in the modules beside."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmseg.utils import register_all_modules
+
+from ...types import I64, LabelSpace, PoolItem
+from ..base import FitRequest, FitResult, Prediction, PredictRequest
+from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
+from .config import fit_to_cpu
+from .losses import average_over_labels
+from .pool import build_pool
+from .predict import Predictor
+
+
+class MMSeg1Engine:
+    """Engine over a config of MMSegmentation 1.x (`train_dataloader`, `train_cfg`, ...).
+
+    cfg: as `engines.load` reads it; it is not changed. Building it builds the training data set
+    (not the model). Attributes: `label_space`, `pool`, `max_iterations` (None for epochs).
+    Raises ConfigError, DataError, UnsupportedError.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        register_all_modules(init_default_scope=False)
+        MMLogger.get_instance("regional_al.mmseg1", log_level="WARNING")  # until a Runner's own
+        scope = cfg.get("default_scope") or "mmseg"
+        init_default_scope(scope)
+        self.cfg = copy.deepcopy(cfg)
+        self.cfg.default_scope = scope
+        preflight.check_keys(self.cfg)
+        if not preflight.cuda():
+            fit_to_cpu(self.cfg)
+        level = (self.cfg.get("acquisition") or {}).get("level", "region")
+        self.sparse = level != "image"
+        with fit.quiet_warnings():
+            self._pool = build_pool(self.cfg.train_dataloader.dataset)
+            average_over_labels(self.cfg.model, refuse=self.sparse)
+        self.pool: Sequence[PoolItem] = self._pool.items
+        self.label_space: LabelSpace = self._pool.label_space
+        self.max_iterations = fit.max_iterations(self.cfg)
+        self._predictor = Predictor(self.cfg)
+
+    def preflight(self) -> None:
+        """Check model, losses, schedule, validation data and one training batch."""
+        preflight.check(self.cfg, self._pool)
+
+    def fit(self, request: FitRequest) -> FitResult:
+        """One training stretch; its checkpoint is `request.out_dir/checkpoint.pth`."""
+        self._predictor.forget()  # make room for the training
+        return fit.fit(self.cfg, self._pool, request)
+
+    def predict(
+        self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        """Logits at the images' own size, one image at a time, in the order of `indices`."""
+        return self._predictor.predict(self._pool.dataset, checkpoint, indices, request)
+
+    def evaluate(self, checkpoint: Path | None) -> I64:
+        """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
+        return evaluate.confusion(self.cfg, self._predictor, checkpoint)

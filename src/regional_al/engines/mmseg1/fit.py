@@ -1,0 +1,260 @@
+"""One training stretch with mmengine's Runner, as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import itertools
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import ConcatDataset
+
+from ... import dist
+from ...data import ActiveLearningDataset
+from ...errors import ConfigError, DataError, UnsupportedError
+from ..base import FitRequest, FitResult
+from .config import type_name
+from .hooks import LabelShareHook, PlainCheckpointHook
+from .pool import Pool, read_sample
+
+CHECKPOINT = "checkpoint.pth"
+log = logging.getLogger("regional_al")
+_stretches = itertools.count()  # experiment names must be unique within a process
+
+
+def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
+    """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
+    cfg = copy.deepcopy(cfg)
+    dataset = ActiveLearningDataset(
+        pool.dataset,
+        request.store,
+        [item.key for item in pool.items],
+        pool.label_space.trainable,
+        inject=read_sample,
+    )
+    start = starting_point(cfg, request)
+    stop_at = stop_iteration(cfg, request)
+    if len(dataset) == 0:
+        raise DataError(
+            f"{request.store.root} holds no label of a class to train on (void alone does not "
+            "count): enlarge acquisition.warm_start or budget"
+        )
+    loader = loader_config(cfg, dataset)
+    share = LabelShareHook()
+    runner, console = build_runner(cfg, request, loader, start, stop_at, share)
+    try:
+        runner.train()
+        checkpoint = save(runner, request.out_dir)
+    finally:
+        close(runner, console)
+    ratio, extra = share.result()
+    return FitResult(checkpoint, share.steps, ratio, extra)
+
+
+@dataclass(frozen=True)
+class Start:
+    """load: checkpoint or None; resume: restore optimizer, schedule and iteration as well."""
+
+    load: str | None
+    resume: bool = False
+
+
+def starting_point(cfg: Config, request: FitRequest) -> Start:
+    """Where the weights come from. Raises ConfigError for 'pretrained' without `load_from`."""
+    if request.until is not None and request.previous is not None:
+        return Start(str(request.previous), resume=True)
+    load_from = cfg.get("load_from")
+    if request.init == "pretrained":
+        if not load_from:
+            raise ConfigError("round_init='pretrained' needs load_from='checkpoint.pth'")
+        return Start(load_from)
+    if request.init == "continue":
+        return Start(str(request.previous) if request.previous is not None else load_from)
+    return Start(None)
+
+
+def max_iterations(cfg: Config) -> int | None:
+    """Iterations of the config's own schedule; None for a schedule in epochs."""
+    train_cfg = cfg.train_cfg
+    return int(train_cfg["max_iters"]) if "max_iters" in train_cfg else None
+
+
+def stop_iteration(cfg: Config, request: FitRequest) -> int | None:
+    """Iteration at which a stretch of a continuous run ends; None for a training of its own."""
+    if request.until is None:
+        return None
+    last = max_iterations(cfg)
+    if last is None or type_name(cfg.train_cfg) not in ("IterBasedTrainLoop", "NoneType", "None"):
+        raise UnsupportedError(
+            "acquisition.queries counts iterations: use train_cfg=dict(type='IterBasedTrainLoop', "
+            "max_iters=...)"
+        )
+    if request.until > last:
+        raise ConfigError(
+            f"acquisition.queries holds {request.until}, but train_cfg.max_iters={last}"
+        )
+    return last if request.until < 0 else request.until
+
+
+def loader_config(cfg: Config, dataset: Any) -> dict[str, Any]:
+    """`train_dataloader` over the labelled images, made safe for a few of them.
+
+    Iteration-based training draws from an InfiniteSampler (mmengine restarts any other with a
+    pause), epochs from a finite one; an epoch shorter than one batch repeats the images, and a
+    last batch of a single image, which batch norm cannot take, is dropped.
+    """
+    loader: dict[str, Any] = dict(cfg.train_dataloader)
+    batch = loader.get("batch_size") or 1
+    by_iter = "max_iters" in cfg.train_cfg
+    sampler = loader.get("sampler")
+    if isinstance(sampler, Mapping):
+        name, wanted = type_name(sampler), "InfiniteSampler" if by_iter else "DefaultSampler"
+        if name in ("DefaultSampler", "InfiniteSampler") and name != wanted:
+            loader["sampler"] = {"type": wanted, "shuffle": sampler.get("shuffle", True)}
+    if not by_iter:
+        needed = batch * dist.world_size()
+        if len(dataset) < needed:
+            dataset = repeated(dataset, -(-needed // len(dataset)))
+        own = -(-len(dataset) // dist.world_size())
+        if batch > 1 and own % batch == 1 and own > batch:
+            loader["drop_last"] = True
+    if not loader.get("num_workers"):
+        loader.pop("persistent_workers", None)
+        loader.pop("prefetch_factor", None)
+    loader["dataset"] = dataset
+    return loader
+
+
+def repeated(dataset: Any, times: int) -> Any:
+    """The data set `times` over, with its metainfo."""
+    many: Any = ConcatDataset([dataset] * times)
+    many.metainfo = getattr(dataset, "metainfo", {})
+    return many
+
+
+def build_runner(
+    cfg: Config,
+    request: FitRequest,
+    loader: dict[str, Any],
+    start: Start,
+    stop_at: int | None,
+    share: LabelShareHook,
+) -> tuple[Runner, list[logging.Handler]]:
+    """A Runner of its own for this stretch, without validation and without CheckpointHook."""
+    cfg.work_dir = str(request.out_dir)
+    cfg.launcher = "pytorch" if dist.active() else "none"
+    cfg.load_from, cfg.resume = start.load, start.resume
+    for key in ("val", "test"):
+        for part in ("dataloader", "cfg", "evaluator"):
+            cfg.pop(f"{key}_{part}", None)
+    if dist.active() and not torch.cuda.is_available():
+        wrapper = dict(cfg.get("model_wrapper_cfg") or {})
+        wrapper.setdefault("type", "MMDistributedDataParallel")
+        wrapper.setdefault("find_unused_parameters", cfg.get("find_unused_parameters", False))
+        wrapper.setdefault("broadcast_buffers", False)
+        cfg.model_wrapper_cfg = {**wrapper, "device_ids": None}
+    if stop_at is not None:
+        cfg.train_cfg["type"] = "StretchTrainLoop"
+        cfg.train_cfg.pop("by_epoch", None)
+        cfg.train_cfg.pop("fast_forward_on_resume", None)
+        cfg.train_cfg["stop_at"] = stop_at
+    hooks = dict(cfg.get("default_hooks") or {})
+    hooks["checkpoint"] = None  # a stretch leaves one checkpoint, its last
+    cfg.default_hooks = hooks
+    name = f"round-{request.round}-{next(_stretches)}"
+    if isinstance(cfg.get("visualizer"), Mapping):
+        cfg.visualizer.name = name  # else the first round's would be found again by its name
+    randomness = {**(cfg.get("randomness") or {}), "seed": request.seed}
+    screen, buffer = sys.stdout, io.StringIO()
+    with quiet_warnings(), contextlib.redirect_stdout(buffer):
+        runner = Runner(
+            model=cfg.model,
+            work_dir=cfg.work_dir,
+            train_dataloader=loader,
+            train_cfg=cfg.train_cfg,
+            auto_scale_lr=cfg.get("auto_scale_lr"),
+            optim_wrapper=cfg.optim_wrapper,
+            param_scheduler=cfg.get("param_scheduler"),
+            default_hooks=cfg.default_hooks,
+            custom_hooks=[*(cfg.get("custom_hooks") or []), share, PlainCheckpointHook()],
+            data_preprocessor=cfg.get("data_preprocessor"),
+            load_from=start.load,
+            resume=start.resume,
+            launcher=cfg.launcher,
+            env_cfg=cfg.get("env_cfg", {}),
+            log_processor=cfg.get("log_processor"),
+            log_level=cfg.get("log_level", "INFO"),
+            visualizer=cfg.get("visualizer"),
+            default_scope=cfg.get("default_scope", "mmseg"),
+            randomness=randomness,
+            experiment_name=name,
+            cfg=cfg,
+        )
+    return runner, calm_console(runner, screen)
+
+
+@contextlib.contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Hide what mmseg and its relatives warn about while they build things we asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+class ProgressOnly(logging.Filter):
+    """Lets the lines of LoggerHook and warnings through; the log file keeps everything."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True for what a person wants to see while training."""
+        if record.levelno >= logging.WARNING:
+            return "deprecated" not in record.getMessage()
+        return record.module == "logger_hook"
+
+
+def calm_console(runner: Runner, screen: Any) -> list[logging.Handler]:
+    """Point the runner's console handlers back to the screen, progress lines only."""
+    handlers = []
+    for handler in list(runner.logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            handlers.append(handler)
+        elif isinstance(handler, logging.StreamHandler):
+            handler.setStream(screen)
+            handler.addFilter(ProgressOnly())
+    return handlers
+
+
+def save(runner: Runner, out_dir: Path) -> Path:
+    """Rank 0 writes the stretch's checkpoint, whole or not at all; the others wait for it."""
+    final = out_dir / CHECKPOINT
+    runner.save_checkpoint(
+        str(out_dir),
+        CHECKPOINT + ".tmp",
+        meta={"epoch": runner.epoch, "iter": runner.iter},
+        by_epoch=False,
+        save_param_scheduler=runner.param_schedulers is not None,
+    )
+    if dist.is_main():
+        os.replace(out_dir / (CHECKPOINT + ".tmp"), final)
+    dist.barrier()
+    return final
+
+
+def close(runner: Runner, handlers: list[logging.Handler]) -> None:
+    """Close log files and the visualizer's backends; a run has one Runner a round."""
+    runner.visualizer.close()
+    for handler in handlers:
+        handler.close()
+        runner.logger.removeHandler(handler)

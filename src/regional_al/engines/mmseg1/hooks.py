@@ -1,0 +1,126 @@
+"""What is registered with mmengine: a train loop that can stop midway, and two hooks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import LOOPS
+from mmengine.runner import IterBasedTrainLoop
+
+from ... import dist
+from ...types import UNLABELED
+
+
+@LOOPS.register_module()
+class StretchTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
+    """IterBasedTrainLoop that ends at iteration `stop_at` of its schedule (`max_iters`).
+
+    When it goes on from a checkpoint it does not skip what was drawn before: the images differ
+    after each query, so each stretch draws afresh. Epoch hooks run once, at the schedule's end.
+    """
+
+    def __init__(self, *args: Any, stop_at: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stop_at = min(int(stop_at), self._max_iters)
+
+    def run(self) -> Any:
+        """Train up to `stop_at`."""
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        while self._iter < self.stop_at and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+        if self._iter >= self._max_iters or self.stop_training:
+            self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+
+class LabelShareHook(Hook):  # type: ignore[misc]
+    """Counts labelled pixels that reach the loss and labelled pixels of the samples drawn."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self) -> None:
+        self.reached = self.drawn = self.samples = self.empty = self.steps = 0
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Count before the model sees the batch: host memory, no synchronisation with the GPU."""
+        self.steps += 1
+        samples = data_batch.get("data_samples", ()) if isinstance(data_batch, Mapping) else ()
+        for sample in samples:
+            drawn = sample.get("labelled_pixels") if hasattr(sample, "gt_sem_seg") else None
+            if drawn is None:
+                continue
+            reached = int((sample.gt_sem_seg.data != UNLABELED).sum())
+            self.reached, self.drawn = self.reached + reached, self.drawn + int(drawn)
+            self.samples, self.empty = self.samples + 1, self.empty + (reached == 0)
+
+    def result(self) -> tuple[float, dict[str, int]]:
+        """(share over all ranks, NaN when unknown; samples drawn and those without a label)."""
+        counts = [self.reached, self.drawn, self.samples, self.empty]
+        reached, drawn, samples, empty = dist.sum_array(np.array(counts, dtype=np.int64)).tolist()
+        share = reached / drawn if drawn else math.nan
+        return share, {"samples": samples, "samples_without_labels": empty}
+
+
+class PlainCheckpointHook(Hook):  # type: ignore[misc]
+    """Leaves in a checkpoint only what `torch.load(weights_only=True)` reads, and no seed (a
+    stretch that goes on from it has a seed of its own). Runs after every other hook."""
+
+    priority = 100
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Strip `checkpoint` in place."""
+        hub = checkpoint.get("message_hub")
+        if isinstance(hub, Mapping):
+            kept = strip(dict(hub.get("runtime_info", {})))
+            checkpoint["message_hub"] = {
+                "log_scalars": {},
+                "runtime_info": kept,
+                "resumed_keys": {key: True for key in hub["resumed_keys"] if key in kept},
+            }
+        checkpoint["meta"].pop("seed", None)
+        for key in list(checkpoint):
+            if key != "state_dict":  # tensors alone, and its _metadata must stay
+                checkpoint[key] = strip(checkpoint[key])
+
+
+_DROP = object()
+
+
+def strip(value: Any) -> Any:
+    """`value` without anything but tensors, numbers, text, None and containers of these."""
+    found = _plain(value)
+    return None if found is _DROP else found
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+        if type(value) in (bool, int, float, str, type(None)) or isinstance(value, torch.Tensor):
+            return value
+        return _base_number(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(value.copy())
+    if isinstance(value, Mapping):
+        pairs = {key: _plain(item) for key, item in value.items()}
+        return {key: item for key, item in pairs.items() if item is not _DROP}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        items = [item for item in map(_plain, value) if item is not _DROP]
+        return tuple(items) if isinstance(value, tuple) else items
+    return _DROP
+
+
+def _base_number(value: Any) -> Any:
+    """Subclasses of int, float and str (numpy's float64 is one) as the plain thing."""
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return _DROP

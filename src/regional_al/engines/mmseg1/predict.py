@@ -1,0 +1,267 @@
+"""Logits of whole images with mmseg's own whole or sliding-window inference. No collectives."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.runner import load_checkpoint
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ..base import Prediction, PredictRequest
+from .config import first_line, inference_pipeline, type_name
+from .fit import quiet_warnings
+from .pool import locate
+
+log = logging.getLogger("regional_al")
+DROPOUT = nn.modules.dropout._DropoutNd
+
+
+class Predictor:
+    """Holds the model of one checkpoint until another is asked for."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        self.device = torch.device(get_device())
+        self._model: Any = None
+        self._loaded: tuple[str, int] | None = None
+
+    def forget(self) -> None:
+        """Free the model's memory."""
+        self._model, self._loaded = None, None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def model(self, checkpoint: Path | None) -> Any:
+        """The model in eval mode with a checkpoint's weights; None: the config's own start."""
+        stamp = (str(checkpoint), checkpoint.stat().st_mtime_ns if checkpoint else 0)
+        if stamp != self._loaded:
+            self.forget()
+            model = build_model(self.cfg) if checkpoint else own_start(self.cfg)
+            if checkpoint is not None:
+                load_weights(model, checkpoint)
+            self._model, self._loaded = model.to(self.device).eval(), stamp
+        return self._model
+
+    def predict(
+        self, dataset: Any, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        """Streamed predictions; the first view in `logits`, further ones (passes, flip) in `more`.
+
+        With passes > 1 every pass, the first included, has its dropout layers on; masks are
+        seeded by image and pass, so they do not depend on how ranks share the images.
+        """
+        model = self.model(checkpoint)
+        if request.passes > 1 and not dropouts(model):
+            raise UnsupportedError(
+                f"{request.passes} passes need dropout, but the model has no dropout layer: set "
+                "model.decode_head.dropout_ratio above 0"
+            )
+        views = [(p, f) for f in ((False, True) if request.flip else (False,))
+                 for p in range(request.passes)]  # fmt: skip
+        pipeline = Compose(inference_pipeline(self.cfg))
+        for index, sample in self.load(PoolImages(dataset, indices, pipeline)):
+            run = View(self, model, sample, index, request.passes > 1)
+            logits, features = run.logits(*views[0], with_features=request.features)
+            more = None if len(views) == 1 else (run.logits(p, f)[0] for p, f in views[1:])
+            yield Prediction(index, logits, more, features)
+
+    def load(self, images: Dataset[Any]) -> Iterator[tuple[int, Any]]:
+        """(index, sample) of a data set of such pairs, with the validation loader's workers."""
+        workers = int((self.cfg.get("val_dataloader") or {}).get("num_workers", 0))
+        loader: DataLoader[Any] = DataLoader(
+            images,
+            batch_size=None,
+            num_workers=min(workers, len(images)),  # type: ignore[arg-type]
+            collate_fn=same,
+            generator=torch.Generator().manual_seed(0),  # leave the global one alone
+        )
+        for index, sample in loader:
+            if isinstance(sample, str):
+                raise DataError(sample)
+            yield index, sample
+
+    def autocast(self) -> Any:
+        """Mixed precision where the config trains with it, on CUDA."""
+        wrapper = self.cfg.get("optim_wrapper") or {}
+        if self.device.type != "cuda" or type_name(wrapper) != "AmpOptimWrapper":
+            return nullcontext()
+        names = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+        return torch.autocast("cuda", dtype=names.get(str(wrapper.get("dtype")), torch.float16))
+
+
+class PoolImages(Dataset[Any]):
+    """(index, un-augmented sample without annotation) of some images; a str instead of a sample
+    says in one line what is wrong with the image (exceptions would cross workers as tracebacks)."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int], pipeline: Any) -> None:
+        self.dataset, self.indices, self.pipeline = dataset, list(indices), pipeline
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Any]:
+        leaf, inner = locate(self.dataset, self.indices[place])
+        info = leaf.get_data_info(inner)
+        info.pop("seg_map_path", None)
+        return self.indices[place], sample_or_reason(lambda: self.pipeline(info), info["img_path"])
+
+
+def sample_or_reason(make: Any, path: str) -> Any:
+    """What `make()` gives, or one line naming the image that it failed on."""
+    try:
+        return make()
+    except RegionalALError as error:
+        return str(error)
+    except Exception as error:  # cv2, Pillow and transforms raise all kinds on a damaged image
+        return f"{path} cannot be read or transformed: {first_line(error)}"
+
+
+def same(value: Any) -> Any:
+    """A collate function that does nothing."""
+    return value
+
+
+class View:
+    """One image on the device, to be seen in several ways."""
+
+    def __init__(
+        self, owner: Predictor, model: Any, sample: Any, index: int, stochastic: bool
+    ) -> None:
+        self.owner, self.model, self.index, self.stochastic = owner, model, index, stochastic
+        self.batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+
+    @torch.inference_mode()
+    def logits(
+        self, number: int, flipped: bool, with_features: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits float32 [C, H, W] at the image's own size; one-channel heads as [0, z]."""
+        data = self.model.data_preprocessor(dict(self.batch), False)
+        inputs, meta = data["inputs"], data["data_samples"][0].metainfo
+        if flipped:
+            inputs = inputs.flip(-1)
+        with self.owner.autocast(), self._dropout(number), captured(self.model, with_features) as f:
+            out = self.model.inference(inputs, [meta])
+        if flipped:
+            out = out.flip(-1)
+        logits = to_original(out.float(), meta, self.model.align_corners)
+        if logits.shape[0] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits])
+        return logits, (f[0] if len(f) == 1 else None)
+
+    @contextmanager
+    def _dropout(self, number: int) -> Iterator[None]:
+        """Dropout on, with noise of this image and pass alone; else nothing."""
+        if not self.stochastic:
+            yield
+            return
+        layers = dropouts(self.model)
+        devices = [self.owner.device] if self.owner.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(1_000_003 * (self.index + 1) + number)
+            for layer in layers:
+                layer.train()
+            try:
+                yield
+            finally:
+                for layer in layers:
+                    layer.eval()
+
+
+def dropouts(model: Any) -> list[Any]:
+    """The model's dropout layers that do something."""
+    return [m for m in model.modules() if isinstance(m, DROPOUT) and m.p > 0]
+
+
+@contextmanager
+def captured(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """What enters the last head's classifier, float [D, h, w] a call: one for whole inference,
+    several (and so unusable) for sliding windows; empty for heads without `conv_seg`."""
+    found: list[torch.Tensor] = []
+    head = model.decode_head
+    head = head[-1] if isinstance(head, nn.ModuleList) else head
+    layer = getattr(head, "conv_seg", None)
+    if not wanted or layer is None:
+        yield found
+        return
+    handle = layer.register_forward_pre_hook(lambda _, args: found.append(args[0][0].float()))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:
+    """Network output [1, C, h, w] -> [C, H, W]: padding and flip undone, resized to `ori_shape`,
+    as mmseg's `postprocess_result` does before it takes the argmax."""
+    left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
+    height, width = logits.shape[-2:]
+    logits = logits[..., top : height - bottom, left : width - right]
+    if meta.get("flip"):
+        logits = logits.flip(-1 if meta.get("flip_direction") == "horizontal" else -2)
+    size = tuple(meta["ori_shape"][:2])
+    if tuple(logits.shape[-2:]) != size:
+        logits = resize(
+            logits, size=size, mode="bilinear", align_corners=align_corners, warning=False
+        )
+    return logits[0]
+
+
+def build_model(cfg: Config) -> Any:
+    """The segmentor of a config, weights unset. Raises ConfigError in one line."""
+    spec = copy.deepcopy(cfg.model)
+    if cfg.get("data_preprocessor"):
+        spec.setdefault("data_preprocessor", copy.deepcopy(cfg.data_preprocessor))
+    try:
+        with quiet_warnings():
+            model = revert_sync_batchnorm(MODELS.build(spec))
+    except Exception as error:  # whatever the classes named in a config raise
+        text = str(error.args[0]).splitlines()[0] if isinstance(error, KeyError) and error.args \
+            else first_line(error)  # fmt: skip
+        raise ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}") from None
+    if not hasattr(model, "inference"):
+        raise UnsupportedError(
+            f"model.type={type_name(cfg.model)!r} has no dense logits; use an EncoderDecoder"
+        )
+    return model
+
+
+def own_start(cfg: Config) -> Any:
+    """The model before any training: its initialisation, then `load_from` if the config has it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int((cfg.get("randomness") or {}).get("seed") or 0))
+        model = build_model(cfg)
+        with quiet_warnings():
+            model.init_weights()
+    if cfg.get("load_from"):
+        load_checkpoint(model, cfg.load_from, map_location="cpu")
+    return model
+
+
+def load_weights(model: Any, checkpoint: Path) -> None:
+    """A stretch's checkpoint into a model. Raises ConfigError when they do not fit."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        found = model.load_state_dict(content["state_dict"], strict=False)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise ConfigError(
+            f"{checkpoint} does not fit the config's model: {lines[-1].strip()}"
+        ) from None
+    if found.missing_keys:
+        raise ConfigError(
+            f"{checkpoint} does not fit the config's model: no {found.missing_keys[0]}"
+        )

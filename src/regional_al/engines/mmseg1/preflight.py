@@ -1,0 +1,167 @@
+"""What can be checked before any training, in one line each; the pool's annotations stay shut."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from ... import dist
+from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...images import image_size, read_ids, write_png
+from ...progress import progress
+from ...types import UNLABELED, LabelSpace
+from .config import first_line, heads, inference_pipeline
+from .fit import max_iterations, quiet_warnings
+from .pool import Pool, build_dataset, label_space, locate, read_sample
+from .predict import build_model
+
+NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
+
+
+def cuda() -> bool:
+    """True when training will be on CUDA devices."""
+    return bool(torch.cuda.is_available())
+
+
+def check_keys(cfg: Config) -> None:
+    """Refuse a config without the keys that a run needs."""
+    for key in NEEDED:
+        if not isinstance(cfg.get(key), Mapping):
+            why = "; each round is measured on it" if key == "val_dataloader" else ""
+            raise ConfigError(f"the config has no {key}=dict(...){why}")
+    for key in ("train_dataloader", "val_dataloader"):
+        if not isinstance(cfg[key].get("dataset"), Mapping):
+            raise ConfigError(f"{key} has no dataset=dict(type=...)")
+    if "max_iters" not in cfg.train_cfg and "max_epochs" not in cfg.train_cfg:
+        raise ConfigError("train_cfg needs max_iters=... or max_epochs=...")
+
+
+def check(cfg: Config, pool: Pool) -> None:
+    """All checks, cheap ones first; an error on one rank is raised on all."""
+    error: RegionalALError | None = None
+    try:
+        check_classes(cfg, pool.label_space)
+        check_start(cfg)
+        check_validation(cfg, pool.label_space)
+        check_model(cfg, pool)
+    except RegionalALError as caught:
+        error = caught
+    dist.raise_together(error)
+
+
+def check_classes(cfg: Config, space: LabelSpace) -> None:
+    """Every head predicts as many classes as the data set has."""
+    for name, head in heads(cfg.model):
+        if head.get("num_classes") not in (None, space.num_classes):
+            raise ConfigError(
+                f"{name}.num_classes={head['num_classes']}, but the data set has "
+                f"{space.num_classes} classes: set it to {space.num_classes}"
+            )
+
+
+def check_start(cfg: Config) -> None:
+    """`load_from` is there when it is needed; `queries` fit the schedule."""
+    acquisition = cfg.get("acquisition") or {}
+    init, source = acquisition.get("round_init", "scratch"), cfg.get("load_from")
+    if init == "pretrained" and not source:
+        raise ConfigError(
+            "acquisition.round_init='pretrained' needs load_from='checkpoint.pth' in the config"
+        )
+    if source and "://" not in source and not os.path.isfile(source):
+        raise ConfigError(f"load_from={source!r} does not exist")
+    queries = acquisition.get("queries")
+    if queries:
+        last = max_iterations(cfg)
+        if last is None:
+            raise UnsupportedError(
+                "acquisition.queries counts iterations, but train_cfg counts epochs: use "
+                "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
+            )
+        if max(queries) > last:
+            raise ConfigError(
+                f"acquisition.queries holds {max(queries)}, but train_cfg.max_iters={last}"
+            )
+
+
+def check_validation(cfg: Config, space: LabelSpace) -> None:
+    """Validation images and masks are there, of one size, with known ids (this rank's share)."""
+    inference_pipeline(cfg)
+    dataset = build_dataset(cfg.val_dataloader.dataset, "val_dataloader.dataset")
+    if len(dataset) == 0:
+        raise DataError("val_dataloader.dataset holds no image: check data_root and data_prefix")
+    of_val = label_space(locate(dataset, 0)[0])
+    if of_val.class_names != space.class_names:
+        raise ConfigError(
+            f"val_dataloader.dataset has classes {of_val.class_names}, train_dataloader.dataset "
+            f"{space.class_names}: they must be the same"
+        )
+    mine = range(dist.rank(), len(dataset), dist.world_size())
+    infos = [dataset.get_data_info(index) for index in mine]
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        checks = threads.map(lambda info: check_mask(info, of_val), infos)
+        for _ in progress(checks, "checking validation masks", len(infos)):
+            pass
+
+
+def check_mask(info: Mapping[str, Any], space: LabelSpace) -> None:
+    """One validation image. Raises DataError naming the file and what is wrong."""
+    path = info.get("seg_map_path")
+    if path is None:
+        raise ConfigError("val_dataloader.dataset.data_prefix has no seg_map_path")
+    size = image_size(Path(info["img_path"]))
+    mask = read_ids(Path(path))
+    if mask.shape != size:
+        raise DataError(
+            f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
+        )
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
+    if unknown:
+        raise DataError(
+            f"{path} holds id {unknown[0]}, which is no class (there are {space.num_classes}) and "
+            "not void (255)"
+        )
+
+
+def check_model(cfg: Config, pool: Pool) -> None:
+    """The model is built and initialised, and takes a batch without any label: the loss is
+    finite. Finds crops that do not fit, missing weights and heads that need absent ops."""
+    model = build_model(cfg)
+    try:
+        with quiet_warnings():
+            model.init_weights()
+    except Exception as error:  # a download or a file that is not there
+        raise ConfigError(f"the model's pretrained weights cannot be read: {first_line(error)}")\
+            from None  # fmt: skip
+    loss = unlabeled_loss(model.train(), pool)
+    if not np.isfinite(loss):
+        raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
+
+
+def unlabeled_loss(model: Any, pool: Pool) -> float:
+    """Loss of two training samples of the first image with every pixel 255."""
+    with tempfile.TemporaryDirectory() as folder:
+        mask = Path(folder) / "unlabeled.png"
+        write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
+        try:
+            with quiet_warnings(), torch.no_grad():
+                samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
+                batch = {key: [sample[key] for sample in samples] for key in samples[0]}
+                data = model.data_preprocessor(batch, True)
+                losses = model(**data, mode="loss")
+                total, _ = model.parse_losses(losses)
+        except RegionalALError:
+            raise
+        except Exception as error:  # pipelines and models raise all kinds
+            raise ConfigError(
+                f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
+            ) from None
+    return float(total)
