@@ -18,7 +18,7 @@ from . import figures, gallery, records, stored
 from .page import PAGE, STYLE
 from .position import read_position
 from .records import Record, Results
-from .table import NOT_KNOWN, spell, full, percent
+from .table import NOT_KNOWN, full, percent, spell
 from .wording import plain, subtitle, summary, two_keys
 
 FILE = "report.html"
@@ -203,7 +203,7 @@ def _shade(value: float | None) -> JSON:
         return {"text": NOT_KNOWN, "back": "#fff", "ink": "#8a949f"}
     light, dark = np.array([247, 250, 254]), np.array([22, 78, 140])
     red, green, blue = (light + (dark - light) * value**1.2).round().astype(int).tolist()
-    ink = "#fff" if value > 0.55 else "#1f2933"
+    ink = "#fff" if value > 0.72 else "#1f2933"
     return {"text": f"{100 * value:.1f}", "back": css((red, green, blue)), "ink": ink}
 
 

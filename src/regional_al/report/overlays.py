@@ -129,7 +129,7 @@ def paint_marks(picture: U8, mask: Bool, colours: U8, rim: tuple[int, int, int] 
     shrink when there are many, so that they never hide the picture."""
     if not mask.any():
         return picture
-    radius = next((r for r in (3, 2) if _grow(mask, 2 * r + 1).mean() < _CROWDED), 1)
+    radius = next((r for r in (4, 3, 2) if _grow(mask, 2 * r + 1).mean() < _CROWDED), 1)
     out = picture.copy()
     if radius > 1:
         out[_grow(mask, 2 * radius + 3)] = rim

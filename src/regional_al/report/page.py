@@ -39,8 +39,9 @@ table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .8
 th, td { padding: .36em .7em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 tr:last-child td, tr:last-child th { border-bottom: 0; }
-thead th { position: sticky; top: 0; z-index: 2; background: var(--soft); font-weight: 600; }
-thead tr.second th { top: 2.15em; color: var(--muted); font-weight: 500; }
+thead { position: sticky; top: 0; z-index: 2; }
+thead th { background: var(--soft); font-weight: 600; }
+thead tr.second th { color: var(--muted); font-weight: 500; }
 th:first-child { position: sticky; left: 0; z-index: 1; text-align: left; background: #fff;
   font-weight: 500; }
 thead th:first-child { z-index: 3; background: var(--soft); }
@@ -86,7 +87,7 @@ PAGE = """<!doctype html>
 <meta name="generator" content="regional-al">
 <link rel="icon" href="data:,">
 <title>{{ title }}: active learning report</title>
-<style>{{ style }}</style>
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <main>
@@ -123,8 +124,7 @@ PAGE = """<!doctype html>
 {% if rounds %}
 <p class="note">Images touched, annotation visits (regions), pixels that got an answer (void
 included) and clicks: a pixel or a dominant-class answer is one click, a full answer one per
-connected class segment. A dash means not known. Left: in all up to the round; right: in the round
-alone.</p>
+connected class segment. <em>In all</em>: up to and with the round. A dash means not known.</p>
 <div class="scroll"><table>
 <thead>
 <tr><th></th><th class="group gap" colspan="5">in all</th><th class="group gap" colspan="4">this

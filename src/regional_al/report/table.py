@@ -116,7 +116,8 @@ def duration(seconds: float | None) -> str:
     minutes = whole // 60
     if minutes < 24 * 60:
         return f"{minutes // 60}h{minutes % 60:02d}m"
-    return f"{minutes // 1440}d{minutes % 1440 // 60:02d}h"
+    days = minutes // 1440
+    return f"{days}d{minutes % 1440 // 60:02d}h" if days < 100 else f"{days}d"
 
 
 def spell(seconds: float | None) -> str:
