@@ -1,0 +1,101 @@
+"""What the documents say is what the code does: examples parse, tables are complete, links lead."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regional_al import config
+from regional_al.annotators import ANNOTATORS
+from regional_al.heuristics import HEURISTICS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+ACQUISITION = (ROOT / "docs" / "acquisition.md").read_text()
+
+
+def examples() -> list[tuple[str, dict[str, Any]]]:
+    """(page, the dict) of each `acquisition = dict(...)` in a python block."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            if "acquisition = dict(" in block:
+                scope: dict[str, Any] = {}
+                exec(block, {"dict": dict}, scope)
+                found.append((page.name, scope["acquisition"]))
+    return found
+
+
+def first_column(text: str, head: str) -> list[str]:
+    """The names in backquotes that open the rows of the table whose head starts with `head`."""
+    start = re.search(rf"^\| {re.escape(head)} \|.*\n\|---", text, re.MULTILINE)
+    assert start is not None
+    lines = text[start.start() :].splitlines()[2:]
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append(line.split("|")[1].strip().strip("`"))
+    return rows
+
+
+@pytest.mark.parametrize(("page", "example"), examples())
+def test_examples_are_accepted(page: str, example: dict[str, Any]) -> None:
+    parsed = config.parse(example)
+    assert parsed.heuristic["type"] in HEURISTICS
+    assert parsed.annotator["type"] in ANNOTATORS
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) >= 7
+
+
+def test_two_keys_stand_for_what_the_page_writes_out() -> None:
+    (_, two), (_, all_), *_ = [e for e in examples() if e[0] == "acquisition.md"]
+    assert set(two) == {"level", "heuristic"}
+    assert set(all_) == set(config.KEYS)
+    short, written = config.parse(two).resolved, config.parse(all_).resolved
+    short["annotator"].setdefault("answer", "full")
+    assert json.dumps(short, sort_keys=True) == json.dumps(written, sort_keys=True)
+
+
+def test_the_table_of_keys_is_complete() -> None:
+    assert first_column(ACQUISITION, "key") == list(config.KEYS)
+
+
+def test_the_tables_of_heuristics_and_regions_are_complete() -> None:
+    assert first_column(ACQUISITION, "`region`") == list(config.REGION_TYPES)
+    assert sorted(first_column(ACQUISITION, "`heuristic`")) == list(HEURISTICS)
+    readme = (ROOT / "README.md").read_text()
+    assert sorted(first_column(readme, "heuristic")) == list(HEURISTICS)
+
+
+def test_default_budgets_are_those_of_the_code() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .* \| `(dict\(amount.*\))` \|$", ACQUISITION, re.MULTILINE)
+    assert [level for level, _ in rows] == ["image", "region", "pixel"]
+    for level, text in rows:
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call)
+        given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        heuristic = {"level": level, "heuristic": "Random"}
+        expected = config.parse({**heuristic, "budget": given}).budget
+        assert config.parse(heuristic).budget == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        other = (page.parent / file).resolve() if file else page
+        assert other.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+            assert anchor in slugs, target
