@@ -28,8 +28,8 @@ def pixel(shape: tuple[int, int]) -> I32:
 
 def cell_size(cell: int | Sequence[int]) -> tuple[int, int]:
     """(height, width) of a grid cell from one number or a pair. Raises ConfigError below 1."""
-    sizes = (cell, cell) if isinstance(cell, int) else tuple(cell)
-    if len(sizes) != 2 or not all(isinstance(s, int) and s >= 1 for s in sizes):
+    sizes = tuple(cell) if isinstance(cell, list | tuple) else (cell, cell)
+    if len(sizes) != 2 or not all(type(s) is int and s >= 1 for s in sizes):
         raise ConfigError(f"grid cell={cell!r} must be pixels >= 1, or (height, width) of them")
     return sizes[0], sizes[1]
 

@@ -63,11 +63,14 @@ class Scene:
 
     def paint(self, kind: int, colour: Colour, spread: float = 0.0, material: int = -1) -> int:
         """A new paint id; `spread` varies the colour a little from one object to the next."""
-        shift = self.rng.normal(0.0, 1.0) * spread + self.rng.normal(0.0, 0.3, 3) * spread
+        shift = self.rng.standard_normal(4).tolist()  # one for all channels, one for each
         self.classes.append(kind)
         self.materials.append(kind if material < 0 else material)
-        varied = np.clip(np.asarray(colour) + shift, 4, 250)
-        self.colours.append((float(varied[0]), float(varied[1]), float(varied[2])))
+        r, g, b = (
+            min(max(c + spread * (shift[3] + 0.3 * own), 4.0), 250.0)
+            for c, own in zip(colour, shift, strict=False)
+        )
+        self.colours.append((r, g, b))
         return len(self.classes) - 1
 
     def project(self, point: Point) -> tuple[float, float]:

@@ -157,7 +157,7 @@ def _furniture(scene: Scene, side: int) -> list[Prop]:
             )
         else:
             props.append((z, _bind(lamp, scene, edge, z, side)))
-        z += rng.uniform(9, 18)
+        z += rng.uniform(10, 19)
     for _ in range(int(rng.integers(1, 3))):
         z = rng.uniform(5, 26)
         props.append((z, _bind(sign, scene, edge + side * rng.uniform(-0.1, 0.5), z)))
