@@ -23,8 +23,17 @@ from .base import Engine
 
 ENGINES = ("mmseg1", "mmseg0", "torch")
 MMSEG1_PIP = "pip install 'regional-al[mmseg1]'"
-_NO_EFFECT = ("work_dir", "resume", "launcher", "log_level", "engine", "auto_resume", "gpu_ids")
-"""Keys of a config that change nothing about the result."""
+_NO_EFFECT = (
+    "acquisition",
+    "work_dir",
+    "resume",
+    "launcher",
+    "log_level",
+    "engine",
+    "auto_resume",
+    "gpu_ids",
+)
+"""Keys that change nothing about the result, and `acquisition`, which is compared on its own."""
 
 
 @dataclass(frozen=True)

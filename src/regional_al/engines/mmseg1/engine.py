@@ -19,6 +19,8 @@ from .losses import average_over_labels
 from .pool import build_pool
 from .predict import Predictor
 
+QUIET = "regional_al.mmseg1"
+
 
 class MMSeg1Engine:
     """Engine over a config of MMSegmentation 1.x (`train_dataloader`, `train_cfg`, ...).
@@ -30,7 +32,8 @@ class MMSeg1Engine:
 
     def __init__(self, cfg: Config) -> None:
         register_all_modules(init_default_scope=False)
-        MMLogger.get_instance("regional_al.mmseg1", log_level="WARNING")  # until a Runner's own
+        if not MMLogger.check_instance_created(QUIET):  # until a Runner brings its own
+            MMLogger.get_instance(QUIET, log_level="WARNING")
         scope = cfg.get("default_scope") or "mmseg"
         init_default_scope(scope)
         self.cfg = copy.deepcopy(cfg)

@@ -35,7 +35,8 @@ _stretches = itertools.count()  # experiment names must be unique within a proce
 
 def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
-    cfg = copy.deepcopy(cfg)
+    # mmengine writes the config down five times, and yapf needs 0.3 s for each of them
+    cfg = Config(copy.deepcopy(cfg._cfg_dict), filename=cfg.filename, format_python_code=False)
     dataset = ActiveLearningDataset(
         pool.dataset,
         request.store,
@@ -54,7 +55,8 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     share = LabelShareHook()
     runner, console = build_runner(cfg, request, loader, start, stop_at, share)
     try:
-        runner.train()
+        with contextlib.redirect_stdout(Console(sys.stdout)):
+            runner.train()
         checkpoint = save(runner, request.out_dir)
     finally:
         close(runner, console)
@@ -219,9 +221,31 @@ class ProgressOnly(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True for what a person wants to see while training."""
+        text = record.getMessage()
         if record.levelno >= logging.WARNING:
-            return "deprecated" not in record.getMessage()
-        return record.module == "logger_hook"
+            return "deprecated" not in text and not text.startswith("The dataset metainfo")
+        return record.module == "logger_hook" and not text.startswith("Exp name")
+
+
+class Console(io.TextIOBase):
+    """Standard output without the line that mmengine prints, on every rank, when it loads."""
+
+    def __init__(self, screen: Any) -> None:
+        self.screen = screen
+        self.dropped = False
+
+    def write(self, text: str) -> int:
+        """Pass text on, except that line and its end."""
+        if text.startswith("Loads checkpoint by"):
+            self.dropped = True
+        elif not (self.dropped and text == "\n"):
+            self.screen.write(text)
+        self.dropped = self.dropped and text != "\n"
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the screen."""
+        self.screen.flush()
 
 
 def calm_console(runner: Runner, screen: Any) -> list[logging.Handler]:
@@ -253,7 +277,12 @@ def save(runner: Runner, out_dir: Path) -> Path:
 
 
 def close(runner: Runner, handlers: list[logging.Handler]) -> None:
-    """Close log files and the visualizer's backends; a run has one Runner a round."""
+    """Close log files, the visualizer's backends and the loader's workers (left to the garbage
+    collector, these take seconds to end); a run has one Runner a round."""
+    loop = runner.train_loop
+    if hasattr(loop, "dataloader_iterator"):
+        loop.dataloader_iterator = None
+    loop.dataloader = None
     runner.visualizer.close()
     for handler in handlers:
         handler.close()
