@@ -1,0 +1,146 @@
+"""Which implementation does the work, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, EnvironmentProblem, ScoreError
+from ._fixed import Kind
+
+MODULES = {
+    "numba": "cpu", "torch": "reference", "triton": "cuda", "torch_scatter": "scatter",
+}  # fmt: skip
+
+
+class Backend(Protocol):
+    """What a backend module offers; see `reference` for what each function does."""
+
+    NAME: str
+
+    def pixel(self, logits: Tensor, kind: Kind, score: Tensor, label: Tensor) -> bool: ...
+
+    def accumulate(
+        self, logits: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor
+    ) -> tuple[bool, bool]: ...
+
+    def add_values(
+        self, values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor
+    ) -> bool: ...
+
+    def windows(
+        self, values: Tensor | None, label: Tensor | None, radius: int, num_classes: int,
+        mode: str, area: int, shift: int, out: Tensor,
+    ) -> bool: ...  # fmt: skip
+
+
+_chosen: str | None = None
+_loaded: dict[str, Any] = {}
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names that work here: 'torch' always; 'numba' and 'torch_scatter' where installed; 'triton'
+    where installed and a CUDA device (or its interpreter, TRITON_INTERPRET=1) is at hand."""
+    names = [name for name in MODULES if name == "torch" or find_spec(name) is not None]
+    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        names = [name for name in names if name != "triton"]
+    return tuple(names)
+
+
+def set_backend(name: str | None) -> None:
+    """Use this backend from now on; None: choose by device (numba on CPU, Triton on CUDA, torch
+    where they are missing). Raises ConfigError / EnvironmentProblem with what would do."""
+    global _chosen
+    if name is not None:
+        _load(name)
+    _chosen = name
+
+
+def backend_for(device: torch.device, asked: str | None = None) -> Backend:
+    """The backend for tensors of that device. Raises ConfigError when the asked one cannot."""
+    name = asked or _chosen
+    if name is None:
+        return _default(device)
+    backend = _load(name)
+    if name == "numba" and device.type != "cpu":
+        raise ConfigError(f"backend 'numba' needs CPU tensors, got {device}; use 'triton' or None")
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if name == "triton" and device.type != "cuda" and not interpreted:
+        raise ConfigError(f"backend 'triton' needs CUDA tensors, got {device}; use 'numba' or None")
+    return backend
+
+
+def _default(device: torch.device) -> Backend:
+    wanted = {"cpu": "numba", "cuda": "triton"}.get(device.type, "torch")
+    try:
+        return _load(wanted)
+    except EnvironmentProblem:
+        return _load("torch")
+
+
+def _load(name: str) -> Backend:
+    if name not in MODULES:
+        raise ConfigError(f"unknown backend {name!r}; choose from: {', '.join(sorted(MODULES))}")
+    if name not in _loaded:
+        try:
+            if name == "torch_scatter":
+                importlib.import_module(name)
+            _loaded[name] = importlib.import_module(f".{MODULES[name]}", __package__)
+        except (
+            Exception
+        ) as error:  # a broken numba or Triton must not stop a run that can do without
+            _loaded[name] = error
+    found = _loaded[name]
+    if isinstance(found, Exception):
+        raise EnvironmentProblem(
+            f"backend {name!r} cannot be loaded ({type(found).__name__}: {found}); "
+            f"install {name.replace('_', '-')} or choose from: torch, numba"
+        ) from None
+    return found  # type: ignore[no-any-return]
+
+
+def check_logits(logits: Tensor) -> Tensor:
+    """Logits [C, H, W], floating point, C >= 1. Raises ValueError."""
+    if logits.ndim != 3 or logits.shape[0] < 1 or not logits.is_floating_point():
+        raise ValueError(f"logits must be float [C, H, W], got {_shown(logits)}")
+    return logits.detach()
+
+
+def check_map(values: Tensor, what: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """A map [H, W], of a given shape if any. Raises ValueError."""
+    if values.ndim != 2 or (shape is not None and tuple(values.shape) != tuple(shape)):
+        wanted = "[H, W]" if shape is None else str(list(shape))
+        raise ValueError(f"{what} must be {wanted}, got {_shown(values)}")
+    return values.detach()
+
+
+def check_ids(values: Tensor, what: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    """An integer map [H, W]. Raises ValueError."""
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{what} must be integers [H, W], got {_shown(values)}")
+    return check_map(values, what, shape)
+
+
+def outside(ids: Tensor, number: int, what: str) -> ValueError:
+    """The error for an id that is not in 0..number-1, naming the extremes."""
+    wide = ids.to(torch.int64)
+    return ValueError(
+        f"{what} {int(wide.min())}..{int(wide.max())} found, allowed are 0..{number - 1}"
+    )
+
+
+def not_finite(name: str | None, what: str = "logits") -> ScoreError:
+    """The error for NaN or infinite input, naming the image."""
+    place = f"{name}: " if name else ""
+    return ScoreError(
+        f"{place}{what} hold NaN or infinite values; lower the learning rate or switch off AMP"
+    )
+
+
+def _shown(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"

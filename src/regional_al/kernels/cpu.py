@@ -1,0 +1,138 @@
+"""Backend 'numba': compiled loops on row bands, one Python thread per band.
+
+Threads: as many as `torch.get_num_threads()` allows (so OMP_NUM_THREADS, set per rank by the
+launcher, limits this too). Memory: a few rows per thread besides the outputs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import _fixed, _jit
+
+NAME = "numba"
+CHUNK = 1 << 16  # pixels of one work item
+SMALL = 1 << 17  # values below which a second thread costs more than it brings
+
+
+def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
+    """Score (float32) and argmax of logits [C, H, W] into score, label [H, W]; False when a logit
+    is NaN or infinite."""
+    array, storage = _stored(logits)
+    score_out, label_out, code = score.numpy(), label.numpy(), _fixed.KINDS.index(kind)
+
+    def work(r0: int, r1: int) -> int:
+        return int(_jit.pixel_rows(array, storage, code, r0, r1, score_out, label_out))
+
+    bad = sum(_run(work, logits.shape[1], _chunk_rows(logits), logits.numel()))
+    return bool(bad == 0)
+
+
+def accumulate(
+    logits: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor
+) -> tuple[bool, bool]:
+    """Add entropy (fixed point) and argmax of logits [C, H, W] to sums [R], counts [R, C].
+
+    Returns (all logits finite, all ids in 0..R-1). Each thread scores its rows into a small buffer
+    and adds them under a lock: integer sums do not care who comes first.
+    """
+    array, storage = _stored(logits)
+    ids, sums_out, counts_out = _ids(regions), sums.numpy(), counts.numpy()
+    lock, scale, width = threading.Lock(), 2.0**shift, logits.shape[2]
+    dtype = np.uint8 if logits.shape[0] <= 256 else np.int32
+
+    def work(r0: int, r1: int) -> tuple[int, bool]:
+        score = np.empty((r1 - r0, width), np.float32)
+        label = np.empty((r1 - r0, width), dtype)
+        rows = array[:, r0:r1]
+        bad = int(_jit.pixel_rows(rows, storage, 0, 0, r1 - r0, score, label))
+        if bad:
+            return bad, True
+        with lock:
+            inside = _jit.add_rows(score, label, ids[r0:r1], scale, sums_out, counts_out)
+        return 0, bool(inside)
+
+    done = _run(work, logits.shape[1], _chunk_rows(logits), logits.numel())
+    return all(bad == 0 for bad, _ in done), all(inside for _, inside in done)
+
+
+def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor) -> bool:
+    """Add values [H, W] (fixed point) to sums [R] and their number to counts [R, 1]; False on an
+    id outside 0..R-1."""
+    unused = np.zeros((1, 1), np.uint8)
+    array = values.contiguous().numpy()
+    return bool(
+        _jit.add_rows(array, unused, _ids(regions), 2.0**shift, sums.numpy(), counts.numpy())
+    )
+
+
+def windows(
+    values: Tensor | None, label: Tensor | None, radius: int, num_classes: int, mode: str,
+    area: int, shift: int, out: Tensor,
+) -> bool:  # fmt: skip
+    """A statistic over clipped windows into out [H, W] (float32); False on a class outside 0..C-1.
+
+    mode: see `_jit.WINDOWS`. area: pixels of the largest window. shift: for sums of `values`.
+    """
+    rank, number = np.zeros(num_classes, np.int32), 1
+    labels = np.zeros((1, 1), np.uint8)
+    if label is not None:
+        labels = label.contiguous().numpy()
+        rank, number = _jit.present_classes(labels, num_classes)
+        if number < 0:
+            return False
+    array = np.zeros((1, 1), np.float32) if values is None else values.contiguous().numpy()
+    table, table_shift = _fixed.xlogx_table(area if label is not None else 1)
+    code, result = _jit.WINDOWS.index(mode), out.numpy()
+    if label is None:
+        table = np.zeros(area + 1, np.int64)
+
+    def work(r0: int, r1: int) -> None:
+        _jit.window_rows(
+            array, labels, rank, number, radius, r0, r1, 2.0**shift, table, 2.0**-table_shift,
+            _fixed.inverse_log(num_classes), code, result,
+        )  # fmt: skip
+
+    # one band per thread: every band first adds up the rows of its first window
+    rows = -(-out.shape[0] // max(1, torch.get_num_threads()))
+    _run(work, out.shape[0], max(1, rows), out.numel() * 8)
+    return True
+
+
+def _run(work: Callable[[int, int], Any], height: int, rows: int, size: int) -> list[Any]:
+    """work(r0, r1) over bands of `rows` rows, on the threads that torch may use."""
+    threads = min(torch.get_num_threads(), -(-height // rows)) if height else 0
+    if threads <= 1 or size < SMALL:
+        return (
+            [work(0, height)]
+            if threads and size < SMALL
+            else [work(r, min(height, r + rows)) for r in range(0, height, rows)]
+        )
+    with ThreadPoolExecutor(threads) as pool:
+        tasks = [pool.submit(work, r, min(height, r + rows)) for r in range(0, height, rows)]
+        return [task.result() for task in tasks]
+
+
+def _chunk_rows(logits: Tensor) -> int:
+    return max(1, CHUNK // max(1, logits.shape[2]))
+
+
+def _stored(logits: Tensor) -> tuple[Any, int]:
+    """The logits as a numpy array without a copy, and how to read it."""
+    if logits.dtype == torch.bfloat16:
+        return logits.view(torch.int16).numpy(), _jit.BRAIN
+    if logits.dtype == torch.float16:
+        return logits.view(torch.int16).numpy(), _jit.HALF
+    return logits.numpy(), _jit.FLOAT
+
+
+def _ids(regions: Tensor) -> Any:
+    wide = regions.dtype in (torch.int64, torch.uint32, torch.uint64)
+    return regions.to(torch.int64 if wide else torch.int32).contiguous().numpy()

@@ -1,0 +1,50 @@
+"""Backend 'torch_scatter': the torch backend with the sums taken by `torch_scatter`, where that
+package is installed and asked for. Same integers, so the same results."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _fixed, reference
+
+NAME = "torch_scatter"
+pixel = reference.pixel
+windows = reference.windows
+
+
+def _add(
+    fixed: Tensor, label: Tensor | None, regions: Tensor, sums: Tensor, counts: Tensor
+) -> None:
+    from torch_scatter import scatter_add
+
+    index = regions.to(torch.int64).flatten()
+    scatter_add(fixed.flatten(), index, dim=0, out=sums)
+    if label is not None:
+        index = index * counts.shape[1] + label.flatten()
+    scatter_add(torch.ones_like(index), index, dim=0, out=counts.view(-1))
+
+
+def accumulate(
+    logits: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor
+) -> tuple[bool, bool]:
+    """As `reference.accumulate`."""
+    if not reference.ids_inside(regions, sums.shape[0]):
+        return True, False
+    for rows in reference.slabs(logits.shape[1], logits.shape[2], logits.device):
+        tile = logits[:, rows]
+        score = torch.empty(tile.shape[1:], device=logits.device)
+        label = _fixed.new_label(tile)
+        if not pixel(tile, _fixed.KINDS[0], score, label):
+            return False, True
+        _add(reference.quantise(score, shift), label, regions[rows], sums, counts)
+    return True, True
+
+
+def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor) -> bool:
+    """As `reference.add_values`."""
+    if not reference.ids_inside(regions, sums.shape[0]):
+        return False
+    for rows in reference.slabs(values.shape[0], values.shape[1], values.device):
+        _add(reference.quantise(values[rows], shift), None, regions[rows], sums, counts)
+    return True
