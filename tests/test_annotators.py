@@ -217,6 +217,14 @@ def test_oracle_refusals(tmp_path):
         build(PoolItem("n", good.image, tmp_path / "torn.png", (1, 2))).preflight()
 
 
+def test_255_is_always_allowed(tmp_path):
+    table = SPACE.raw_to_train.copy()
+    table[255] = -1
+    space = LabelSpace(SPACE.class_names, SPACE.palette, table)
+    pool = [make_item(tmp_path, "k", [[0, 255]])]
+    ANNOTATORS.build("oracle", pool=pool, label_space=space).preflight()
+
+
 def test_the_first_bad_file_is_named_whatever_the_threads_do(tmp_path):
     pool = [make_item(tmp_path, f"{i:02d}", [[0 if i < 5 else 99]]) for i in range(30)]
     with pytest.raises(DataError, match=r"05\.png holds id 99"):

@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from regional_al.data import ActiveLearningDataset
 from regional_al.errors import DataError, WorkDirError
@@ -133,9 +133,21 @@ def test_delegation(store):
     assert data.dataset.initialised == 1
     assert data.get_data_info(0) == {"index": 2}
     assert not hasattr(data, "get_cat_ids")
-    assert not hasattr(data, "__getitems__")
     with pytest.raises(AttributeError, match="nonsense"):
         _ = data.nonsense
+
+
+def test_special_methods_of_the_wrapped_set_are_not_used(store):
+    """`Subset.__getitems__` would hand the DataLoader samples of the unlabeled images."""
+    put(store, "s/2", [[1, 1], [1, 1]])
+    data = ActiveLearningDataset(Subset(Plain(), range(4)), store, KEYS, CLASSES)
+    (batch,) = DataLoader(data, batch_size=4)
+    assert list(batch[2]) == ["name2"]
+
+
+def test_half_made_copies_do_not_recurse():
+    with pytest.raises(AttributeError, match="anything"):
+        _ = ActiveLearningDataset.__new__(ActiveLearningDataset).anything
 
 
 def test_an_engine_supplies_inject(store):

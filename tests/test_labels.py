@@ -127,14 +127,17 @@ def test_kill_then_a_smaller_answer_leaves_no_stray_labels(tmp_path, monkeypatch
 def test_drop_rounds_replays_exactly(tmp_path):
     store = LabelStore(tmp_path)
     store.write(answer("old", [[1, 2]], [[True, False]]), 0)
+    store.write(answer("kept", [[1]], [[True]]), 0)
     after_first = file_bytes(tmp_path)
     store.write(answer("old", [[0, 2]], [[False, True]]), 1)
+    after_second = file_bytes(tmp_path)
     store.write(answer("new", [[255, 2]], [[True, True]]), 2)
     full = file_bytes(tmp_path)
-    assert store.drop_rounds_from(1) == 3
+    assert store.drop_rounds_from(2) == 2
+    assert file_bytes(tmp_path) == after_second
+    assert store.drop_rounds_from(1) == 1
     assert file_bytes(tmp_path) == after_first
-    assert store.keys() == ["old"]
-    assert store.trainable_keys(CLASSES) == ["old"]
+    assert store.keys() == store.trainable_keys(CLASSES) == ["kept", "old"]
     assert store.drop_rounds_from(1) == 0
     store.write(answer("old", [[0, 2]], [[False, True]]), 1)
     store.write(answer("new", [[255, 2]], [[True, True]]), 2)

@@ -12,6 +12,8 @@ from hypothesis.extra.numpy import arrays
 from regional_al.errors import DataError
 from regional_al.metrics import accuracy, class_accuracy, confusion_matrix, iou, mean_iou
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 TRUTH = np.array([[0, 0, 0, 1], [1, 1, 255, 255]], np.uint8)
 PRED = np.array([[0, 0, 1, 1], [1, 0, 0, 3]], np.int64)
 MATRIX = [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
