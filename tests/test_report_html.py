@@ -14,6 +14,7 @@ import pytest
 
 from regional_al.cli import main
 from regional_al.errors import DataError, EnvironmentProblem, WorkDirError
+from regional_al.ledger import Ledger
 from regional_al.report import gallery, html, records, stored, wording
 from regional_al.report.position import read_position
 from report_run import CLASSES, SHAPE, make_run
@@ -319,6 +320,19 @@ def test_status_of_a_waiting_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--resume" in out
     assert "clicks not known" in out
     assert read_position(tmp_path, records.load(tmp_path)).waiting
+
+
+def test_a_round_whose_answers_are_all_there_does_not_wait(tmp_path: Path) -> None:
+    make_run(tmp_path, rounds=1, images=2, waiting=True)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.record_answer(1, "town/0000", 5, None, True, 1)
+        assert read_position(tmp_path, None).outstanding == 1
+        ledger.record_answer(1, "town/0001", 7, None, True, 1)
+    position = read_position(tmp_path, None)
+    assert not position.waiting
+    assert position.sentence() == (False, "Not finished. Next in round 1: answers.")
+    assert position.spent is not None
+    assert position.spent.clicks is None
 
 
 def test_status_before_the_first_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,3 +133,10 @@ def test_crowded_marks_shrink_but_keep_every_colour() -> None:
     assert (panel[::8, ::8] == PALETTE[1]).all()
     assert (panel[4::8, 4::8] == PALETTE[0]).all()
     assert (panel == overlays.dim(np.zeros((60, 60, 3), np.uint8))).all(axis=-1).any()
+
+
+def test_marks_side_by_side_keep_their_own_place() -> None:
+    classes = np.zeros((60, 60), dtype=np.int32)
+    classes[30, 10:50] = 1 + np.arange(40) % 2
+    panel = overlays.labelled_panel(np.zeros((60, 60, 3), np.uint8), classes, PALETTE, (60, 60))
+    assert np.array_equal(panel[30, 10:50], PALETTE[np.arange(40) % 2])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import EnvironmentProblem
 from ..types import I64
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, ACCENT = "#1f2933", "#616e7c", "#e4e7eb", "#1f5fa8"
+F64 = npt.NDArray[np.float64]
 STAGE_COLOURS = {
     "prepare": "#9aa5b1",
     "score": "#56a3d9",
@@ -29,7 +31,8 @@ STAGE_COLOURS = {
     "preview": "#c9ced6",
 }
 VOID_COLOUR = "#b8bec6"
-MAX_LEGEND = 24
+MAX_LEGEND = 20
+
 DPI = 200
 _SIZE = (5.4, 3.3)
 
@@ -118,19 +121,14 @@ def bought(results: Results, counts: I64) -> Figure | None:
     if not total.size or not total[-1].sum():
         return None
     share = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
-    order = [*np.argsort(-share[-1, :-1], kind="stable").tolist(), share.shape[1] - 1]
     figure, axes = _figure()
     bottom = np.zeros(len(share))
-    for rank, c in enumerate(order):
-        void = c == len(results.classes)
-        name = "void" if void else _plain(results.classes)[c]
+    for name, colour, heights in _layers(results, share):
         axes.bar(
-            range(len(share)), share[:, c], 0.68, bottom,
-            color=VOID_COLOUR if void else _hex(results.palette[c]),
-            hatch="////" if void else None, edgecolor="white", linewidth=0.5, zorder=3,
-            label=name if share[:, c].any() and (void or rank < MAX_LEGEND) else None,
+            range(len(share)), heights, 0.68, bottom, color=colour, label=name, zorder=3,
+            hatch="////" if name == "void" else None, edgecolor="white", linewidth=0.5,
         )  # fmt: skip
-        bottom += share[:, c]
+        bottom += heights
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, max(len(share) - 0.4, 2.4))
     axes.set_xticks(*_round_ticks(range(len(share))))
@@ -141,6 +139,20 @@ def bought(results: Results, counts: I64) -> Figure | None:
         handlelength=1.1, handleheight=1.1, labelspacing=0.35,
     )  # fmt: skip
     return figure
+
+
+def _layers(results: Results, share: F64) -> Iterator[tuple[str, str, F64]]:
+    """(name, colour, per cent by round), largest class first, small ones together, void last."""
+    order = np.argsort(-share[-1, :-1], kind="stable")
+    order = order[share[:, order].any(axis=0)]
+    names = _plain(results.classes)
+    for c in order[:MAX_LEGEND].tolist():
+        yield names[c], _hex(results.palette[c]), share[:, c]
+    rest = order[MAX_LEGEND:]
+    if len(rest):
+        yield f"{len(rest)} other classes", GRID, share[:, rest].sum(axis=1)
+    if share[:, -1].any():
+        yield "void", VOID_COLOUR, share[:, -1]
 
 
 def save(figure: Figure, path: Path) -> Path:
