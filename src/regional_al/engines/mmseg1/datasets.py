@@ -1,4 +1,4 @@
-"""Data sets that mmseg does not bring: CamVid with 11 classes.
+"""Data sets that mmseg does not bring: CamVid with 11 classes, the embedded street scenes.
 
 Any other folder of images and masks needs no class: mmseg's BaseSegDataset with
 `metainfo=dict(classes=..., palette=...)` in the config does (configs/plain_folder).
@@ -10,6 +10,8 @@ from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
+
+from ...testing import streets
 
 
 @DATASETS.register_module()
@@ -31,6 +33,19 @@ class CamVidDataset(BaseSegDataset):  # type: ignore[misc]
             [0, 128, 192],
         ],
     }  # fmt: skip
+
+    def __init__(self, img_suffix: str = ".jpg", seg_map_suffix: str = ".png", **kw: Any) -> None:
+        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kw)
+
+
+@DATASETS.register_module()
+class StreetsDataset(BaseSegDataset):  # type: ignore[misc]
+    """Street scenes that `regional_al.testing.streets` generates (layout 'plain')."""
+
+    METAINFO: dict[str, Any] = {  # noqa: RUF012 - the name and place that mmseg reads
+        "classes": streets.CLASSES,
+        "palette": [list(colour) for colour in streets.PALETTE],
+    }
 
     def __init__(self, img_suffix: str = ".jpg", seg_map_suffix: str = ".png", **kw: Any) -> None:
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kw)

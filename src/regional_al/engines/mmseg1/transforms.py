@@ -46,7 +46,7 @@ class SparseResize(Resize):  # type: ignore[misc]
 
 @TRANSFORMS.register_module()
 class SparseRandomResize(RandomResize):  # type: ignore[misc]
-    """mmcv's RandomResize (same arguments) that resizes with `SparseResize` unless told otherwise."""
+    """mmcv's RandomResize (same arguments), resizing with `SparseResize` unless told otherwise."""
 
     def __init__(self, scale: Any, ratio_range: Any = None, **kwargs: Any) -> None:
         # The class, not its name: the name is found in mmseg's scope only.
@@ -105,9 +105,7 @@ class LabelledRandomCrop(RandomCrop):  # type: ignore[misc]
         """A crop inside the image that contains a random one of the flat indices `labelled`."""
         pixel = int(labelled[np.random.randint(labelled.size)])  # noqa: NPY002
         offsets = []
-        for place, extent, size in zip(
-            divmod(pixel, shape[1]), shape, self.crop_size, strict=True
-        ):
+        for place, extent, size in zip(divmod(pixel, shape[1]), shape, self.crop_size, strict=True):
             first = max(place - size + 1, 0)
             last = min(place, max(extent - size, 0))
             offsets.append(np.random.randint(first, last + 1))  # noqa: NPY002

@@ -1,0 +1,10 @@
+# mmseg's Cityscapes pipeline with a resize and a crop that keep sparse labels.
+sparse_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="SparseRandomResize", scale=(2048, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="LabelledRandomCrop", crop_size=(512, 1024), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]

@@ -1,0 +1,2 @@
+_base_ = "./_base.py"
+acquisition = dict(level="image", heuristic="Random")

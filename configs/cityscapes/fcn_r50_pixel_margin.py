@@ -1,0 +1,2 @@
+_base_ = "./fcn_r50_region_ripu.py"
+acquisition = dict(level="pixel", heuristic="Margin")
