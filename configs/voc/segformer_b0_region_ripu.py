@@ -10,8 +10,6 @@ checkpoint = (
     "https://mmassets.onedl.ai/mmsegmentation/v0.5/pretrain/segformer/"
     "mit_b0_20220624-7e0fe6dd.pth"
 )
-    "https://mmassets.onedl.ai/mmsegmentation/v0.5/pretrain/segformer/mit_b0_20220624-7e0fe6dd.pth"  # noqa
-)
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
     backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=checkpoint)),
