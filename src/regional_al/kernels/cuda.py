@@ -1,0 +1,92 @@
+"""Backend 'triton': fused kernels for CUDA; on the CPU under TRITON_INTERPRET=1 (for tests).
+
+Windows other than 3 x 3 take the box sums of the torch backend, on the device: their cost does not
+depend on the radius either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import triton
+from torch import Tensor
+
+from . import _fixed, _triton, reference
+
+NAME = "triton"
+BLOCK = 512
+GROUP = 8
+
+
+def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
+    """Score (float32) and argmax of logits [C, H, W] into contiguous score, label [H, W]; False
+    when a logit is NaN or infinite."""
+    classes, height, width = logits.shape
+    status = torch.zeros(2, dtype=torch.int32, device=logits.device)
+    with _on(logits):
+        _triton.pixel_kernel[_grid(height * width)](
+            logits, score, label, status, classes, width, height * width, *_strides(logits),
+            KIND=_fixed.KINDS.index(kind), BLOCK=BLOCK, enable_fp_fusion=False,
+        )  # fmt: skip
+    return int(status[0]) == 0
+
+
+def accumulate(
+    logits: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor
+) -> tuple[bool, bool]:
+    """Add entropy (fixed point) and argmax of logits [C, H, W] to sums [R], counts [R, C].
+
+    Returns (all logits finite, all ids in 0..R-1).
+    """
+    classes, height, width = logits.shape
+    if sums.shape[0] == 0:
+        return True, regions.numel() == 0
+    status = torch.zeros(2, dtype=torch.int32, device=logits.device)
+    if regions.dtype not in (torch.int32, torch.int64):
+        regions = regions.to(torch.int64)
+    with _on(logits):
+        _triton.region_kernel[_grid(height * width)](
+            logits, regions.contiguous(), sums, counts, status, classes, sums.shape[0], width,
+            height * width, *_strides(logits), 2.0**shift, BLOCK=BLOCK, GROUP=GROUP,
+            enable_fp_fusion=False,
+        )  # fmt: skip
+    bad, outside = status.tolist()
+    return bad == 0, outside == 0
+
+
+add_values = reference.add_values
+
+
+def windows(
+    values: Tensor | None, label: Tensor | None, radius: int, num_classes: int, mode: str,
+    area: int, shift: int, out: Tensor,
+) -> bool:  # fmt: skip
+    """As `reference.windows`; RIPU over 3 x 3 windows is one fused kernel."""
+    if radius != 1 or values is None or label is None or mode not in ("ripu", "ripu_pixel"):
+        return reference.windows(values, label, radius, num_classes, mode, area, shift, out)
+    table, table_shift = _fixed.xlogx_table(area)
+    factors = (2.0**shift, 2.0**-shift, 2.0**-table_shift, _fixed.inverse_log(num_classes))
+    constants = torch.tensor(factors, dtype=torch.float64, device=out.device)
+    height, width = out.shape
+    with _on(out):
+        _triton.ripu3_kernel[_grid(height * width)](
+            values.contiguous(), label.contiguous(), out,
+            torch.tensor(table, device=out.device), constants, height, width,
+            PIXEL=mode == "ripu_pixel", BLOCK=BLOCK, enable_fp_fusion=False,
+        )  # fmt: skip
+    return True
+
+
+def _grid(pixels: int) -> tuple[int]:
+    return (triton.cdiv(pixels, BLOCK),)
+
+
+def _strides(logits: Tensor) -> tuple[int, int, int]:
+    stride = logits.stride()
+    return stride[0], stride[1], stride[2]
+
+
+def _on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Triton launches on the current device: make it the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
