@@ -14,6 +14,7 @@ GPUS ?= 1
 DEMO_CONFIG ?= configs/streets/region_ripu_slic.py
 
 BIN := $(VENV)/bin
+# --no-compile: half of the time goes into compiling modules that nobody will import.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 
@@ -27,16 +28,16 @@ env-test: $(VENV)/.stamp-test
 $(VENV)/.stamp: pyproject.toml
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "error: $(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PIP) install -q $(TORCH)
-	$(PIP) install -q -e '.[fast,report,mmseg1,dev]'
+	$(PIP) install -q --no-compile $(TORCH)
+	$(PIP) install -q --no-compile -e '.[fast,report,mmseg1,dev]'
 	@# opencv-python needs the system's libGL, which a bare machine lacks; the headless build does not.
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { $(PIP) uninstall -q -y opencv-python && \
-	  $(PIP) install -q --force-reinstall --no-deps opencv-python-headless; }
+	  $(PIP) install -q --no-compile --force-reinstall --no-deps opencv-python-headless; }
 	@touch $@
 
 # Tests also run the GPU kernels in Triton's interpreter; nothing else needs that wheel.
 $(VENV)/.stamp-test: $(VENV)/.stamp
-	$(PIP) install -q -e '.[triton]'
+	$(PIP) install -q --no-compile -e '.[triton]'
 	@touch $@
 
 demo: env

@@ -175,6 +175,7 @@ def test_a_rank_leaves_its_message_to_the_launcher(
         ("(1, b)", (1, "b")),
         ("[(1,2),[a,b]]", [(1, 2), ["a", "b"]]),
         ("(1,2),3", [(1, 2), 3]),
+        ("[1]x", "[1]x"),
     ],
 )
 def test_values_of_cfg_options(text: str, value: Any) -> None:

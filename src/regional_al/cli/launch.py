@@ -93,7 +93,7 @@ def _elastic(arguments: list[str]) -> int:
         say(RESUME_HINT)
         return 128 + int(error.sigval)
     except RuntimeError as error:
-        if "EADDRINUSE" not in str(error) and "already in use" not in str(error):
+        if "already in use" not in str(error):
             raise
         raise RegionalALError(
             f"port {os.environ.get('PORT') or DEFAULT_PORT} is in use: leave PORT unset to have a "
