@@ -11,7 +11,7 @@ import pytest
 import torch
 
 pytest.importorskip("mmseg")
-from mmseg1_tiny import (  # noqa: E402
+from mmseg1_tiny import (
     fit_once,
     label_some,
     make_data,
@@ -19,9 +19,8 @@ from mmseg1_tiny import (  # noqa: E402
     weights_hash,
     write_config,
 )
-
-from regional_al.errors import ConfigError, DataError, UnsupportedError  # noqa: E402
-from regional_al.labels import LabelStore  # noqa: E402
+from regional_al.errors import ConfigError, DataError, UnsupportedError
+from regional_al.labels import LabelStore
 
 pytestmark = pytest.mark.mmseg1
 

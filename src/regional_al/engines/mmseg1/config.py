@@ -131,8 +131,8 @@ def fit_to_cpu(cfg: Config) -> None:
         spec["type"] = "BN"
     if sync:
         log.info("no CUDA: SyncBN is replaced by BN")
-    wrapper = cfg.get("optim_wrapper")
-    if isinstance(wrapper, Mapping) and type_name(wrapper) == "AmpOptimWrapper":
+    wrapper: Any = cfg.get("optim_wrapper")
+    if type_name(wrapper) == "AmpOptimWrapper":
         for key in ("loss_scale", "dtype", "use_fsdp"):
             wrapper.pop(key, None)
         wrapper["type"] = "OptimWrapper"

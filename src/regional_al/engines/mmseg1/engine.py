@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -16,7 +18,7 @@ from ..base import FitRequest, FitResult, Prediction, PredictRequest
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
 from .losses import average_over_labels
-from .pool import build_pool
+from .pool import build_dataset, build_pool
 from .predict import Predictor
 
 QUIET = "regional_al.mmseg1"
@@ -53,7 +55,7 @@ class MMSeg1Engine:
 
     def preflight(self) -> None:
         """Check model, losses, schedule, validation data and one training batch."""
-        preflight.check(self.cfg, self._pool)
+        preflight.check(self.cfg, self._pool, self._validation)
 
     def fit(self, request: FitRequest) -> FitResult:
         """One training stretch; its checkpoint is `request.out_dir/checkpoint.pth`."""
@@ -68,4 +70,9 @@ class MMSeg1Engine:
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
-        return evaluate.confusion(self.cfg, self._predictor, checkpoint)
+        return evaluate.confusion(self._validation, self._predictor, checkpoint)
+
+    @cached_property
+    def _validation(self) -> Any:
+        """The validation data set, built when it is first needed."""
+        return build_dataset(self.cfg.val_dataloader.dataset, "val_dataloader.dataset")

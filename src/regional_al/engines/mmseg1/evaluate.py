@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from torch.utils.data import Dataset
 
 from ... import dist, metrics
 from ...errors import DataError, RegionalALError
 from ...progress import progress
 from ...types import I64
-from .pool import build_dataset
 from .predict import Predictor, View, sample_or_reason
 
 
@@ -33,22 +31,21 @@ class ValidationImages(Dataset[Any]):
         return index, sample_or_reason(lambda: self.dataset[index], path)
 
 
-def confusion(cfg: Config, predictor: Predictor, checkpoint: Path | None) -> I64:
+def confusion(dataset: Any, predictor: Predictor, checkpoint: Path | None) -> I64:
     """int64 [C, C], rows = truth; the sum over ranks, on every rank. Equal to what mmseg's
     IoUMetric counts, heads with one channel and a threshold included."""
     total: I64 = np.zeros(0, dtype=np.int64)
     error: RegionalALError | None = None
     try:
-        total = own_share(cfg, predictor, checkpoint)
+        total = own_share(dataset, predictor, checkpoint)
     except RegionalALError as caught:  # raised on every rank together
         error = caught
     dist.raise_together(error)
     return dist.sum_array(total)
 
 
-def own_share(cfg: Config, predictor: Predictor, checkpoint: Path | None) -> I64:
+def own_share(dataset: Any, predictor: Predictor, checkpoint: Path | None) -> I64:
     """The confusion matrix of this rank's images."""
-    dataset = build_dataset(cfg.val_dataloader.dataset, "val_dataloader.dataset")
     classes = len(dataset.metainfo["classes"])
     model = predictor.model(checkpoint)
     total: I64 = np.zeros((classes, classes), dtype=np.int64)
@@ -72,5 +69,6 @@ def own_share(cfg: Config, predictor: Predictor, checkpoint: Path | None) -> I64
 def decided(model: Any, logits: torch.Tensor) -> torch.Tensor:
     """Class of each pixel: argmax, or for a one-channel head its own threshold on sigmoid."""
     if model.out_channels == 1:
-        return (logits[1].sigmoid() > model.decode_head.threshold).long()
+        threshold = float(model.decode_head.threshold)
+        return (logits[1].sigmoid() > threshold).long()
     return logits.argmax(dim=0)

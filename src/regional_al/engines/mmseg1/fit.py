@@ -250,7 +250,7 @@ class Console(io.TextIOBase):
 
 def calm_console(runner: Runner, screen: Any) -> list[logging.Handler]:
     """Point the runner's console handlers back to the screen, progress lines only."""
-    handlers = []
+    handlers: list[logging.Handler] = []
     for handler in list(runner.logger.handlers):
         if isinstance(handler, logging.FileHandler):
             handlers.append(handler)

@@ -136,7 +136,7 @@ def problem(head: Any, loss: Any, key: str) -> str | None:
         logits.requires_grad_(True)
         empty = probe(logits, torch.full_like(target, UNLABELED))
         if empty.requires_grad:
-            empty.backward()  # type: ignore[no-untyped-call]
+            empty.backward()
         gradient = logits.grad if logits.grad is not None else torch.zeros(1)
         if not (torch.isfinite(empty) and torch.isfinite(gradient).all()):
             return "it is not finite on a batch without labels"

@@ -73,6 +73,12 @@ def build_dataset(spec: Any, key: str) -> Any:
         raise DataError(f"{key}: {name} does not exist; check data_root and data_prefix") from None
     except KeyError as error:
         raise ConfigError(f"{key}: {str(error.args[0]).splitlines()[0]}") from None
+    except ValueError as error:
+        if "need at least one array" in str(error):  # what mmengine makes of an empty list
+            raise DataError(
+                f"{key} holds no image: check {folders(spec)}, img_suffix and ann_file"
+            ) from None
+        raise ConfigError(f"{key}: {first_line(error)}") from None
     except AssertionError as error:
         told = first_line(error) if str(error) else f"{folders(spec)} or its ann_file is missing"
         raise DataError(f"{key}: {told}") from None

@@ -50,7 +50,8 @@ class Predictor:
         stamp = (str(checkpoint), checkpoint.stat().st_mtime_ns if checkpoint else 0)
         if stamp != self._loaded:
             self.forget()
-            model = build_model(self.cfg) if checkpoint else own_start(self.cfg)
+            with torch.random.fork_rng(devices=[]):  # building draws weights; nobody shall see it
+                model = build_model(self.cfg) if checkpoint else own_start(self.cfg)
             if checkpoint is not None:
                 load_weights(model, checkpoint)
             self._model, self._loaded = model.to(self.device).eval(), stamp
@@ -240,12 +241,12 @@ def build_model(cfg: Config) -> Any:
 
 
 def own_start(cfg: Config) -> Any:
-    """The model before any training: its initialisation, then `load_from` if the config has it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int((cfg.get("randomness") or {}).get("seed") or 0))
-        model = build_model(cfg)
-        with quiet_warnings():
-            model.init_weights()
+    """The model before any training: its initialisation, then `load_from` if the config has it.
+    Seeds torch's generator."""
+    torch.manual_seed(int((cfg.get("randomness") or {}).get("seed") or 0))
+    model = build_model(cfg)
+    with quiet_warnings():
+        model.init_weights()
     if cfg.get("load_from"):
         load_checkpoint(model, cfg.load_from, map_location="cpu")
     return model

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 
 from ... import dist
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
@@ -20,8 +21,8 @@ from ...progress import progress
 from ...types import UNLABELED, LabelSpace
 from .config import first_line, heads, inference_pipeline
 from .fit import max_iterations, quiet_warnings
-from .pool import Pool, build_dataset, label_space, locate, read_sample
-from .predict import build_model
+from .pool import Pool, label_space, locate, read_sample
+from .predict import PoolImages, Predictor, View, build_model
 
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
 
@@ -44,13 +45,13 @@ def check_keys(cfg: Config) -> None:
         raise ConfigError("train_cfg needs max_iters=... or max_epochs=...")
 
 
-def check(cfg: Config, pool: Pool) -> None:
+def check(cfg: Config, pool: Pool, validation: Any) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
     error: RegionalALError | None = None
     try:
         check_classes(cfg, pool.label_space)
         check_start(cfg)
-        check_validation(cfg, pool.label_space)
+        check_validation(cfg, validation, pool.label_space)
         check_model(cfg, pool)
     except RegionalALError as caught:
         error = caught
@@ -91,10 +92,9 @@ def check_start(cfg: Config) -> None:
             )
 
 
-def check_validation(cfg: Config, space: LabelSpace) -> None:
+def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
     """Validation images and masks are there, of one size, with known ids (this rank's share)."""
     inference_pipeline(cfg)
-    dataset = build_dataset(cfg.val_dataloader.dataset, "val_dataloader.dataset")
     if len(dataset) == 0:
         raise DataError("val_dataloader.dataset holds no image: check data_root and data_prefix")
     of_val = label_space(locate(dataset, 0)[0])
@@ -132,8 +132,8 @@ def check_mask(info: Mapping[str, Any], space: LabelSpace) -> None:
 
 
 def check_model(cfg: Config, pool: Pool) -> None:
-    """The model is built and initialised, and takes a batch without any label: the loss is
-    finite. Finds crops that do not fit, missing weights and heads that need absent ops."""
+    """The model is built and initialised; it takes a batch without any label, with a finite loss,
+    and predicts an image. Finds crops and sizes that do not fit, missing weights and absent ops."""
     model = build_model(cfg)
     try:
         with quiet_warnings():
@@ -144,6 +144,22 @@ def check_model(cfg: Config, pool: Pool) -> None:
     loss = unlabeled_loss(model.train(), pool)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
+    predict_one(cfg, model.eval(), pool)
+
+
+def predict_one(cfg: Config, model: Any, pool: Pool) -> None:
+    """Predict the pool's first image, to see that test pipeline and model go together."""
+    predictor = Predictor(cfg)
+    images = PoolImages(pool.dataset, [0], Compose(inference_pipeline(cfg)))
+    _, sample = images[0]
+    if isinstance(sample, str):
+        raise DataError(sample)
+    try:
+        View(predictor, model, sample, 0, stochastic=False).logits(0, False)
+    except Exception as error:  # models raise all kinds on sizes they cannot take
+        raise ConfigError(
+            f"the model cannot predict {pool.items[0].image}: {first_line(error)}"
+        ) from None
 
 
 def unlabeled_loss(model: Any, pool: Pool) -> float:
