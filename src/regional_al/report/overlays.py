@@ -22,6 +22,7 @@ EDGE = (245, 247, 250)
 _HATCH = np.array([[168, 174, 182], [112, 118, 128]], dtype=np.uint8)
 _NO_SCORE = np.array([205, 209, 214], dtype=np.uint8)
 _CROWDED = 0.15
+_REACH = 8
 
 Size = tuple[int, int]
 
@@ -115,13 +116,18 @@ def fit_ids(ids: I32, size: Size) -> I32:
 def dim(picture: U8) -> U8:
     """Dark grey version of an RGB picture, so that colours stand out on it."""
     grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return np.repeat((18 + 0.42 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+    return np.repeat((34 + 0.48 * grey).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def tiny(mask: Bool, least: int = 7) -> Bool:
-    """The part of a mask that is nowhere `least` points wide nor attached to such a part."""
-    opened = _grow(_shrink(mask, least), least)
-    return mask & ~_grow(opened, 2 * (least // 2) + 1)
+    """The part of a mask that is nowhere `least` points wide and hangs on nothing that is."""
+    large = _grow(_shrink(mask, least), least) & mask
+    for _ in range(_REACH):  # along the spurs of a ragged outline, a few points a step
+        wider = _grow(large, least) & mask
+        if np.array_equal(wider, large):
+            break
+        large = wider
+    return mask & ~large
 
 
 def paint_marks(picture: U8, mask: Bool, colours: U8, rim: tuple[int, int, int] = RIM) -> U8:
