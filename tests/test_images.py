@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,27 @@ def test_write_png_refuses_other_types(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="int64"):
         write_png(tmp_path / "a.png", np.zeros((2, 2), dtype=np.int64))  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "PPM"])
+def test_any_damage_is_a_data_error_of_one_line(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    file = BytesIO()
+    Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(file, kind)
+    messages = []
+    for trial in range(150):
+        data = bytearray(file.getvalue())
+        for _ in range(3):
+            data[rng.integers(0, min(len(data), 20 if trial % 2 else 200))] = rng.integers(256)
+        if trial % 5 == 0:
+            del data[rng.integers(0, len(data)) :]
+        try:
+            assert read_rgb(Path("harmed.img"), bytes(data)).ndim == 3  # harmed, yet readable
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert all(m.startswith("harmed.img cannot be read") for m in messages)
+    assert not any("\n" in m for m in messages)
 
 
 def test_bytes_read_before_are_used(tmp_path: Path) -> None:

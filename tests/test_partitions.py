@@ -87,6 +87,16 @@ def test_slic_finds_two_halves() -> None:
     assert not set(ids[:, :23].ravel()) & set(ids[:, 23:].ravel())
 
 
+def test_slic_works_in_cielab_and_renumbers_nothing_else() -> None:
+    segmentation = pytest.importorskip("skimage.segmentation")
+    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    image = np.kron(image, np.ones((5, 5, 1), np.uint8)).astype(np.uint8)
+    theirs = segmentation.slic(
+        image, 30, compactness=7.0, max_num_iter=10, convert2lab=True, start_label=0
+    )
+    np.testing.assert_array_equal(partitions.slic(image, 30, 7.0), theirs)
+
+
 @settings(max_examples=40)
 @given(shape=shapes, segments=st.integers(1, 60), seed=st.integers(0, 99), grey=st.booleans())
 def test_slic_properties(shape: tuple[int, int], segments: int, seed: int, grey: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("skimage")
 
@@ -180,6 +181,22 @@ def test_writers_of_one_file_do_no_harm(items: list[PoolItem], tmp_path: Path) -
         thread.join()
     assert not wrong
     assert maps(tmp_path) == [path]
+
+
+def test_a_failed_write_keeps_the_old_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    superpixels.write_map(path, np.zeros((4, 4), dtype=np.int32))
+    before = path.read_bytes()
+
+    def full(self: Image.Image, where: Path, **_: object) -> None:
+        Path(where).write_bytes(b"half a fi")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        superpixels.write_map(path, np.ones((4, 4), dtype=np.int32))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("count", [1, 255, 65536, 65537, 70000])
