@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from regional_al import config, run
-from regional_al.annotators.oracle import Oracle
 from regional_al.images import read_ids, write_png
 from regional_al.labels import LabelStore
 from regional_al.ledger import Ledger
@@ -42,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "level": "image", "heuristic": "LeastConfidence",
         "budget": {"amount": 2, "unit": "image"},
     },
-    "random": {"level": "region", "heuristic": "Random"},
+    "random": {"level": "region", "heuristic": "Random", "region": {"type": "grid", "cell": 5}},
 }  # fmt: skip
 
 
@@ -208,7 +207,7 @@ def test_exhausted_pool_ends_the_run_well(data: Path, tmp_path: Path) -> None:
     many = settings("image", rounds=9, budget={"amount": 3, "unit": "image"})
     loop = start(data, tmp_path, many)
     assert loop.status == "finished"
-    assert "nothing is left" in loop.reason
+    assert "is left to ask for" in loop.reason
     asked = [r.asked.images for r in records.load(tmp_path).records]
     assert asked == [3, 3, 1]  # 7 images; the last round is smaller
 
@@ -278,4 +277,11 @@ def test_the_ledger_refuses_another_acquisition(data: Path, tmp_path: Path) -> N
     with pytest.raises(WorkDirError, match="heuristic"):
         start(data, tmp_path, settings("slic", rounds=0, heuristic="Entropy"))
     assert Ledger.exists(tmp_path)
-    assert Oracle is not None
+
+
+def test_a_budget_below_every_region_is_refused_by_name(data: Path, tmp_path: Path) -> None:
+    from regional_al.errors import BudgetError
+
+    small = settings("slic", budget={"amount": 2, "unit": "pixel"})
+    with pytest.raises(BudgetError, match="cheapest"):
+        start(data, tmp_path, small)

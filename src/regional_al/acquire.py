@@ -21,7 +21,7 @@ from .budget import Budget
 from .candidates import asked_map, unit_candidates, window_candidates
 from .config import Acquisition
 from .engines.base import Engine, Prediction
-from .errors import DataError, RegionalALError, UnsupportedError
+from .errors import BudgetError, DataError, RegionalALError, UnsupportedError
 from .heuristics import HEURISTICS, Heuristic
 from .labels import LabelStore
 from .partitions import PARTITIONS
@@ -29,9 +29,10 @@ from .partitions.base import Partition
 from .progress import progress
 from .query import Query, QueryInfo, read_query, write_query
 from .timing import Stopwatch
-from .types import I32, PICK_DTYPE, Picks, PoolItem
+from .types import I32, JSON, PICK_DTYPE, Picks, PoolItem
 
 Taken = dict[int, list[tuple[int, int]]]
+NOTHING = np.iinfo(np.int64).max  # costs more than any budget
 
 
 @dataclass
@@ -118,6 +119,8 @@ class Acquirer:
                 write_query(folder, info, picks, self._asked(picks))
             some = dist.broadcast_bytes(b"1" if dist.is_main() and len(picks) else b"")
         if not some:
+            if warm or (round_ == 1 and self.config.warm_start is None):
+                self._refuse_unaffordable("warm_start" if warm else "budget", budget)
             return None
         query = read_query(folder)
         with watch("preview"):
@@ -140,6 +143,7 @@ class Acquirer:
     ) -> Picks:  # fmt: skip
         """This rank's candidates: those that may be picked, whatever other ranks hold."""
         taken = self._taken(round_)
+        self.cheapest = NOTHING
         pooled = None if budget.scope == "image" else selection.CandidateStream(self.limit(budget))
         chosen: list[Picks] = []
         for index, logits in progress(
@@ -158,14 +162,30 @@ class Acquirer:
                 if item.key in str(error):
                     raise
                 raise type(error)(f"image {item.key!r}: {error}") from None
+            costs = budget.cost_of(picks)
+            self.cheapest = min(self.cheapest, costs.min(initial=NOTHING))
             if pooled is not None:
-                pooled.add(picks, budget.cost_of(picks))
+                pooled.add(picks, costs)
             else:
-                order = selection.select_units(picks["score"], budget.cost_of(picks), limit)
-                chosen.append(picks[order])
+                chosen.append(picks[selection.select_units(picks["score"], costs, limit)])
         if pooled is not None:
             return pooled.candidates()[0]
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=PICK_DTYPE)
+
+    def _refuse_unaffordable(self, key: str, budget: Budget) -> None:
+        """Raise BudgetError when the first query finds units, but none that the budget can pay."""
+        cheapest = dist.gather_arrays(np.array([self.cheapest]))
+
+        def check() -> JSON:
+            least = int(min(part[0] for part in cheapest))
+            if least < NOTHING:
+                raise BudgetError(
+                    f"acquisition.{key}: {budget} a round is below the cheapest region, which "
+                    f"costs {least} {budget.unit}s: raise it, or make regions smaller"
+                )
+            return {}
+
+        dist.on_main(check)
 
     def _of_image(
         self, index: int, item: PoolItem, logits: torch.Tensor, heuristic: Heuristic,
