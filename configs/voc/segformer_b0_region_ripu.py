@@ -7,8 +7,7 @@ _base_ = [
     "../_base_/pipelines/sparse_voc_512x512.py",
 ]
 checkpoint = (
-    "https://mmassets.onedl.ai/mmsegmentation/v0.5/pretrain/segformer/"
-    "mit_b0_20220624-7e0fe6dd.pth"
+    "https://mmassets.onedl.ai/mmsegmentation/v0.5/pretrain/segformer/mit_b0_20220624-7e0fe6dd.pth"
 )
 model = dict(
     data_preprocessor=dict(size=(512, 512)),

@@ -84,7 +84,7 @@ class LabelledRandomCrop(RandomCrop):  # type: ignore[misc]
                     return box
                 box = self._around(labelled, shape)
                 counts = self._class_counts(mask, box)
-            if (counts > 0).sum() > 1 and counts.max() < self.cat_max_ratio * counts.sum():
+            if counts.max() < self.cat_max_ratio * counts.sum():  # so two classes or more
                 break
         return box
 
