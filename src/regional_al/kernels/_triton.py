@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 """The Triton kernels. One program works on BLOCK pixels and walks over the classes twice: once for
 the maximum (from memory), once for the sums (from cache), so the logits leave memory once.
 
@@ -6,8 +7,6 @@ bits. All sums are atomic additions of integers: deterministic.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -26,8 +25,8 @@ _MAX = tl.constexpr(3.4028234663852886e38)
 _ROUND64 = tl.constexpr(1.5 * 2.0**52)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _exp(d: Any) -> Any:
+@triton.jit
+def _exp(d):
     magic = d * _LOG2E + _MAGIC
     n = magic - _MAGIC
     r = d - n * _LN2_HIGH - n * _LN2_LOW
@@ -36,8 +35,8 @@ def _exp(d: Any) -> Any:
     return p * power.to(tl.float32, bitcast=True)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _log1p(s: Any) -> Any:
+@triton.jit
+def _log1p(s):
     u = s + 1.0
     bits = u.to(tl.int32, bitcast=True)
     e = (bits - _SPLIT) >> 23
@@ -49,14 +48,16 @@ def _log1p(s: Any) -> Any:
     return log + tl.div_rn(s - (u - 1.0), u)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _pixels(z: Any, mask: Any, classes: Any, stride: Any, KIND: tl.constexpr) -> Any:
+@triton.jit
+def _pixels(z, mask, classes, stride, KIND: tl.constexpr):
     """(score, argmax, number of NaN or infinite logits) of pixels whose class 0 is at `z`."""
     top = tl.load(z, mask=mask, other=0.0).to(tl.float32)
     arg = tl.zeros_like(top).to(tl.int32)
     bad = (tl.abs(top) <= _MAX).to(tl.int32) ^ 1
+    at = z  # walks from plane to plane: c * stride may not fit 32 bits
     for c in range(1, classes):
-        value = tl.load(z + c * stride, mask=mask, other=0.0).to(tl.float32)
+        at += stride
+        value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
         bad += (tl.abs(value) <= _MAX).to(tl.int32) ^ 1
         larger = value > top
         top = tl.where(larger, value, top)
@@ -64,14 +65,16 @@ def _pixels(z: Any, mask: Any, classes: Any, stride: Any, KIND: tl.constexpr) ->
     total = tl.zeros_like(top)
     weighted = tl.zeros_like(top)
     second = tl.zeros_like(top)
+    at = z
     for c in range(classes):
-        value = tl.load(z + c * stride, mask=mask, other=0.0).to(tl.float32)
+        value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
         d = value - top
         d = tl.where(d > _LOWEST, d, _LOWEST)
         e = tl.where(arg == c, 0.0, _exp(d))
         total += e
         weighted += e * d
         second = tl.where(e > second, e, second)
+        at += stride
     if KIND == 0:
         score = _log1p(total) - tl.div_rn(weighted, total + 1.0)
     elif KIND == 1:
@@ -83,11 +86,11 @@ def _pixels(z: Any, mask: Any, classes: Any, stride: Any, KIND: tl.constexpr) ->
     return score, arg, bad
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def pixel_kernel(
-    logits: Any, score: Any, label: Any, status: Any, classes: Any, width: Any, pixels: Any,
-    stride_c: Any, stride_y: Any, stride_x: Any, KIND: tl.constexpr, BLOCK: tl.constexpr,
-) -> Any:  # fmt: skip
+    logits, score, label, status, classes, width, pixels,
+    stride_c, stride_y, stride_x, KIND: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Score and argmax of every pixel; status[0] counts NaN or infinite logits."""
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = p < pixels
@@ -99,12 +102,12 @@ def pixel_kernel(
     tl.atomic_add(status, wrong, mask=wrong > 0)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def region_kernel(
-    logits: Any, regions: Any, sums: Any, counts: Any, status: Any, classes: Any, number: Any,
-    width: Any, pixels: Any, stride_c: Any, stride_y: Any, stride_x: Any, scale: Any,
+    logits, regions, sums, counts, status, classes, number,
+    width, pixels, stride_c, stride_y, stride_x, scale,
     BLOCK: tl.constexpr, GROUP: tl.constexpr,
-) -> Any:  # fmt: skip
+):  # fmt: skip
     """Entropy and argmax straight into sums [R] and counts [R, C]; status[1] counts bad ids.
 
     GROUP neighbouring pixels of one region are added up first and cost one atomic addition.
@@ -133,11 +136,11 @@ def region_kernel(
     tl.atomic_add(sums + by_group, tl.reshape(fixed, shape), mask=mixed)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def ripu3_kernel(
-    entropy: Any, label: Any, out: Any, table: Any, constants: Any, height: Any, width: Any,
+    entropy, label, out, table, constants, height, width,
     PIXEL: tl.constexpr, BLOCK: tl.constexpr,
-) -> Any:  # fmt: skip
+):  # fmt: skip
     """RIPU over 3 x 3 windows: counts by comparing the nine classes, each class counted where it
     occurs first. constants: float64 scale, 1 / scale, unit of the table, 1 / ln C (as a tensor,
     since a float argument would arrive as float32)."""
