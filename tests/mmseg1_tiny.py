@@ -30,6 +30,7 @@ test_pipeline = [
     dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 dataset = dict(
     type='BaseSegDataset', data_root='ROOT', img_suffix='_img.png', seg_map_suffix='_gt.png',
+    serialize_data=False,  # each serialisation collects garbage for half a second
     metainfo=dict(classes=('left', 'right', 'low'), palette=[[9, 0, 0], [0, 9, 0], [0, 0, 9]]))
 train_dataloader = dict(
     batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),

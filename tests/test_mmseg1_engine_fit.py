@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -224,3 +225,68 @@ def test_custom_hooks_run(root: Path, store: LabelStore, tmp_path: Path) -> None
     content = torch.load(result.checkpoint, weights_only=True)
     assert "ema_state_dict" in content
     assert engine.evaluate(result.checkpoint).sum() > 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damaged_training_image_is_named(tmp_path: Path, workers: int) -> None:
+    make_data(tmp_path)
+    write_config(tmp_path)
+    engine = make_engine(tmp_path, train_dataloader__num_workers=workers)
+    store = LabelStore(tmp_path / "labels")
+    label_some(store, engine, 1)
+    path = engine.pool[0].image
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"00_img\.png or .*00\.png cannot be read") as caught:
+        fit_once(engine, store, tmp_path / "a")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "length", "dropped"),
+    [(1, 4, 4, False), (3, 2, 3, True), (4, 2, 4, False), (2, 2, 2, False), (3, 1, 3, False)],
+)
+def test_epochs_have_whole_batches(
+    engine: Any, images: int, batch: int, length: int, dropped: bool
+) -> None:
+    """Fewer images than a batch are repeated; a last batch of one, fatal to BN, is dropped."""
+    from regional_al.engines.mmseg1.fit import loader_config
+
+    cfg = copy.deepcopy(engine.cfg)
+    cfg.train_cfg = {"by_epoch": True, "max_epochs": 1}
+    cfg.train_dataloader.batch_size = batch
+    loader = loader_config(cfg, list(range(images)))
+    assert len(loader["dataset"]) == length
+    assert bool(loader.get("drop_last")) is dropped
+    assert loader["sampler"]["type"] == "DefaultSampler"
+
+
+def test_stripped_checkpoints() -> None:
+    import numpy as np
+
+    from regional_al.engines.mmseg1.hooks import strip
+
+    tensor = torch.ones(2)
+    found = strip(
+        {"a": np.float64(0.5), "b": (1, "x", object()), "c": tensor, "d": np.arange(3), "e": print,
+         "f": {"g": None, "h": [True, np.bool_(False)]}}
+    )  # fmt: skip
+    assert found["c"] is tensor
+    assert torch.equal(found.pop("d"), torch.arange(3))
+    del found["c"]
+    assert found == {"a": 0.5, "b": (1, "x"), "f": {"g": None, "h": [True, False]}}
+    assert type(found["a"]) is float
+
+
+def test_seed_of_a_stretch_is_its_own(engine: Any, store: LabelStore, tmp_path: Path) -> None:
+    """A Runner that resumes would take over the seed of the checkpoint."""
+    first = fit_once(engine, store, tmp_path / "a", until=1, seed=1)
+    hashes = {
+        weights_hash(
+            fit_once(
+                engine, store, tmp_path / str(seed), until=2, previous=first.checkpoint, seed=seed
+            ).checkpoint
+        )
+        for seed in (1, 2)
+    }
+    assert len(hashes) == 2
+    assert "seed" not in torch.load(first.checkpoint, weights_only=True)["meta"]

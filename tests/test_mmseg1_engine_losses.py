@@ -55,12 +55,15 @@ def test_hard_pixel_sampler_passes_or_is_named() -> None:
         settle(sampler={"type": "OHEMPixelSampler", "min_kept": 30}, **CE, use_sigmoid=True)
 
 
-@pytest.mark.parametrize("name", ["DiceLoss", "FocalLoss", "LovaszLoss"])
-def test_losses_over_all_pixels_are_refused_by_name(name: str) -> None:
-    with pytest.raises(UnsupportedError, match=name) as caught:
-        settle(type=name)
+@pytest.mark.parametrize(
+    "loss",
+    [{"type": "DiceLoss"}, {"type": "FocalLoss"}, {"type": "LovaszLoss", "reduction": "none"}],
+)
+def test_losses_that_need_every_label_are_refused_by_name(loss: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedError, match=loss["type"]) as caught:
+        settle(**loss)
     assert "\n" not in str(caught.value)
-    assert settle(refuse=False, type=name) == {"type": name}, "whole images may keep it"
+    assert settle(refuse=False, **loss) == loss, "whole images may keep it"
 
 
 def test_auxiliary_heads_and_lists_are_reached() -> None:

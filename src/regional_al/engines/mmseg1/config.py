@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import is_installed
 
+from ... import dist
 from ...errors import ConfigError, EnvironmentProblem
 
 log = logging.getLogger("regional_al")
@@ -66,7 +67,7 @@ def missing_base(error: FileNotFoundError) -> str:
 def first_line(error: BaseException) -> str:
     """Kind and first line of an exception."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    return f"{type(error).__name__}: {' '.join(lines[0].split()) if lines else 'no message'}"
 
 
 def plain(value: Any) -> Any:
@@ -126,17 +127,18 @@ def heads(model: Any) -> Iterator[tuple[str, Any]]:
 
 def fit_to_cpu(cfg: Config) -> None:
     """Replace what needs CUDA: SyncBN by BN, AmpOptimWrapper by OptimWrapper. One line each."""
+    level = logging.WARNING if dist.is_main() else logging.DEBUG
     sync = [spec for spec in dicts(cfg.model) if type_name(spec) == "SyncBN"]
     for spec in sync:
         spec["type"] = "BN"
     if sync:
-        log.info("no CUDA: SyncBN is replaced by BN")
+        log.log(level, "no CUDA: SyncBN is replaced by BN")
     wrapper: Any = cfg.get("optim_wrapper")
     if type_name(wrapper) == "AmpOptimWrapper":
         for key in ("loss_scale", "dtype", "use_fsdp"):
             wrapper.pop(key, None)
         wrapper["type"] = "OptimWrapper"
-        log.warning("no CUDA: AmpOptimWrapper is replaced by OptimWrapper (full precision)")
+        log.log(level, "no CUDA: AmpOptimWrapper is replaced by OptimWrapper (full precision)")
 
 
 def inference_pipeline(cfg: Config) -> list[Any]:

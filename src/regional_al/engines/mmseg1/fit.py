@@ -22,7 +22,7 @@ from torch.utils.data import ConcatDataset
 
 from ... import dist
 from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, UnsupportedError
+from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ..base import FitRequest, FitResult
 from .config import type_name
 from .hooks import LabelShareHook, PlainCheckpointHook
@@ -58,10 +58,21 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
         with contextlib.redirect_stdout(Console(sys.stdout)):
             runner.train()
         checkpoint = save(runner, request.out_dir)
+    except RegionalALError as error:
+        raise without_traceback(error) from None
     finally:
         close(runner, console)
     ratio, extra = share.result()
     return FitResult(checkpoint, share.steps, ratio, extra)
+
+
+def without_traceback(error: RegionalALError) -> RegionalALError:
+    """The error itself; one that crossed from a worker holds that worker's traceback, and its own
+    line at the end."""
+    lines = str(error).strip().splitlines()
+    if len(lines) < 2:
+        return error
+    return type(error)(lines[-1].partition(": ")[2] or lines[-1])
 
 
 @dataclass(frozen=True)

@@ -201,13 +201,18 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
     leaf, inner = locate(dataset, index)
     for _ in range(20):  # mmengine, too, draws again when a pipeline gives nothing
         data = leaf.get_data_info(inner)
-        data["seg_map_path"] = str(label_path)
-        sample, labelled = run_pipeline(leaf.pipeline.transforms, data)
+        path, data["seg_map_path"] = data["img_path"], str(label_path)
+        try:
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data)
+        except Exception as error:  # cv2, Pillow and transforms raise all kinds
+            raise DataError(
+                f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
+            ) from None
         if sample is not None:
             if labelled is not None and "data_samples" in sample:
                 sample["data_samples"].set_metainfo({"labelled_pixels": labelled})
             return sample
-    raise DataError(f"train_dataloader's pipeline gives nothing for {data['img_path']}, 20 times")
+    raise DataError(f"train_dataloader's pipeline gives nothing for {path}, 20 times")
 
 
 def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:
