@@ -220,6 +220,8 @@ def test_figures_that_are_no_longer_true_go(tmp_path: Path, run: Path) -> None:
     path.write_text(json.dumps(data))
     html.write_report(tmp_path / "run")
     assert not (tmp_path / "run" / "figures" / "curve_clicks.png").exists()
+    assert (tmp_path / "run" / "figures" / "curve_regions.png").exists()
+    assert not (run / "figures" / "curve_regions.png").exists()
     assert (tmp_path / "run" / "figures" / "curve_labelled.png").exists()
 
 

@@ -209,7 +209,8 @@ def _cost_axis(axes: Axes, xs: Sequence[float], cost: str) -> None:
         axes.set_xlabel("labelled pixels of the pool", color=INK)
     else:
         axes.xaxis.set_major_formatter(FuncFormatter(text))
-        axes.set_xlabel(f"{cost} (cumulative)", color=INK)
+        names = {"regions": "annotation visits"}
+        axes.set_xlabel(f"{names.get(cost, cost)} (cumulative)", color=INK)
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, int]]) -> None:

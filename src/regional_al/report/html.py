@@ -80,14 +80,19 @@ def render(results: Results, work_dir: Path) -> str:
 
 def charts(results: Results, counts: I64, folder: Path) -> dict[str, Any]:
     """Draw, save and embed the charts; None (or no curve) where there is nothing to draw."""
+    clicks = figures.learning_curve(results, "clicks")
     drawn = {
         "curve_labelled": (
             figures.learning_curve(results, "labelled"),
             "mIoU on the validation set over the labelled share of the pool",
         ),
         "curve_clicks": (
-            figures.learning_curve(results, "clicks"),
+            clicks,
             "mIoU on the validation set over the clicks spent",
+        ),
+        "curve_regions": (  # in its place when nobody counted clicks
+            None if clicks else figures.learning_curve(results, "regions"),
+            "mIoU on the validation set over the annotation visits (clicks are not known)",
         ),
         "seconds": (figures.stage_seconds(results), "Wall-clock time of each stage by round"),
         "bought": (
@@ -102,7 +107,7 @@ def charts(results: Results, counts: I64, folder: Path) -> dict[str, Any]:
         if figure is None:
             path.unlink(missing_ok=True)  # of an earlier report that this one does not confirm
         made[name] = None if figure is None else embed(figures.save(figure, path), alt)
-    curves = [p for p in (made["curve_labelled"], made["curve_clicks"]) if p is not None]
+    curves = [p for name, p in made.items() if name.startswith("curve") and p is not None]
     return {"curves": curves, "seconds": made["seconds"], "bought": made["bought"]}
 
 

@@ -21,7 +21,7 @@ RIM = (20, 24, 30)
 EDGE = (245, 247, 250)
 _HATCH = np.array([[168, 174, 182], [112, 118, 128]], dtype=np.uint8)
 _NO_SCORE = np.array([205, 209, 214], dtype=np.uint8)
-_CROWDED = 0.15
+_CROWDED = 0.2
 _REACH = 8
 
 Size = tuple[int, int]
@@ -135,7 +135,7 @@ def paint_marks(picture: U8, mask: Bool, colours: U8, rim: tuple[int, int, int] 
     shrink when there are many, so that they never hide the picture."""
     if not mask.any():
         return picture
-    radius = next((r for r in (4, 3, 2) if _grow(mask, 2 * r + 1).mean() < _CROWDED), 1)
+    radius = next((r for r in (4, 3, 2) if _grow(mask, 2 * r + 3).mean() < _CROWDED), 1)
     out = picture.copy()
     if radius > 1:
         out[_grow(mask, 2 * radius + 3)] = rim
