@@ -83,6 +83,7 @@ def test_what_is_refused_in_one_line_that_names_the_key(level: str, raw: Any, me
         ("1%", 150, 1),
         ("1%", 50, 1),  # at least one
         ("0.05%", 10_000, 5),
+        ("29%", 100, 29),
         ("100%", 7, 7),
         ("0.1%", 30_000_000_000, 30_000_000),
         (10, 10, 10),

@@ -57,13 +57,14 @@ def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Also with every lazy path taken on maps of a few pixels."""
     if request.param == "chunks":
         monkeypatch.setattr(_order, "SMALL", 0)
-        monkeypatch.setattr(_order, "SAMPLE", 5)
+        monkeypatch.setattr(_order, "SAMPLE", 60)
+        monkeypatch.setattr(_order, "MARGIN", 0)
         monkeypatch.setattr(windows, "WALK", 2)
 
 
 @pytest.mark.usefixtures("chunked")
 class TestAgainstTheDefinition:
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=100)
     @given(maps(), st.integers(0, 16), st.integers(0, 40), st.sampled_from([-np.inf, 0.0, 0.25]))
     def test_same_picks(
         self, case: tuple[Array, Array | None], suppress: int, count: int, least: float
@@ -96,6 +97,20 @@ class TestAgainstTheDefinition:
         want = greedy(case[0], 0, count, case[1], least)
         np.testing.assert_array_equal(np.stack([rows, cols], axis=1), want)
         np.testing.assert_array_equal(scores, case[0][rows, cols])
+
+
+@pytest.mark.usefixtures("chunked")
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_lazy_order_is_the_full_order(dtype: str, levels: int) -> None:
+    rng = np.random.default_rng(5)
+    values = (rng.integers(-levels, levels, 300) / 7).astype(dtype)
+    values[::10] = -np.inf
+    full = np.argsort(-values, kind="stable")
+    got = np.concatenate(list(_order.descending(values, 1, None)))
+    assert got.tolist() == full[np.isfinite(values[full])].tolist()
+    kept = np.concatenate(list(_order.descending(values, 1, lambda ids: ids % 3 == 0, 0.0)))
+    assert kept.tolist() == [i for i in full.tolist() if i % 3 == 0 and values[i] >= 0]
 
 
 def test_a_table_worked_by_hand() -> None:

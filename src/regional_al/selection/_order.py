@@ -15,6 +15,7 @@ Scores = npt.NDArray[np.floating[Any]]
 
 SMALL = 32768  # below this many scores one sort beats any search for a threshold
 SAMPLE = 16384  # scores looked at to guess the threshold of a chunk
+MARGIN = 8  # sampled scores beyond the wanted ones, against an unlucky sample
 GROWTH = 4  # each further chunk is this much larger, so that there are few of them
 
 
@@ -99,7 +100,7 @@ def descending(
         sample = np.sort(sample[sample >= floor])[::-1]
     upper: float | None = None
     while True:
-        index = rank // step + 8
+        index = rank // step + MARGIN
         last = index >= sample.size
         lower = floor if last else max(float(sample[index]), floor)
         if upper is None or lower < upper:

@@ -130,13 +130,12 @@ class CandidateStream:
         picks, costs = self._picks[0], self._costs[0]
         if not costs.size or int(costs[:cut].sum()) < self.budget:
             return  # the head is not full: anything may still be picked
-        level = np.maximum(costs, self.slack)
-        shares = np.quantile(level, np.linspace(0, 1, LEVELS), method="lower")
-        self._levels = np.union1d([self.slack], shares.astype(np.int64))
+        spread = np.quantile(costs, np.linspace(0, 1, LEVELS), method="lower").astype(np.int64)
+        self._levels = np.union1d([self.slack], np.maximum(spread, self.slack))
         self._floors = np.full(self._levels.size, -np.inf)
         for i, least in enumerate(self._levels.tolist()):
             # after the last of the head (which counts as 0) or the first in the tail that fills up
-            mine = np.flatnonzero(level[cut:] <= least) + cut
+            mine = np.flatnonzero(costs[cut:] <= least) + cut
             filled = least + np.cumsum(np.concatenate([[0], costs[mine]])) >= room
             if filled[-1]:
                 last = int(np.argmax(filled))
