@@ -169,7 +169,7 @@ def test_joined_and_repeated_data_sets(root: Path) -> None:
 
 
 @pytest.mark.parametrize("reduce_zero_label", [False, True])
-@pytest.mark.parametrize("chosen", [None, ("d", "b")])
+@pytest.mark.parametrize("chosen", [None, ("d", "b"), ("b", "a")])
 def test_label_space_is_what_mmseg_loads(
     tmp_path: Path, reduce_zero_label: bool, chosen: tuple[str, ...] | None
 ) -> None:
