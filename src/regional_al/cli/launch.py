@@ -27,12 +27,20 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     check_config(config)
     processes = positive("GPUS", gpus)
     check_devices(processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
+    set_threads(processes)
     os.environ[LAUNCHED] = "1"
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
     with tempfile.TemporaryDirectory(prefix="regional-al-") as logs:
         return _elastic([*torchrun_arguments(processes, os.environ), "--log-dir", logs, *worker])
+
+
+def set_threads(processes: int) -> None:
+    """Ranks share the cores. Threads that wait for each other spin for a moment only: OpenMP's own
+    milliseconds double the CPU time where other programs (other ranks, data workers) compete."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def positive(what: str, text: str) -> int:
