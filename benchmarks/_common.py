@@ -126,7 +126,7 @@ def _cell(value: object) -> str:
 def _synchronize() -> None:
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 

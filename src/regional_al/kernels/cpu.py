@@ -7,8 +7,6 @@ launcher, limits this too). Memory: a few rows per thread besides the outputs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,10 @@ import torch
 from torch import Tensor
 
 from . import _fixed, _jit
+from ._threads import run_bands
 
 NAME = "numba"
 CHUNK = 1 << 16  # pixels of one work item
-SMALL = 1 << 17  # values below which a second thread costs more than it brings
 
 
 def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
@@ -31,7 +29,7 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
     def work(r0: int, r1: int) -> int:
         return int(_jit.pixel_rows(array, storage, code, r0, r1, score_out, label_out))
 
-    bad = sum(_run(work, logits.shape[1], _chunk_rows(logits), logits.numel()))
+    bad = sum(run_bands(work, logits.shape[1], _chunk_rows(logits), logits.numel()))
     return bool(bad == 0)
 
 
@@ -59,7 +57,7 @@ def accumulate(
             inside = _jit.add_rows(score, label, ids[r0:r1], scale, sums_out, counts_out)
         return 0, bool(inside)
 
-    done = _run(work, logits.shape[1], _chunk_rows(logits), logits.numel())
+    done = run_bands(work, logits.shape[1], _chunk_rows(logits), logits.numel())
     return all(bad == 0 for bad, _ in done), all(inside for _, inside in done)
 
 
@@ -102,22 +100,8 @@ def windows(
 
     # one band per thread: every band first adds up the rows of its first window
     rows = -(-out.shape[0] // max(1, torch.get_num_threads()))
-    _run(work, out.shape[0], max(1, rows), out.numel() * 8)
+    run_bands(work, out.shape[0], max(1, rows), out.numel() * 8)
     return True
-
-
-def _run(work: Callable[[int, int], Any], height: int, rows: int, size: int) -> list[Any]:
-    """work(r0, r1) over bands of `rows` rows, on the threads that torch may use."""
-    threads = min(torch.get_num_threads(), -(-height // rows)) if height else 0
-    if threads <= 1 or size < SMALL:
-        return (
-            [work(0, height)]
-            if threads and size < SMALL
-            else [work(r, min(height, r + rows)) for r in range(0, height, rows)]
-        )
-    with ThreadPoolExecutor(threads) as pool:
-        tasks = [pool.submit(work, r, min(height, r + rows)) for r in range(0, height, rows)]
-        return [task.result() for task in tasks]
 
 
 def _chunk_rows(logits: Tensor) -> int:

@@ -31,13 +31,11 @@ def accumulate(
     """As `reference.accumulate`."""
     if not reference.ids_inside(regions, sums.shape[0]):
         return True, False
-    for rows in reference.slabs(logits.shape[1], logits.shape[2], logits.device):
-        tile = logits[:, rows]
-        score = torch.empty(tile.shape[1:], device=logits.device)
-        label = _fixed.new_label(tile)
-        if not pixel(tile, _fixed.KINDS[0], score, label):
-            return False, True
-        _add(reference.quantise(score, shift), label, regions[rows], sums, counts)
+    score = torch.empty(logits.shape[1:], device=logits.device)
+    label = _fixed.new_label(logits)
+    if not pixel(logits, "entropy", score, label):
+        return False, True
+    _add(reference.quantise(score, shift), label, regions, sums, counts)
     return True, True
 
 
@@ -45,6 +43,5 @@ def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts
     """As `reference.add_values`."""
     if not reference.ids_inside(regions, sums.shape[0]):
         return False
-    for rows in reference.slabs(values.shape[0], values.shape[1], values.device):
-        _add(reference.quantise(values[rows], shift), None, regions[rows], sums, counts)
+    _add(reference.quantise(values, shift), None, regions, sums, counts)
     return True
