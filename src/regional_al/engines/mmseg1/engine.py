@@ -17,6 +17,7 @@ from ...types import I64, LabelSpace, PoolItem
 from ..base import FitRequest, FitResult, Prediction, PredictRequest
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
+from .console import quiet_warnings
 from .losses import average_over_labels
 from .pool import build_dataset, build_pool
 from .predict import Predictor
@@ -45,7 +46,7 @@ class MMSeg1Engine:
             fit_to_cpu(self.cfg)
         level = (self.cfg.get("acquisition") or {}).get("level", "region")
         self.sparse = level != "image"
-        with fit.quiet_warnings():
+        with quiet_warnings():
             self._pool = build_pool(self.cfg.train_dataloader.dataset)
             average_over_labels(self.cfg.model, refuse=self.sparse)
         self.pool: Sequence[PoolItem] = self._pool.items

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ..base import Prediction, PredictRequest
 from .config import first_line, inference_pipeline, type_name
-from .fit import quiet_warnings
+from .console import quiet_warnings
 from .pool import locate
 
 log = logging.getLogger("regional_al")

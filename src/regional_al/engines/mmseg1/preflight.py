@@ -20,7 +20,8 @@ from ...images import image_size, read_ids, write_png
 from ...progress import progress
 from ...types import UNLABELED, LabelSpace
 from .config import first_line, heads, inference_pipeline
-from .fit import max_iterations, quiet_warnings
+from .console import quiet_warnings
+from .fit import max_iterations
 from .pool import Pool, label_space, locate, read_sample
 from .predict import PoolImages, Predictor, View, build_model
 
