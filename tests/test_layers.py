@@ -49,9 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "candidates": GROUND | {"budget", "selection"},
     "config": GROUND | {"budget", "config_checks", "engines.base"},
     "stopping": GROUND | {"config"},
+    "scoring": FILES | {"engines.base", "heuristics", "kernels", "partitions"},
     "acquire": FILES | {
         "budget", "candidates", "config", "dist", "engines.base", "heuristics", "kernels",
-        "labels", "partitions", "query", "selection", "timing",
+        "labels", "partitions", "query", "scoring", "selection", "timing",
     },
     "report": FILES | {"labels", "ledger", "metrics", "query", "version"},
     "summary": GROUND | {"config", "engines.base", "ledger", "report"},
