@@ -1,4 +1,4 @@
-"""What of mmengine's and mmseg's talk reaches the screen. The log file of a stretch keeps it all."""
+"""What of mmengine's and mmseg's talk reaches the screen; a stretch's log file keeps it all."""
 
 from __future__ import annotations
 
