@@ -12,7 +12,8 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
     ),
-    backbone=dict(type="EfficientNetLite0", pretrained=True),
+    # A few images and a few iterations: the BN statistics of ImageNet stay.
+    backbone=dict(type="EfficientNetLite0", pretrained=True, norm_eval=True),
     decode_head=dict(
         type="SegformerHead",
         in_channels=[24, 40, 112, 320],
