@@ -57,7 +57,7 @@ types: env
 	$(BIN)/mypy
 
 bench: env
-	$(BIN)/python -m benchmarks
+	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
 
 clean:
 	rm -rf work_dirs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
