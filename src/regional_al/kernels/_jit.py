@@ -128,8 +128,10 @@ def _load(z: Any, storage: Any, c: Any, r: Any, x0: Any, n: Any, out: Any) -> An
 
 
 @_njit
-def pixel_rows(z: Any, storage: Any, kind: Any, r0: Any, r1: Any, score: Any, label: Any) -> Any:
-    """Score and argmax of rows r0..r1-1 of logits [C, h, W] into score, label [h, W].
+def pixel_rows(
+    z: Any, storage: Any, kind: Any, r0: Any, r1: Any, base: Any, score: Any, label: Any
+) -> Any:
+    """Score and argmax of rows r0..r1-1 of logits [C, H, W] into rows r - base of score, label.
 
     kind: index into `_fixed.KINDS`. Returns how many logits were NaN or infinite.
     """
@@ -170,7 +172,7 @@ def pixel_rows(z: Any, storage: Any, kind: Any, r0: Any, r1: Any, score: Any, la
                     total[i] += e
                     weighted[i] += e * d
                     second[i] = e if e > second[i] else second[i]
-            out = score[r, x0 : x0 + n]
+            out = score[r - base, x0 : x0 + n]
             if kind == 0:
                 for i in range(n):
                     out[i] = _log1p(total[i]) - weighted[i] / (_ONE + total[i])
@@ -184,7 +186,7 @@ def pixel_rows(z: Any, storage: Any, kind: Any, r0: Any, r1: Any, score: Any, la
                 for i in range(n):
                     out[i] = second[i]
             for i in range(n):
-                label[r, x0 + i] = arg[i]
+                label[r - base, x0 + i] = arg[i]
     return bad
 
 

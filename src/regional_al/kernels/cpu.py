@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import _fixed, _jit
+from . import _fixed, _jit, reference
 from ._threads import run_bands
 
 NAME = "numba"
@@ -27,7 +27,7 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
     score_out, label_out, code = score.numpy(), label.numpy(), _fixed.KINDS.index(kind)
 
     def work(r0: int, r1: int) -> int:
-        return int(_jit.pixel_rows(array, storage, code, r0, r1, score_out, label_out))
+        return int(_jit.pixel_rows(array, storage, code, r0, r1, 0, score_out, label_out))
 
     bad = sum(run_bands(work, logits.shape[1], _chunk_rows(logits), logits.numel()))
     return bool(bad == 0)
@@ -49,8 +49,7 @@ def accumulate(
     def work(r0: int, r1: int) -> tuple[int, bool]:
         score = np.empty((r1 - r0, width), np.float32)
         label = np.empty((r1 - r0, width), dtype)
-        rows = array[:, r0:r1]
-        bad = int(_jit.pixel_rows(rows, storage, 0, 0, r1 - r0, score, label))
+        bad = int(_jit.pixel_rows(array, storage, 0, r0, r1, r0, score, label))
         if bad:
             return bad, True
         with lock:
@@ -82,6 +81,10 @@ def windows(
     rank, number = np.zeros(num_classes, np.int32), 1
     labels = np.zeros((1, 1), np.uint8)
     if label is not None:
+        if label.dtype != torch.uint8:
+            if not reference.ids_inside(label, num_classes):
+                return False
+            label = label.to(torch.uint8 if num_classes <= 256 else torch.int32)
         labels = label.contiguous().numpy()
         rank, number = _jit.present_classes(labels, num_classes)
         if number < 0:
