@@ -6,28 +6,27 @@ could still be picked; rank 0 merges them. The picks do not depend on how many r
 
 from __future__ import annotations
 
-import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from . import dist, selection
 from .budget import Budget
 from .candidates import asked_map, unit_candidates, window_candidates
 from .config import Acquisition
-from .engines.base import Engine, Prediction
-from .errors import BudgetError, DataError, RegionalALError, UnsupportedError
+from .engines.base import Engine
+from .errors import BudgetError, RegionalALError, UnsupportedError
 from .heuristics import HEURISTICS, Heuristic
 from .labels import LabelStore
 from .partitions import PARTITIONS
 from .partitions.base import Partition
 from .progress import progress
 from .query import Query, QueryInfo, read_query, write_query
+from .scoring import Scorer
 from .timing import Stopwatch
 from .types import I32, JSON, PICK_DTYPE, Picks, PoolItem
 
@@ -56,6 +55,9 @@ class Acquirer:
             None if self.windowed else PARTITIONS.build(self.config.region, cache_dir=cache)
         )
         self.label_radius = int(self.config.region.get("radius", 0)) if self.windowed else None
+        self.scorer = Scorer(
+            self.engine, self.config.level, self.partition, self.label_radius or 0, self.config.seed
+        )
 
     def prepare(self) -> None:
         """Compute and cache partitions (this rank's share of the pool)."""
@@ -98,7 +100,7 @@ class Acquirer:
         if warm:
             assert self.config.warm_start is not None
             budget, heuristic = self.config.warm_start, self.random
-        suppress = self.suppress_radius(heuristic)
+        suppress = self.suppress_radius()
         error: RegionalALError | None = None
         mine = np.zeros(0, dtype=PICK_DTYPE)
         with watch("score"):
@@ -125,10 +127,12 @@ class Acquirer:
         query = read_query(folder)
         with watch("preview"):
             if dist.is_main():
-                self._previews(query, checkpoint, heuristic)
+                first = list(dict.fromkeys(query.picks["image"].tolist()))[: self.config.previews]
+                preview = self.round_dir(round_) / "preview"
+                self.scorer.write_previews(preview, checkpoint, first, heuristic, round_)
         return query
 
-    def suppress_radius(self, heuristic: Heuristic) -> int:
+    def suppress_radius(self) -> int:
         """Windows: twice the labelled radius (RIPU); pixels: the heuristic's own, 0 by default."""
         if self.config.level == "pixel":
             return self.heuristic.pixel_suppress_radius
@@ -146,22 +150,25 @@ class Acquirer:
         self.cheapest = NOTHING
         pooled = None if budget.scope == "image" else selection.CandidateStream(self.limit(budget))
         chosen: list[Picks] = []
+        share = self.share()
         for index, logits in progress(
-            self._logits(checkpoint, self.share(), heuristic), "scoring", len(self.share())
+            self.scorer.logits(checkpoint, share, heuristic), "scoring", len(share)
         ):
             item = self.engine.pool[index]
             limit = self.image_limit(budget, item) if pooled is None else pooled.budget
             least = -np.inf if pooled is None else pooled.threshold()
-            rng = np.random.default_rng([self.config.seed, round_, index])
-            try:
-                picks = self._of_image(
-                    index, item, logits, heuristic, taken.get(index, []), suppress, budget, limit,
-                    least, rng,
-                )  # fmt: skip
-            except RegionalALError as error:
-                if item.key in str(error):
-                    raise
-                raise type(error)(f"image {item.key!r}: {error}") from None
+            rng = self.scorer.rng(round_, index)
+            annotated = self.store.annotated(item.key)
+            with naming(item):
+                if self.partition is not None:
+                    scores, ids = self.scorer.units(item, logits, heuristic, rng)
+                    picks = unit_candidates(index, item.key, scores, ids, annotated, least)
+                else:
+                    picks = window_candidates(
+                        index, item.key, self.scorer.dense(logits, heuristic, rng),
+                        self.label_radius or 0, suppress, annotated, taken.get(index, []), limit,
+                        budget.unit == "pixel", least,
+                    )  # fmt: skip
             costs = budget.cost_of(picks)
             self.cheapest = min(self.cheapest, costs.min(initial=NOTHING))
             if pooled is not None:
@@ -186,60 +193,6 @@ class Acquirer:
             return {}
 
         dist.on_main(check)
-
-    def _of_image(
-        self, index: int, item: PoolItem, logits: torch.Tensor, heuristic: Heuristic,
-        taken: Sequence[tuple[int, int]], suppress: int, budget: Budget, limit: int, least: float,
-        rng: np.random.Generator,
-    ) -> Picks:  # fmt: skip
-        annotated = self.store.annotated(item.key)
-        if self.partition is not None:
-            ids = self.partition.ids(item)
-            scores = self._unit_scores(item, logits, ids, heuristic, rng)
-            return unit_candidates(index, item.key, scores, ids, annotated, least)
-        score = self._dense_score(logits, heuristic, rng)
-        return window_candidates(
-            index, item.key, score, self.label_radius or 0, suppress, annotated, taken, limit,
-            budget.unit == "pixel", least,
-        )  # fmt: skip
-
-    def _unit_scores(
-        self, item: PoolItem, logits: torch.Tensor, ids: I32, heuristic: Heuristic,
-        rng: np.random.Generator,
-    ) -> torch.Tensor:  # fmt: skip
-        regions = torch.from_numpy(ids).to(logits.device)
-        return heuristic.unit_scores(logits, regions, self._num_units(item, ids), rng)
-
-    def _num_units(self, item: PoolItem, ids: I32) -> int:
-        assert self.partition is not None
-        return max(self.partition.count(item), int(ids.max()) + 1)
-
-    def _dense_score(
-        self, logits: torch.Tensor, heuristic: Heuristic, rng: np.random.Generator
-    ) -> torch.Tensor:
-        if self.config.level == "pixel":
-            return heuristic.pixel_scores(logits, rng)
-        return heuristic.window_scores(logits, self.label_radius or 0, rng)
-
-    def _logits(
-        self, checkpoint: Path | None, indices: Sequence[int], heuristic: Heuristic
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """(index, logits); for a heuristic that needs no model a storage-free tensor [1, H, W]."""
-        if heuristic.needs is None:
-            for index in indices:
-                yield index, torch.zeros(1).expand(1, *self.engine.pool[index].shape)
-            return
-        for prediction in self.engine.predict(checkpoint, indices, heuristic.needs):
-            yield prediction.index, self._checked(prediction)
-
-    def _checked(self, prediction: Prediction) -> torch.Tensor:
-        item = self.engine.pool[prediction.index]
-        if tuple(prediction.logits.shape[-2:]) != tuple(item.shape):
-            raise DataError(
-                f"image {item.key!r}: logits are {tuple(prediction.logits.shape[-2:])} but the "
-                f"image is {item.shape}: the test pipeline must predict at the image's own size"
-            )
-        return prediction.logits
 
     def _merge(self, parts: Sequence[Picks], budget: Budget) -> Picks:
         """Rank 0: one best-first array from the candidates of all ranks."""
@@ -276,28 +229,16 @@ class Acquirer:
                         taken[int(pick["image"])].append((int(pick["row"]), int(pick["col"])))
         return taken
 
-    def _previews(self, query: Query, checkpoint: Path | None, heuristic: Heuristic) -> None:
-        """Score maps of the first few images asked about, for the report's overlays."""
-        first = list(dict.fromkeys(query.picks["image"].tolist()))[: self.config.previews]
-        folder = self.round_dir(query.info.round) / "preview"
-        entries = []
-        for index, logits in self._logits(checkpoint, first, heuristic):
-            item = self.engine.pool[index]
-            rng = np.random.default_rng([self.config.seed, query.info.round, index])
-            if self.partition is not None:
-                ids = self.partition.ids(item)
-                units = self._unit_scores(item, logits, ids, heuristic, rng)
-                score = units.cpu().numpy()[ids]
-            else:
-                score = self._dense_score(logits, heuristic, rng).cpu().numpy()
-            path = folder / f"{item.key}.npy"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, score.astype(np.float16), allow_pickle=False)
-            entries.append({"key": item.key, "image": str(item.image), "score": f"{item.key}.npy"})
-        if entries:
-            temporary = folder / "index.json.tmp"
-            temporary.write_text(json.dumps(entries, indent=1) + "\n")
-            os.replace(temporary, folder / "index.json")
+
+@contextmanager
+def naming(item: PoolItem) -> Iterator[None]:
+    """Name the image in an error raised inside that does not."""
+    try:
+        yield
+    except RegionalALError as error:
+        if item.key in str(error):
+            raise
+        raise type(error)(f"image {item.key!r}: {error}") from None
 
 
 def raise_level(config: Acquisition, heuristic: Heuristic) -> None:

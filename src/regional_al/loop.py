@@ -54,6 +54,12 @@ class ActiveLearningLoop:
         self.store = LabelStore(self.work_dir / "labels")
         self.acquirer = Acquirer(self.engine, self.config, self.store, self.work_dir)
 
+    def prepare(self) -> None:
+        """Partitions of the pool, cached; every rank its share, before anybody asks for a count."""
+        with self.watch("prepare"):
+            self.acquirer.prepare()
+            dist.barrier()
+
     def run(self) -> str:
         """Step until the run is finished or has to wait for answers. Returns the status."""
         while self.step():
@@ -62,11 +68,6 @@ class ActiveLearningLoop:
 
     def step(self) -> bool:
         """One round, from where it stands. True while more rounds are to come."""
-        self.watch = Stopwatch()
-        if self.round == 0:
-            with self.watch("prepare"):
-                self.acquirer.prepare()
-                dist.barrier()
         for stage in STAGES:
             if self._done(self.round, stage) is None:
                 payload = getattr(self, f"_{stage}")(self.round)
@@ -77,6 +78,7 @@ class ActiveLearningLoop:
         if reason:
             return self._end("finished", str(reason))
         self.round += 1
+        self.watch = Stopwatch()
         return True
 
     def _query(self, round_: int) -> JSON | None:
@@ -167,7 +169,8 @@ class ActiveLearningLoop:
         found = dist.on_main(
             lambda: {"payload": self.ledger.done(round_, stage) if self.ledger else None}
         )
-        return found["payload"]
+        payload: JSON | None = found["payload"]
+        return payload
 
     def _mark(self, round_: int, stage: str, payload: JSON) -> None:
         if self.ledger is not None:

@@ -52,7 +52,7 @@ class Query:
     def items(self, key: str) -> Picks:
         """The picks of one image, in item order (item i is row i-1)."""
         index = next(i for i, k in self.keys.items() if k == key)
-        return self.picks[self.picks["image"] == index]
+        return np.asarray(self.picks[self.picks["image"] == index])
 
 
 def write_query(
@@ -106,4 +106,4 @@ def read_id_png(path: Path) -> I32:
             rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
     except OSError as error:
         raise DataError(f"{path} cannot be read as an id map: {error}") from None
-    return rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16)
+    return np.asarray(rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16))

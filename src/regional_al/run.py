@@ -14,7 +14,7 @@ from .annotators.base import Annotator
 from .budget import Budget
 from .config import Acquisition
 from .engines.base import Engine
-from .errors import BudgetError, ConfigError, EnvironmentProblem, WorkDirError
+from .errors import BudgetError, ConfigError, RegionalALError, WorkDirError
 from .ledger import Ledger
 from .loop import ActiveLearningLoop
 from .summary import Summary
@@ -88,14 +88,20 @@ def preflight(
         )
     engine.preflight()
 
-    def checks() -> JSON:
-        for key, budget in (("budget", acquisition.budget), ("warm_start", acquisition.warm_start)):
-            if budget is not None:
-                _check_budget(key, budget, loop)
+    def can_answer() -> JSON:
         annotator.preflight()
         return {}
 
-    dist.on_main(checks)
+    dist.on_main(can_answer)
+    loop.prepare()
+
+    def can_pay() -> JSON:
+        for key, budget in (("budget", acquisition.budget), ("warm_start", acquisition.warm_start)):
+            if budget is not None:
+                _check_budget(key, budget, loop)
+        return {}
+
+    dist.on_main(can_pay)
 
 
 def _check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
@@ -135,5 +141,5 @@ def finish(loop: ActiveLearningLoop, work_dir: Path, status: str) -> None:
         return
     try:
         print(f"report: {write_report(work_dir)}")
-    except EnvironmentProblem as error:  # drawing needs packages that training does not
+    except RegionalALError as error:  # the run itself is whole; drawing needs more packages
         print(f"no report: {error}", file=sys.stderr)

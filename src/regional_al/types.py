@@ -55,10 +55,12 @@ class LabelSpace:
     @property
     def trainable(self) -> Bool:
         """bool [256]: raw ids that reach the loss."""
-        return (self.raw_to_train >= 0) & (self.raw_to_train != UNLABELED)
+        return np.asarray((self.raw_to_train >= 0) & (self.raw_to_train != UNLABELED))
 
     @staticmethod
-    def plain(class_names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]) -> LabelSpace:
+    def plain(
+        class_names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]
+    ) -> LabelSpace:
         """Raw ids 0..C-1 are the classes, 255 is void, nothing else is allowed."""
         table = np.full(256, -1, dtype=np.int16)
         table[: len(class_names)] = np.arange(len(class_names), dtype=np.int16)

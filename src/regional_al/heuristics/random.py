@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 
@@ -18,7 +16,7 @@ class Random(Heuristic):
     Deterministic in (seed, round, image), so the number of processes does not change the picks.
     """
 
-    needs: ClassVar[PredictRequest | None] = None
+    needs: PredictRequest | None = None
 
     def pixel_scores(self, logits: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         return torch.from_numpy(rng.random(tuple(logits.shape[-2:]), dtype=np.float32))
