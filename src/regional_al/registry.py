@@ -46,7 +46,7 @@ class Registry(Generic[T]):
         return self._items[name]
 
     def build(self, spec: str | dict[str, Any], **defaults: Any) -> T:
-        """Build from a name or `dict(type=name, **arguments)`; a wrong argument is a ConfigError."""
+        """Build from a name or `dict(type=name, ...)`; a wrong argument is a ConfigError."""
         arguments = dict(spec) if isinstance(spec, dict) else {"type": spec}
         if "type" not in arguments:
             raise ConfigError(f"{self.kind}={spec!r} has no 'type'.{nearest('', self._items)}")
