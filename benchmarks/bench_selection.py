@@ -1,9 +1,9 @@
 """What does choosing cost, and what does it scale with?
 
 Windows: `select_windows` against the greedy loop as published (torch; two reductions over the full
-map and two reads per pick; timed over 64 picks and scaled) and against numpy's flat argmax per pick. Pool: `CandidateStream` over images x regions against
-keeping every score and sorting. Equal picks first; then ratios and results/selection.json.
-`--quick`: a small map and pool, for a first look.
+map and two reads per pick; timed over 16 picks and scaled) and against numpy's flat argmax per
+pick. Pool: `CandidateStream` over images x regions against keeping every score and sorting. Equal
+picks first; then ratios and results/selection.json. `--quick`: a small map and pool, for a look.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from regional_al.types import PICK_DTYPE, Picks
 
 Array = npt.NDArray[Any]
 Rows = list[dict[str, Any]]
-SAMPLED = 64  # picks of the published loop that are timed; each costs the same, so it is scaled up
+SAMPLED = 16  # picks of the published loop that are timed; each costs the same, so it is scaled up
 
 
 def published(score: torch.Tensor, radius: int, suppress: int, count: int) -> Array:
