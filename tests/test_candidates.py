@@ -37,7 +37,9 @@ def greedy(
     height, width = score.shape
     free = annotated == 0
     for row, col in taken:
-        free[max(0, row - suppress) : row + suppress + 1, max(0, col - suppress) : col + suppress + 1] = False  # noqa: E501
+        free[
+            max(0, row - suppress) : row + suppress + 1, max(0, col - suppress) : col + suppress + 1
+        ] = False  # noqa: E501
     out, spent = [], 0
     while free.any() and spent < budget:
         value = np.where(free, score, -np.inf)
@@ -50,7 +52,9 @@ def greedy(
         ]
         out.append((row, col, len(cells)))
         spent += len(cells) if by_pixel else 1
-        free[max(0, row - suppress) : row + suppress + 1, max(0, col - suppress) : col + suppress + 1] = False  # noqa: E501
+        free[
+            max(0, row - suppress) : row + suppress + 1, max(0, col - suppress) : col + suppress + 1
+        ] = False  # noqa: E501
     return out
 
 

@@ -148,7 +148,7 @@ class Acquirer:
         """This rank's candidates: those that may be picked, whatever other ranks hold."""
         taken = self._taken(round_)
         self.cheapest = NOTHING
-        pooled = None if budget.scope == "image" else selection.CandidateStream(self.limit(budget))
+        pooled = None if budget.scope == "image" else self._stream(budget)
         chosen: list[Picks] = []
         share = self.share()
         for index, logits in progress(
@@ -179,6 +179,12 @@ class Acquirer:
             return pooled.candidates()[0]
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=PICK_DTYPE)
 
+    def _stream(self, budget: Budget) -> selection.CandidateStream:
+        """Selection over the pool. Windows end it when less than a whole one is left: a clipped
+        one that would still fit somewhere is not worth walking every image to its last window."""
+        whole = (2 * (self.label_radius or 0) + 1) ** 2 if budget.unit == "pixel" else 1
+        return selection.CandidateStream(self.limit(budget), slack=whole)
+
     def _refuse_unaffordable(self, key: str, budget: Budget) -> None:
         """Raise BudgetError when the first query finds units, but none that the budget can pay."""
         cheapest = dist.gather_arrays(np.array([self.cheapest]))
@@ -197,7 +203,7 @@ class Acquirer:
     def _merge(self, parts: Sequence[Picks], budget: Budget) -> Picks:
         """Rank 0: one best-first array from the candidates of all ranks."""
         if budget.scope == "pool":
-            stream = selection.CandidateStream(self.limit(budget))
+            stream = self._stream(budget)
             for part in parts:
                 stream.add(part, budget.cost_of(part))
             return stream.result()

@@ -11,7 +11,7 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,10 @@ def load(
     config = Path(config)
     if importlib.util.find_spec("mmengine") is None:
         raise EnvironmentProblem(f"{config} needs the package mmengine: {MMSEG1_PIP}")
-    from .mmseg1 import config as reader
+    with quiet_imports():  # custom_imports of the config may import mmseg
+        from .mmseg1 import config as reader
 
-    cfg = reader.read(config, dict(cfg_options or {}))
+        cfg = reader.read(config, dict(cfg_options or {}))
     name = dialect(cfg, config)
     if name != "mmseg1":
         raise UnsupportedError(f"{config}: {_NOT_HERE[name]}")
@@ -86,14 +87,20 @@ def load(
     start_process_group(plain)
 
     def build() -> Engine:
-        # mmseg and mmcv speak while they are imported, about optional parts that are not there.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with quiet_imports():
             from .mmseg1.engine import MMSeg1Engine
 
         return MMSeg1Engine(cfg)
 
     return Loaded(name, plain["acquisition"], Path(where), fingerprint_text(plain), build)
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """mmseg and mmcv speak while they are imported, about optional parts that are not there."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 _NOT_HERE = {
