@@ -39,7 +39,7 @@ def greedy(
     for row, col in taken:
         free[
             max(0, row - suppress) : row + suppress + 1, max(0, col - suppress) : col + suppress + 1
-        ] = False  # noqa: E501
+        ] = False
     out, spent = [], 0
     while free.any() and spent < budget:
         value = np.where(free, score, -np.inf)
@@ -54,7 +54,7 @@ def greedy(
         spent += len(cells) if by_pixel else 1
         free[
             max(0, row - suppress) : row + suppress + 1, max(0, col - suppress) : col + suppress + 1
-        ] = False  # noqa: E501
+        ] = False
     return out
 
 
