@@ -4,7 +4,7 @@
 _base_ = [
     "../_base_/models/effnet_lite0.py",
     "../_base_/datasets/plain_folder.py",
-    "../_base_/schedules/adamw_60.py",
+    "../_base_/schedules/adamw_50.py",
     "../_base_/runtime.py",
 ]
 data_root = "{{$PLAIN_FOLDER_ROOT:data/plain_folder}}"

@@ -3,7 +3,7 @@
 _base_ = [
     "../_base_/models/effnet_lite0.py",
     "../_base_/datasets/streets.py",
-    "../_base_/schedules/adamw_60.py",
+    "../_base_/schedules/adamw_50.py",
     "../_base_/runtime.py",
 ]
 model = dict(data_preprocessor=dict(size=(96, 128)), decode_head=dict(num_classes=11))
