@@ -148,3 +148,11 @@ def test_marks_side_by_side_keep_their_own_place() -> None:
     classes[30, 10:50] = 1 + np.arange(40) % 2
     panel = overlays.labelled_panel(np.zeros((60, 60, 3), np.uint8), classes, PALETTE, (60, 60))
     assert np.array_equal(panel[30, 10:50], PALETTE[np.arange(40) % 2])
+
+
+def test_a_picture_of_pure_noise_is_encoded() -> None:
+    """Random scores of single pixels: with optimize=True Pillow's buffer was too small for them."""
+    from regional_al.report.gallery import _jpeg
+
+    noise = np.random.default_rng(0).integers(0, 256, (720, 960, 3), dtype=np.uint8)
+    assert len(_jpeg(noise)) > 100_000

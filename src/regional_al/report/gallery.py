@@ -194,5 +194,5 @@ def _jpeg(picture: U8) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=84, subsampling=0, optimize=True)
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=84, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
