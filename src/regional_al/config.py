@@ -111,7 +111,11 @@ def parse(raw: Mapping[str, Any]) -> Acquisition:
     stop_raw = raw.get("stop") or {}
     check_keys("acquisition.stop", stop_raw, tuple(Stop.__dataclass_fields__))
     cache = raw.get("cache_dir")
-    tiles = raw.get("tiles")
+    if raw.get("tiles") is not None:
+        raise UnsupportedError(
+            f"acquisition.tiles={raw['tiles']!r}: no engine predicts tile by tile yet; leave it "
+            "out, or score tiles in Python with regional_al.kernels.TiledRegionStats"
+        )
     acquisition = Acquisition(
         level=cast(Level, level),
         heuristic=heuristic,
@@ -124,7 +128,7 @@ def parse(raw: Mapping[str, Any]) -> Acquisition:
         annotator=annotator,
         stop=Stop(**stop_raw),
         seed=integer("acquisition.seed", raw.get("seed", 0), 0),
-        tiles=None if tiles is None else integer("acquisition.tiles", tiles, 16),
+        tiles=None,
         cache_dir=None if cache is None else Path(str(cache)),
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
         resolved={},
