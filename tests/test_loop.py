@@ -56,6 +56,12 @@ def settings(name: str, **more: Any) -> dict[str, Any]:
     return {"heuristic": "RIPU", "rounds": 2, "seed": 5, **SETTINGS[name], **more}
 
 
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is drawn once, in the last test; it has tests of its own."""
+    monkeypatch.setattr(run, "finish", lambda *_: None)
+
+
 def start(data: Path, work_dir: Path, acquisition: dict[str, Any]) -> ActiveLearningLoop:
     work_dir.mkdir(parents=True, exist_ok=True)
     return run.run(toy_engine(data, SPACE), config.parse(acquisition), work_dir)
@@ -285,3 +291,16 @@ def test_a_budget_below_every_region_is_refused_by_name(data: Path, tmp_path: Pa
     small = settings("slic", budget={"amount": 2, "unit": "pixel"})
     with pytest.raises(BudgetError, match="cheapest"):
         start(data, tmp_path, small)
+
+
+def test_the_end_of_a_run_is_said_and_drawn(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()  # with the report this time
+    start(data, tmp_path, settings("window", rounds=1))
+    said = capsys.readouterr().out
+    assert "finished: all 1 rounds are done" in said
+    assert said.count("%") >= 2  # a table line a round
+    page = (tmp_path / "report.html").read_text()
+    assert "RIPU" in page
+    assert page.count("data:image/") > 4  # curves and overlays

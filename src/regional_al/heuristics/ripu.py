@@ -38,7 +38,7 @@ class RIPU(Heuristic):
         rng: np.random.Generator,
     ) -> torch.Tensor:
         stats = kernels.region_stats(logits, regions, num_regions)
-        scale = max(math.log(logits.shape[0]), 1.0e-30) ** 2  # one class: 0 / tiny = 0
+        scale = math.log(logits.shape[0]) ** 2 or 1.0  # one class: both factors are 0
         return stats.impurity * stats.entropy / scale
 
     def window_scores(
