@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import _fixed, _jit, reference
+from . import _fixed, _jit, _jit_windows, reference
 from ._threads import run_bands
 
 NAME = "numba"
@@ -76,7 +76,7 @@ def windows(
 ) -> bool:  # fmt: skip
     """A statistic over clipped windows into out [H, W] (float32); False on a class outside 0..C-1.
 
-    mode: see `_jit.WINDOWS`. area: pixels of the largest window. shift: for sums of `values`.
+    mode: see `_jit_windows.WINDOWS`. area: pixels of the largest window. shift: for sums of values.
     """
     rank, number = np.zeros(num_classes, np.int32), 1
     labels = np.zeros((1, 1), np.uint8)
@@ -86,17 +86,17 @@ def windows(
                 return False
             label = label.to(torch.uint8 if num_classes <= 256 else torch.int32)
         labels = label.contiguous().numpy()
-        rank, number = _jit.present_classes(labels, num_classes)
+        rank, number = _jit_windows.present_classes(labels, num_classes)
         if number < 0:
             return False
     array = np.zeros((1, 1), np.float32) if values is None else values.contiguous().numpy()
     table, table_shift = _fixed.xlogx_table(area if label is not None else 1)
-    code, result = _jit.WINDOWS.index(mode), out.numpy()
+    code, result = _jit_windows.WINDOWS.index(mode), out.numpy()
     if label is None:
         table = np.zeros(area + 1, np.int64)
 
     def work(r0: int, r1: int) -> None:
-        _jit.window_rows(
+        _jit_windows.window_rows(
             array, labels, rank, number, radius, r0, r1, 2.0**shift, table, 2.0**-table_shift,
             _fixed.inverse_log(num_classes), code, result,
         )  # fmt: skip
