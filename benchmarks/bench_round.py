@@ -19,6 +19,7 @@ from _common import print_table, timed, write_result
 
 from regional_al import kernels, partitions
 from regional_al.candidates import asked_map, unit_candidates, window_candidates
+from regional_al.engines import quiet_imports
 from regional_al.labels import LabelStore
 from regional_al.query import QueryInfo, write_query
 from regional_al.selection import CandidateStream
@@ -32,13 +33,14 @@ SHARE = 0.01  # of the image's pixels, the default budget
 
 def build_network() -> torch.nn.Module:
     """FCN-R50-D16 of MMSegmentation with BN for SyncBN and no download of weights."""
-    import mmseg
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
-    from mmseg.registry import MODELS
-    from mmseg.utils import register_all_modules
+    with quiet_imports():
+        import mmseg
+        from mmengine.config import Config
+        from mmengine.registry import init_default_scope
+        from mmseg.registry import MODELS
+        from mmseg.utils import register_all_modules
 
-    register_all_modules(init_default_scope=False)
+        register_all_modules(init_default_scope=False)
     init_default_scope("mmseg")
     cfg = Config.fromfile(str(Path(mmseg.__file__).parent / ".mim/configs" / CONFIG))
     text = cfg.model.copy()
