@@ -160,3 +160,13 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(DataError, match="an object is expected, not list"):
         records.load(tmp_path)
+
+
+def test_label_share_may_exceed_one_where_the_pipeline_enlarges(tmp_path: Path) -> None:
+    """A random scale of up to 2 quadruples a labelled pixel: seen on a folder of mixed sizes."""
+    records.write(tmp_path, RESULTS)
+    records.append_record(tmp_path, record(0, label_share=2.004))
+    assert records.load(tmp_path).records[0].label_share == 2.004
+    with pytest.raises(DataError, match="label_share"):
+        records.append_record(tmp_path, record(1, label_share=-0.1))
+        records.load(tmp_path)

@@ -55,6 +55,13 @@ def share(value: Any) -> float:
     return float(value)
 
 
+def at_least_zero(value: Any) -> float:
+    """A number of 0 or more."""
+    if number(value) < 0:
+        raise ValueError(f"must be 0 or more, not {value!r}")
+    return float(value)
+
+
 def share_or_null(value: Any) -> float | None:
     return None if value is None else share(value)
 

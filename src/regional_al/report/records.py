@@ -29,7 +29,7 @@ class Record:
     labelled_fraction: annotated pixels / pixels of the pool, 0..1, void included.
     miou, accuracy: 0..1, None when not evaluated. per_class_iou: [C] of 0..1, None for a class
     that is absent from the validation set. label_share: labelled pixels that reached the loss /
-    labelled pixels of the samples drawn, 0..1, None if unknown. seconds: wall time by stage.
+    labelled pixels of the samples drawn (above 1: enlarged), None if unknown. seconds: wall time by stage.
     """
 
     round: int
@@ -181,7 +181,7 @@ def _parse_record(data: Any, where: str) -> Record:
             get("per_class_iou", reading.list_of(reading.share_or_null), None) or ()
         ),
         accuracy=get("accuracy", reading.share, None),
-        label_share=get("label_share", reading.share, None),
+        label_share=get("label_share", reading.at_least_zero, None),
         iterations=get("iterations", reading.integer, 0),
         seconds={str(k): reading.number(v) for k, v in get("seconds", reading.seconds, {}).items()},
         extra=get.rest(),
