@@ -167,6 +167,6 @@ def test_label_share_may_exceed_one_where_the_pipeline_enlarges(tmp_path: Path) 
     records.write(tmp_path, RESULTS)
     records.append_record(tmp_path, record(0, label_share=2.004))
     assert records.load(tmp_path).records[0].label_share == 2.004
+    records.append_record(tmp_path, record(1, label_share=-0.1))
     with pytest.raises(DataError, match="label_share"):
-        records.append_record(tmp_path, record(1, label_share=-0.1))
         records.load(tmp_path)

@@ -29,7 +29,8 @@ class Record:
     labelled_fraction: annotated pixels / pixels of the pool, 0..1, void included.
     miou, accuracy: 0..1, None when not evaluated. per_class_iou: [C] of 0..1, None for a class
     that is absent from the validation set. label_share: labelled pixels that reached the loss /
-    labelled pixels of the samples drawn (above 1: enlarged), None if unknown. seconds: wall time by stage.
+    labelled pixels of the samples drawn (above 1: enlarged), None if unknown. seconds: wall time
+    by stage.
     """
 
     round: int
