@@ -41,11 +41,13 @@ class Training:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.named: list[dict[str, Any]] = []
         self.ranks: dict[str, str] = {}
         self.error: BaseException | None = None
 
-    def __call__(self, *arguments: Any) -> int:
+    def __call__(self, *arguments: Any, **named: Any) -> int:
         self.calls.append(arguments)
+        self.named.append(named)
         self.ranks = {name: os.environ[name] for name in RANKS if name in os.environ}
         if self.error:
             raise self.error
@@ -69,6 +71,9 @@ def test_train_passes_on_what_was_given(training: Training, config: str, tmp_pat
     assert training.calls == [(Path(config), tmp_path, True, expected, True)]
     assert cli.main(["train", config]) == 0
     assert training.calls[1] == (Path(config), None, False, {}, False)
+    assert training.named == [{"report": True}, {"report": True}]
+    assert cli.main(["train", config, "--no-report"]) == 0
+    assert training.named[2] == {"report": False}
 
 
 @pytest.mark.parametrize(
@@ -165,6 +170,8 @@ def test_a_rank_leaves_its_message_to_the_launcher(
         ("'1'", "1"),
         ('"a,b"', "a,b"),
         ("a=b", "a=b"),
+        ('{"a": [1, null], "b": {"c": "d,e"}}', {"a": [1, None], "b": {"c": "d,e"}}),
+        ("{}", {}),
         ("", ""),
         ("1,2", [1, 2]),
         ("[1,2]", [1, 2]),
@@ -184,7 +191,7 @@ def test_values_of_cfg_options(text: str, value: Any) -> None:
     assert type(parsed) is type(value)
 
 
-@pytest.mark.parametrize("item", ["a", "=1", "a=[1,2", "a=1]", "a=(1]", "a='x"])
+@pytest.mark.parametrize("item", ["a", "=1", "a=[1,2", "a=1]", "a=(1]", "a='x", "a={b"])
 def test_cfg_options_that_cannot_be_read(item: str) -> None:
     with pytest.raises(ConfigError, match="--cfg-options"):
         parse_options([item])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config as grammar
-from . import dist, engines
+from . import dist, engines, shared_start
 from .annotators import ANNOTATORS
 from .annotators.base import Annotator
 from .budget import Budget
@@ -23,40 +23,59 @@ from .types import JSON
 
 def run_training(
     config: Path, work_dir: Path | None = None, resume: bool = False,
-    cfg_options: dict[str, Any] | None = None, amp: bool = False,
+    cfg_options: dict[str, Any] | None = None, amp: bool = False, report: bool = True,
 ) -> int:  # fmt: skip
     """Run (or resume) the acquisition that a config describes. Returns the exit code: 0 also when
     the run waits for answers. User mistakes raise RegionalALError, the same on every rank."""
     loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp)
     acquisition = grammar.parse(loaded.acquisition)
     check_work_dir(loaded.work_dir, resume)
-    run(loaded.build(), acquisition, loaded.work_dir, loaded.text, loaded.name, config.stem)
+    engine = loaded.build()
+    run(engine, acquisition, loaded.work_dir, loaded.text, loaded.name, config.stem, report)
     return 0
 
 
 def run(
     engine: Engine, acquisition: Acquisition, work_dir: Path,
-    text: str = "", engine_name: str = "torch", title: str = "run",
+    text: str = "", engine_name: str = "torch", title: str = "run", report: bool = True,
 ) -> ActiveLearningLoop:  # fmt: skip
     """Run `acquisition` over an engine in a folder (new, or of the same run), on every rank.
 
     text: what else determines the results (the engine's config), for the ledger's fingerprint.
+    report: draw report.html when the run ends.
     """
     annotator = ANNOTATORS.build(
         acquisition.annotator, pool=engine.pool, label_space=engine.label_space
     )
     loop = ActiveLearningLoop(engine, acquisition, annotator, work_dir)
+    prints = fingerprints(engine, text)
+    if loop.shared is not None:
+        check_shared_start(loop.shared, work_dir, prints)
     preflight(engine, acquisition, annotator, loop)
     if dist.is_main():
-        loop.ledger = open_ledger(work_dir, acquisition, engine, text)
+        loop.ledger = open_ledger(work_dir, acquisition, prints)
         loop.summary = Summary(work_dir, acquisition, engine, engine_name, title, dist.world_size())
         loop.summary.start()
     dist.barrier()
     loop.run()
     if dist.is_main():
-        finish(loop, work_dir, loop.status)
+        finish(loop, work_dir, loop.status, report)
     dist.barrier()
     return loop
+
+
+def check_shared_start(run: Path, work_dir: Path, prints: dict[str, str]) -> None:
+    """Before anything is taken over: is there something to take over? Not asked when it was."""
+
+    def look() -> JSON:
+        if Ledger.exists(work_dir):
+            with Ledger.open(work_dir, readonly=True) as ledger:
+                if ledger.done(0, "fit") is not None:
+                    return {}
+        shared_start.check(run, **prints)
+        return {}
+
+    dist.on_main(look)
 
 
 def check_work_dir(work_dir: Path, resume: bool) -> None:
@@ -96,9 +115,10 @@ def preflight(
     loop.prepare()
 
     def can_pay() -> JSON:
-        for key, budget in (("budget", acquisition.budget), ("warm_start", acquisition.warm_start)):
-            if budget is not None:
-                _check_budget(key, budget, loop)
+        warm = acquisition.warm_start
+        _check_budget("budget", acquisition.budget, loop)
+        if warm is not None and warm.budget is not None:
+            _check_budget("warm_start", warm.budget, loop)
         return {}
 
     dist.on_main(can_pay)
@@ -106,7 +126,7 @@ def preflight(
 
 def _check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
     try:
-        loop.acquirer.limit(budget)
+        loop.acquirer.limit(budget, warm=key == "warm_start")
     except BudgetError as error:
         text = str(error)
         raise BudgetError(
@@ -114,13 +134,17 @@ def _check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
         ) from None
 
 
-def open_ledger(work_dir: Path, acquisition: Acquisition, engine: Engine, text: str) -> Ledger:
-    """The run's ledger; raises WorkDirError when the folder holds a run of another config."""
+def fingerprints(engine: Engine, text: str) -> dict[str, str]:
+    """config, pool: what must not change between the parts of a run."""
     pool = "\n".join(f"{item.key} {item.shape[0]}x{item.shape[1]}" for item in engine.pool)
-    prints = {
+    return {
         "config": hashlib.sha256(text.encode()).hexdigest(),
         "pool": hashlib.sha256(pool.encode()).hexdigest(),
     }
+
+
+def open_ledger(work_dir: Path, acquisition: Acquisition, prints: dict[str, str]) -> Ledger:
+    """The run's ledger; raises WorkDirError when the folder holds a run of another config."""
     if not Ledger.exists(work_dir):
         return Ledger.create(work_dir, acquisition=acquisition.resolved, **prints)
     ledger = Ledger.open(work_dir)
@@ -128,12 +152,14 @@ def open_ledger(work_dir: Path, acquisition: Acquisition, engine: Engine, text: 
     return ledger
 
 
-def finish(loop: ActiveLearningLoop, work_dir: Path, status: str) -> None:
-    """Rank 0: the last lines a person sees, and the report."""
+def finish(loop: ActiveLearningLoop, work_dir: Path, status: str, report: bool = True) -> None:
+    """Rank 0: the last lines a person sees, and (if `report`) the report."""
     if status == "waiting":
         print(f"waiting: {loop.reason}. Run the same command with --resume to go on.")
     else:
         print(f"finished: {loop.reason}")
+    if not report:
+        return
     try:
         from .report.html import write_report
     except ImportError:

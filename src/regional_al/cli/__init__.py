@@ -60,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="override config keys, e.g. acquisition.rounds=3 model.decode_head.num_classes=11",
     )  # fmt: skip
     train.add_argument(
+        "--no-report", action="store_true", help="leave out report.html and figures at the end"
+    )
+    train.add_argument(
         "--launcher", choices=("none", "pytorch"), help="default: pytorch under torchrun, else none"
     )
     train.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)

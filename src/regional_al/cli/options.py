@@ -1,11 +1,13 @@
 """`--cfg-options key=value ...`, with the values of MMEngine's own option of that name.
 
 Whole numbers, numbers, true/false, None, text; `[a,b]` or `a,b` a list, `(a,b)` a tuple, nested as
-wanted; quotes keep a value text.
+wanted; quotes keep a value text. Beyond MMEngine's: `{...}` is a JSON object, for what dots cannot
+say (`acquisition={"_delete_": true, "level": "pixel"}` replaces the whole key).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +32,13 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """One value. Raises ValueError for brackets or quotes that do not match."""
+    """One value. Raises ValueError for brackets, quotes or JSON that do not match."""
     text = text.strip()
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"not a JSON object: {error}") from None
     parts = _split(text)
     if len(parts) > 1:
         return [parse_value(part) for part in parts]

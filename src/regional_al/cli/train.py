@@ -24,7 +24,9 @@ def run(args: argparse.Namespace) -> int:
         end_with_parent()
     from ..run import run_training
 
-    return run_training(args.config, args.work_dir, args.resume, options, args.amp)
+    return run_training(
+        args.config, args.work_dir, args.resume, options, args.amp, report=not args.no_report
+    )
 
 
 def check_config(config: os.PathLike[str]) -> None:
