@@ -8,7 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import importlib.util
+import importlib.metadata
 
 import hypothesis
 import pytest
@@ -17,12 +17,26 @@ hypothesis.settings.register_profile("here", deadline=None, derandomize=True, pr
 hypothesis.settings.load_profile("here")
 
 
+def mmseg_generation() -> str | None:
+    """'mmseg1' beside MMSegmentation 1.x, 'mmseg0' beside 0.x, None without; imports nothing."""
+    for distribution in ("onedl-mmsegmentation", "mmsegmentation"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return "mmseg0" if version.startswith("0.") else "mmseg1"
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu without CUDA, and mmseg1 without MMSegmentation."""
+    """Skip tests marked gpu without CUDA, and those of an MMSegmentation that is not installed."""
     marks = {mark.name for item in items for mark in item.iter_markers()}
-    missing = {}
-    if "mmseg1" in marks and importlib.util.find_spec("mmseg") is None:
-        missing["mmseg1"] = "MMSegmentation 1.x is not installed"
+    here = mmseg_generation()
+    missing = {
+        mark: f"MMSegmentation {release} is not installed"
+        for mark, release in (("mmseg1", "1.x"), ("mmseg0", "0.x"))
+        if mark != here
+    }
     if "gpu" in marks:
         import torch
 
