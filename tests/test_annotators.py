@@ -41,8 +41,10 @@ def make_item(root: Path, key: str, truth) -> PoolItem:
     return PoolItem(key, picture, save(root / f"truth/{key}.png", truth), truth.shape)
 
 
-def make_query(root: Path, asked: dict[str, list[list[int]]], round_: int = 1):
-    info = QueryInfo(round_, "region", "grid")
+def make_query(
+    root: Path, asked: dict[str, list[list[int]]], round_: int = 1, answer: str = "full"
+):
+    info = QueryInfo(round_, "region", "grid", answer)
     maps = ((i, key, np.array(ids, dtype=np.int32)) for i, (key, ids) in enumerate(asked.items()))
     folder = root / f"rounds/{round_:03d}/query"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,7 @@ def test_oracle_keeps_raw_ids(tmp_path):
 
 def test_oracle_dominant(tmp_path):
     pool = [make_item(tmp_path, "k", [[1, 1, 0, 255, 2, 2]])]
-    query = make_query(tmp_path, {"k": [[1, 1, 1, 1, 0, 2]]})
+    query = make_query(tmp_path, {"k": [[1, 1, 1, 1, 0, 2]]}, answer="dominant")
     spec = {"type": "oracle", "answer": "dominant"}
     (answer,) = ANNOTATORS.build(spec, pool=pool, label_space=SPACE).collect(query, ["k"])
     assert answer.labels.tolist() == [[1, 1, 1, 1, 255, 2]]

@@ -15,7 +15,8 @@ def test_the_two_key_form_has_defaults_for_everything() -> None:
     parsed = config.parse({"level": "region", "heuristic": "RIPU"})
     assert parsed.region["type"] == "slic"
     assert (parsed.rounds, parsed.round_init, parsed.answer) == (5, "scratch", "full")
-    assert parsed.warm_start == parsed.budget
+    assert parsed.warm_start is not None
+    assert parsed.warm_start.budget == parsed.budget
     assert set(parsed.resolved) == set(config.KEYS)
     json.dumps(parsed.resolved)  # goes into the ledger and results.json
 

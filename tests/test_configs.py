@@ -125,9 +125,9 @@ def test_strategies_of_a_level_share_data_model_schedule_and_warm_start() -> Non
             cfgs = [read(ROOT / "configs" / data / f"{name}.py") for name in group]
             asked = [acquisition_config.parse(cfg.acquisition) for cfg in cfgs]
             assert {a.level for a in asked} == {level}
-            first = (asked[0].warm_start, asked[0].budget, asked[0].rounds, asked[0].seed)
+            first = (asked[0].warm_start.budget, asked[0].budget, asked[0].rounds, asked[0].seed)
             for a, cfg in zip(asked, cfgs, strict=True):
-                assert (a.warm_start, a.budget, a.rounds, a.seed) == first
+                assert (a.warm_start.budget, a.budget, a.rounds, a.seed) == first
                 for key in ("model", "train_dataloader", "train_cfg", "optim_wrapper"):
                     assert cfg[key] == cfgs[0][key]
 

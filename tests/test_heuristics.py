@@ -13,7 +13,7 @@ import torch
 from regional_al import config, run
 from regional_al.budget import Budget
 from regional_al.errors import ConfigError, ScoreError
-from regional_al.heuristics import HEURISTICS
+from regional_al.heuristics import HEURISTICS, Observation
 from regional_al.query import read_query
 from regional_al.report import records
 from regional_al.testing import streets
@@ -28,7 +28,6 @@ PLACES: dict[str, dict[str, Any]] = {
     "window": {"level": "region", "region": "window"},
     "pixel": {"level": "pixel", "budget": 5},
 }
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +70,9 @@ def test_scores_leave_their_input_alone_and_refuse_nan(name: str) -> None:
     logits = torch.randn(4, 9, 11, generator=torch.Generator().manual_seed(1))
     before = logits.clone()
     regions = torch.arange(99).reshape(9, 11) // 33
-    units = heuristic.unit_scores(logits, regions, 4, RNG)
-    dense = heuristic.pixel_scores(logits, RNG)
-    windows = heuristic.window_scores(logits, 1, RNG)
+    units = heuristic.unit_scores(Observation(logits), regions, 4)
+    dense = heuristic.pixel_scores(Observation(logits))
+    windows = heuristic.window_scores(Observation(logits), 1)
     assert torch.equal(logits, before)
     assert units.shape == (4,)
     assert torch.isfinite(units[:3]).all()
@@ -81,9 +80,9 @@ def test_scores_leave_their_input_alone_and_refuse_nan(name: str) -> None:
     assert dense.shape == windows.shape == (9, 11)
     logits[2, 3, 4] = float("nan")
     for call in (
-        lambda: heuristic.unit_scores(logits, regions, 4, RNG),
-        lambda: heuristic.pixel_scores(logits, RNG),
-        lambda: heuristic.window_scores(logits, 1, RNG),
+        lambda: heuristic.unit_scores(Observation(logits), regions, 4),
+        lambda: heuristic.pixel_scores(Observation(logits)),
+        lambda: heuristic.window_scores(Observation(logits), 1),
     ):
         with pytest.raises(ScoreError):
             call()
@@ -97,8 +96,10 @@ def test_uncertainty_of_two_classes(name: str, sure: float, unsure: float) -> No
     """One pixel with p = (1, 0), one with p = (1/2, 1/2); a region is their mean."""
     logits = torch.tensor([[[60.0, 1.0]], [[0.0, 1.0]]])
     heuristic = HEURISTICS.build(name)
-    assert heuristic.pixel_scores(logits, RNG).tolist() == [pytest.approx([sure, unsure], abs=1e-6)]
-    region = heuristic.unit_scores(logits, torch.zeros(1, 2, dtype=torch.int32), 1, RNG)
+    assert heuristic.pixel_scores(Observation(logits)).tolist() == [
+        pytest.approx([sure, unsure], abs=1e-6)
+    ]
+    region = heuristic.unit_scores(Observation(logits), torch.zeros(1, 2, dtype=torch.int32), 1)
     assert region.tolist() == pytest.approx([(sure + unsure) / 2], abs=1e-6)
 
 
@@ -115,10 +116,14 @@ def test_ripu_of_a_region_is_impurity_times_uncertainty() -> None:
 
     expected = entropy(0.8) * entropy(0.75)
     ripu = HEURISTICS.build("RIPU")
-    unit = ripu.unit_scores(logits, torch.zeros(2, 2, dtype=torch.int32), 1, RNG)
+    unit = ripu.unit_scores(Observation(logits), torch.zeros(2, 2, dtype=torch.int32), 1)
     assert unit.tolist() == pytest.approx([expected], rel=1e-5)
-    assert ripu.window_scores(logits, 1, RNG)[0, 0].item() == pytest.approx(expected, rel=1e-5)
-    one_class = ripu.unit_scores(torch.zeros(1, 2, 2), torch.zeros(2, 2, dtype=torch.int32), 1, RNG)
+    assert ripu.window_scores(Observation(logits), 1)[0, 0].item() == pytest.approx(
+        expected, rel=1e-5
+    )
+    one_class = ripu.unit_scores(
+        Observation(torch.zeros(1, 2, 2)), torch.zeros(2, 2, dtype=torch.int32), 1
+    )
     assert one_class.tolist() == [0.0]
 
 

@@ -38,7 +38,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "partitions": FILES | {"config_checks"},
     "engines.base": GROUND,
     "annotators.base": GROUND,
-    "heuristics": GROUND | {"functional", "kernels", "config_checks", "engines.base"},
+    "pool_table": GROUND,
+    "heuristics": FILES | {
+        "functional", "kernels", "config_checks", "engines.base", "pool_table", "selection",
+    },
     "annotators.collect": FILES | {"labels", "ledger", "query"},
     "annotators": FILES | {"annotators.base", "config_checks", "labels", "query", "selection"},
     "data": FILES | {"labels"},
@@ -49,21 +52,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "candidates": GROUND | {"budget", "selection"},
     "config": GROUND | {"budget", "config_checks", "engines.base"},
     "stopping": GROUND | {"config"},
-    "scoring": FILES | {"engines.base", "heuristics", "kernels", "partitions"},
+    "place": GROUND | {"budget", "partitions"},
+    "scoring": FILES | {"engines.base", "heuristics", "labels", "place"},
+    "task": GROUND | {"budget", "config", "heuristics", "labels", "place", "scoring"},
+    "streamed": FILES | {"candidates", "query", "selection", "task"},
+    "pooled": FILES | {"candidates", "dist", "pool_table", "selection", "streamed", "task"},
     "acquire": FILES | {
-        "budget", "candidates", "config", "dist", "engines.base", "heuristics", "kernels",
-        "labels", "partitions", "query", "scoring", "selection", "timing",
+        "budget", "candidates", "config", "dist", "engines.base", "heuristics", "labels", "place",
+        "pooled", "query", "scoring", "streamed", "task", "timing",
     },
+    "shared_start": GROUND | {"ledger", "query"},
     "report": FILES | {"labels", "ledger", "metrics", "query", "version"},
     "summary": GROUND | {"config", "engines.base", "ledger", "report"},
     # The loop sees engines and annotators by their protocols alone.
     "loop": FILES | {
         "acquire", "annotators.base", "annotators.collect", "config", "dist", "engines.base",
-        "labels", "ledger", "metrics", "query", "stopping", "summary", "timing",
+        "labels", "ledger", "metrics", "query", "shared_start", "stopping", "summary", "timing",
     },
     "run": FILES | {
         "annotators", "annotators.base", "budget", "config", "dist", "engines", "engines.base",
-        "labels", "ledger", "loop", "partitions", "report", "summary",
+        "labels", "ledger", "loop", "partitions", "report", "shared_start", "summary",
     },
 }  # fmt: skip
 ANYTHING = {"cli", "testing", "__main__", "version"}  # version: the package's own __init__

@@ -85,7 +85,7 @@ def test_rounds_spend_within_budget_and_label_only_what_was_asked(
     results = records.load(tmp_path)
     assert [r.round for r in results.records] == [0, 1, 2]
     store = LabelStore(tmp_path / "labels")
-    budget = {0: acquisition.warm_start, 1: acquisition.budget, 2: acquisition.budget}
+    budget = {0: acquisition.warm_start.budget, 1: acquisition.budget, 2: acquisition.budget}
     for record in results.records:
         limit = loop.acquirer.limit(budget[record.round])
         query = read_query(tmp_path / f"rounds/{record.round:03d}/query")

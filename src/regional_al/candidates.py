@@ -41,20 +41,21 @@ def unit_candidates(
 ) -> Picks:  # fmt: skip
     """Candidates among the units of a partition: those with a pixel left to annotate.
 
-    scores: float [R], NaN allowed for empty units only. Raises ScoreError naming the image.
+    scores: float [R], NaN allowed for empty units only, -inf = never. Raises ScoreError naming the
+    image.
     """
     values = scores.detach().to("cpu", torch.float64).numpy()
     pixels = fresh_pixels(ids, len(values), annotated)
     open_ = pixels > 0
-    _finite(values[open_], key)
-    units = np.flatnonzero(open_ & (values >= min_score))
+    _rankable(values[open_], key)
+    units = np.flatnonzero(open_ & (values >= min_score) & (values != -np.inf))
     return make_picks(image, values[units], pixels[units], unit=units)
 
 
 def window_candidates(
     image: int, key: str, score: torch.Tensor, label_radius: int, suppress_radius: int,
     annotated: U8 | None, taken: Sequence[tuple[int, int]], budget: int, by_pixel: bool,
-    min_score: float = NO_LIMIT,
+    min_score: float = NO_LIMIT, column_major: bool = False,
 ) -> Picks:  # fmt: skip
     """Greedy windows (or, with label_radius 0, pixels) of a dense score map, best first.
 
@@ -63,7 +64,15 @@ def window_candidates(
     have overspent `budget`, so it is a function of the image only, not of how ranks share the pool.
     """
     values = score.detach().to("cpu", torch.float32).numpy()
-    _finite(values, key)
+    if column_major:
+        turned = window_candidates(
+            image, key, score.T, label_radius, suppress_radius,
+            None if annotated is None else annotated.T, [(c, r) for r, c in taken], budget,
+            by_pixel, min_score,
+        )  # fmt: skip
+        turned["row"], turned["col"] = turned["col"].copy(), turned["row"].copy()
+        return turned
+    _rankable(values, key)
     excluded = np.zeros(values.shape, bool) if annotated is None else annotated > 0
     for row, col in taken:
         excluded[square(row, col, suppress_radius)] = True
@@ -136,8 +145,8 @@ def _window_pixels(
     return np.asarray(table[r1, c1] - table[r0, c1] - table[r1, c0] + table[r0, c0])
 
 
-def _finite(values: npt.NDArray[np.floating], key: str) -> None:
-    if not np.isfinite(values).all():
+def _rankable(values: npt.NDArray[np.floating], key: str) -> None:
+    if np.isnan(values).any() or (values == np.inf).any():
         raise ScoreError(
             f"image {key!r}: scores hold NaN or infinite values; the model diverged or the "
             "heuristic is broken: lower the learning rate or check the checkpoint"

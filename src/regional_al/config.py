@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,11 +26,26 @@ MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 
 @dataclass(frozen=True)
 class Stop:
-    """When to end before `rounds` is reached. target_miou: 0..1; max_pixels / max_clicks: total."""
+    """When to end before `rounds` is reached. target_miou: 0..1; max_pixels / max_clicks: total;
+    plateau: rounds in a row without a gain of `plateau_gain` mIoU (0..1) over the best before."""
 
     target_miou: float | None = None
     max_pixels: int | None = None
     max_clicks: int | None = None
+    plateau: int | None = None
+    plateau_gain: float = 0.0
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The random labels of round 0: asked at a level of its own if one is named, or taken over,
+    checkpoint included, from round 0 of another run (`run`, a work dir; budget is None then)."""
+
+    level: Level
+    region: JSON
+    budget: Budget | None
+    answer: str
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Acquisition:
     heuristic: JSON
     region: JSON
     budget: Budget
-    warm_start: Budget | None
+    warm_start: WarmStart | None
     rounds: int
     round_init: RoundInit
     queries: tuple[int, ...] | None
@@ -92,13 +107,14 @@ def parse(raw: Mapping[str, Any]) -> Acquisition:
             f"with region type {region['type']!r} use answer='full'"
         )
     budget = Budget.parse(raw.get("budget"), level, region["type"], answer)
-    warm = raw.get("warm_start", "default")
-    warm_start = None
-    if warm == "default":
-        warm_start = budget
-    elif warm is not None:
-        warm_start = Budget.parse(warm, level, region["type"], answer, key="warm_start")
     queries = _queries(raw.get("queries"))
+    same = WarmStart(cast(Level, level), region, budget, answer)
+    warm_start = _warm_start(raw["warm_start"], same, raw) if "warm_start" in raw else same
+    if warm_start is not None and warm_start.run is not None and queries:
+        raise ConfigError(
+            "acquisition.warm_start.run takes round 0 of another run over, which makes no sense in "
+            "one continuous run with queries=[...]"
+        )
     rounds = integer("acquisition.rounds", raw.get("rounds", len(queries) if queries else 5), 0)
     if queries and rounds != len(queries):
         raise ConfigError(
@@ -141,27 +157,59 @@ def _resolved(a: Acquisition) -> JSON:
     """Every key with the value in force, JSON-able, for the ledger, results.json and the report."""
     out = {key: getattr(a, key) for key in KEYS}
     out["budget"] = asdict(a.budget)
-    out["warm_start"] = None if a.warm_start is None else asdict(a.warm_start)
+    out["warm_start"] = None if a.warm_start is None else _warm_values(a.warm_start, a)
     out["stop"] = asdict(a.stop)
     out["queries"] = None if a.queries is None else list(a.queries)
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
     return out
 
 
-def _region(raw: Any, level: str) -> JSON:
-    if level == "image":
+def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
+    """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope and level, region;
+    or dict(run=WORK_DIR). same: what holds where nothing else is said."""
+    if raw is None:
+        return None
+    if not isinstance(raw, Mapping):
+        budget = Budget.parse(raw, same.level, same.region["type"], same.answer, key="warm_start")
+        return replace(same, budget=budget)
+    if "run" in raw:
+        check_keys("acquisition.warm_start", raw, ("run",))
+        if not isinstance(raw["run"], (str, Path)) or not str(raw["run"]):
+            raise ConfigError(f"acquisition.warm_start.run={raw['run']!r} must be a work dir")
+        return replace(same, budget=None, run=Path(str(raw["run"])))
+    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", "level", "region"))
+    amounts = {key: value for key, value in raw.items() if key not in ("level", "region")}
+    level = choice("acquisition.warm_start.level", raw.get("level", same.level), LEVELS)
+    if level == same.level and "region" not in raw:
+        region, answer = same.region, same.answer
+    else:
+        default = whole.get("region") if level == same.level else None
+        key = "acquisition.warm_start.region"
+        region, answer = _region(raw.get("region", default), level, key), "full"
+    budget = Budget.parse(amounts, level, region["type"], answer, key="warm_start")
+    return WarmStart(cast(Level, level), region, budget, answer)
+
+
+def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
+    """What the warm start resolved to; level and region only where they are its own."""
+    if warm.budget is None:
+        return {"run": str(warm.run)}
+    out = asdict(warm.budget)
+    if (warm.level, warm.region) != (a.level, a.region):
+        out.update(level=warm.level, region=warm.region)
+    return out
+
+
+def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:
+    if level in ("image", "pixel"):
         if raw is not None:
-            raise UnsupportedError(f"acquisition.region={raw!r} makes no sense at level='image'")
-        return {"type": "whole"}
-    if level == "pixel":
-        if raw is not None:
-            raise UnsupportedError(f"acquisition.region={raw!r} makes no sense at level='pixel'")
-        return {"type": "pixel"}
-    region = typed("acquisition.region", "slic" if raw is None else raw)
-    choice("acquisition.region.type", region["type"], REGION_TYPES)
+            raise UnsupportedError(f"{key}={raw!r} makes no sense at level={level!r}")
+        return {"type": "whole" if level == "image" else "pixel"}
+    region = typed(key, "slic" if raw is None else raw)
+    choice(f"{key}.type", region["type"], REGION_TYPES)
     if region["type"] == "window":
-        check_keys("acquisition.region", region, ("type", "radius"))
-        region["radius"] = integer("acquisition.region.radius", region.get("radius", 1), 0)
+        check_keys(key, region, ("type", "radius"))
+        region["radius"] = integer(f"{key}.radius", region.get("radius", 1), 0)
     return region
 
 

@@ -16,12 +16,12 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import dist, metrics
+from . import dist, metrics, shared_start
 from .acquire import Acquirer
 from .annotators.base import Annotator
 from .annotators.collect import collect_answers
 from .config import Acquisition
-from .engines.base import Engine, FitRequest
+from .engines.base import Engine, FitRequest, has_source
 from .labels import LabelStore
 from .ledger import STAGES, Ledger
 from .query import read_query
@@ -53,6 +53,8 @@ class ActiveLearningLoop:
     def __post_init__(self) -> None:
         self.store = LabelStore(self.work_dir / "labels")
         self.acquirer = Acquirer(self.engine, self.config, self.store, self.work_dir)
+        warm = self.config.warm_start
+        self.shared = None if warm is None else warm.run  # whose round 0 is taken over
 
     def prepare(self) -> None:
         """Partitions of the pool, cached; every rank its share, before anybody asks for a count."""
@@ -84,6 +86,13 @@ class ActiveLearningLoop:
     def _query(self, round_: int) -> JSON | None:
         if round_ == 0 and self.config.warm_start is None:
             return {"picks": 0}
+        shared = self.shared
+        if round_ == 0 and shared is not None:
+            with self.watch("select"):
+                target = self.acquirer.round_dir(0) / "query"
+                return dist.on_main(
+                    lambda: shared_start.copy_query(shared, target, self.engine.pool)
+                )
         query = self.acquirer.query(
             round_, self._checkpoint(round_ - 1), self.watch, warm=round_ == 0
         )
@@ -112,17 +121,23 @@ class ActiveLearningLoop:
         previous = self._checkpoint(round_ - 1)
         trainable = self.engine.label_space.trainable
         some = dist.on_main(lambda: {"keys": len(self.store.trainable_keys(trainable))})["keys"]
-        if not some:  # no labels yet: the model is the config's own start
+        until = self.config.until(round_)
+        alone = has_source(self.engine) and until != 0  # the source can be trained on alone
+        if not some and not alone:  # the model is the config's own start
             return {"checkpoint": None, "iterations": 0, "label_share": None}
         out_dir = self.acquirer.round_dir(round_) / "fit"
         if dist.is_main():
             shutil.rmtree(out_dir, ignore_errors=True)
             out_dir.mkdir(parents=True)
         dist.barrier()
+        shared = self.shared
+        if round_ == 0 and shared is not None:
+            with self.watch("fit"):
+                return dist.on_main(lambda: shared_start.copy_fit(shared, out_dir, self.work_dir))
         request = FitRequest(
             round=round_, seed=self.config.seed * 1000 + round_, store=self.store,
             out_dir=out_dir, init=self.config.round_init, previous=previous,
-            until=self.config.until(round_), sparse=self.config.level != "image",
+            until=until, sparse=self.config.level != "image",
         )  # fmt: skip
         with self.watch("fit"):
             result = self.engine.fit(request)
@@ -148,8 +163,8 @@ class ActiveLearningLoop:
         if self.summary is not None:
             self.summary.close_round(self.ledger, self.round)
         costs = self.ledger.total_costs(self.round)
-        miou = (self.ledger.done(self.round, "evaluate") or {}).get("miou")
-        return {"reason": stop_reason(self.config, self.round, costs, miou)}
+        mious = [(self.ledger.done(r, "evaluate") or {}).get("miou") for r in range(self.round + 1)]
+        return {"reason": stop_reason(self.config, self.round, costs, mious)}
 
     def _end(self, status: str, reason: str) -> bool:
         self.status, self.reason = status, reason

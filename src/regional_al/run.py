@@ -13,7 +13,7 @@ from .annotators import ANNOTATORS
 from .annotators.base import Annotator
 from .budget import Budget
 from .config import Acquisition
-from .engines.base import Engine
+from .engines.base import Engine, has_source
 from .errors import BudgetError, ConfigError, RegionalALError, WorkDirError
 from .ledger import Ledger
 from .loop import ActiveLearningLoop
@@ -100,10 +100,11 @@ def preflight(
     if not len(engine.pool):
         raise ConfigError("the training data set holds no image: check its data_root and prefixes")
     queries = acquisition.queries
-    if acquisition.warm_start is None and queries and queries[0] > 0:
+    nothing = acquisition.warm_start is None and not has_source(engine)
+    if nothing and queries and queries[0] > 0:
         raise ConfigError(
             f"acquisition.warm_start=None leaves nothing to train on until queries[0]={queries[0]}:"
-            " start queries at 0, or give a warm_start"
+            " start queries at 0, or give a warm_start or a source_dataloader"
         )
     engine.preflight()
 

@@ -12,68 +12,74 @@ import torch
 
 from .engines.base import Engine, Prediction
 from .errors import DataError
-from .heuristics import Heuristic
+from .heuristics import Heuristic, Observation
 from .images import replacing
-from .partitions.base import Partition
-from .types import F32, I32, Level, PoolItem
+from .labels import LabelStore
+from .place import Place
+from .types import F32, I32, PoolItem
 
 
 @dataclass
 class Scorer:
-    """Scores units of `partition`, or, without one, a dense map of windows or pixels.
+    """Scores units of a place's partition, or, without one, a dense map of windows or pixels.
 
-    window_radius: of the labelled window, at region level without a partition. seed: of the run.
+    seed: of the run.
     """
 
     engine: Engine
-    level: Level
-    partition: Partition | None
-    window_radius: int
+    store: LabelStore
+    place: Place
     seed: int
 
-    def logits(
-        self, checkpoint: Path | None, indices: Sequence[int], heuristic: Heuristic
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """(index, logits [C, H, W]); for a heuristic that needs no model [1, H, W] without storage.
+    def observe(
+        self, checkpoint: Path | None, indices: Sequence[int], heuristic: Heuristic, round_: int
+    ) -> Iterator[tuple[int, Observation]]:
+        """(index, what the heuristic may know of the image), one image after another.
 
-        Raises DataError, naming the image, for logits of another size than the image.
+        For a heuristic that needs no model the logits are [1, H, W] without storage. Raises
+        DataError, naming the image, for logits of another size than the image.
         """
         if heuristic.needs is None:
             for index in indices:
-                yield index, torch.zeros(1).expand(1, *self.engine.pool[index].shape)
+                blank = torch.zeros(1).expand(1, *self.engine.pool[index].shape)
+                yield index, self._observation(Prediction(index, blank), round_)
             return
         for prediction in self.engine.predict(checkpoint, indices, heuristic.needs):
-            yield prediction.index, self._checked(prediction)
-
-    def rng(self, round_: int, index: int) -> np.random.Generator:
-        """The same random numbers for an image whichever rank scores it."""
-        return np.random.default_rng([self.seed, round_, index])
+            self._check(prediction)
+            yield prediction.index, self._observation(prediction, round_)
 
     def units(
-        self, item: PoolItem, logits: torch.Tensor, heuristic: Heuristic, rng: np.random.Generator
+        self, item: PoolItem, seen: Observation, heuristic: Heuristic, groups: Path | None = None
     ) -> tuple[torch.Tensor, I32]:
-        """Scores [R] of the units of the image's partition, and its ids [H, W]."""
-        assert self.partition is not None
-        ids = self.partition.ids(item)
-        count = max(self.partition.count(item), int(ids.max()) + 1)
-        regions = torch.from_numpy(ids).to(logits.device)
-        return heuristic.unit_scores(logits, regions, count, rng), ids
+        """Scores [R] of the units of the image's partition, and its ids [H, W]; of groups of units
+        where the heuristic makes them (their table is written below `groups`)."""
+        regions, count, ids = self._regions(item, seen)
+        if not heuristic.groups:
+            return heuristic.unit_scores(seen, regions, count), ids
+        scores, of_unit = heuristic.regroup(seen, regions, count)
+        table = of_unit.to("cpu", torch.int32).numpy()
+        if groups is not None:
+            write_groups(groups, item.key, table)
+        return scores, table[ids]
 
-    def dense(
-        self, logits: torch.Tensor, heuristic: Heuristic, rng: np.random.Generator
-    ) -> torch.Tensor:
+    def describe(
+        self, item: PoolItem, seen: Observation, heuristic: Heuristic
+    ) -> tuple[dict[str, torch.Tensor], I32]:
+        """The heuristic's columns for the units of the image, and the partition's ids [H, W]."""
+        regions, count, ids = self._regions(item, seen)
+        return heuristic.describe(seen, regions, count), ids
+
+    def dense(self, seen: Observation, heuristic: Heuristic) -> torch.Tensor:
         """Scores [H, W] of the pixels (pixel level) or of the windows around them."""
-        if self.level == "pixel":
-            return heuristic.pixel_scores(logits, rng)
-        return heuristic.window_scores(logits, self.window_radius, rng)
+        if self.place.level == "pixel":
+            return heuristic.pixel_scores(seen)
+        return heuristic.window_scores(seen, self.place.radius)
 
-    def score_map(
-        self, item: PoolItem, logits: torch.Tensor, heuristic: Heuristic, rng: np.random.Generator
-    ) -> F32:
+    def score_map(self, item: PoolItem, seen: Observation, heuristic: Heuristic) -> F32:
         """float32 [H, W] to look at: a unit's score on all of its pixels."""
-        if self.partition is None:
-            return self.dense(logits, heuristic, rng).to("cpu", torch.float32).numpy()
-        scores, ids = self.units(item, logits, heuristic, rng)
+        if self.place.partition is None:
+            return self.dense(seen, heuristic).to("cpu", torch.float32).numpy()
+        scores, ids = self.units(item, seen, heuristic)
         values: F32 = scores.to("cpu", torch.float32).numpy()[ids]
         return values
 
@@ -83,9 +89,9 @@ class Scorer:
     ) -> None:  # fmt: skip
         """Score maps of some images for the report: `<key>.npy` float16 and `index.json`."""
         entries = []
-        for index, logits in self.logits(checkpoint, indices, heuristic):
+        for index, seen in self.observe(checkpoint, indices, heuristic, round_):
             item = self.engine.pool[index]
-            score = self.score_map(item, logits, heuristic, self.rng(round_, index))
+            score = self.score_map(item, seen, heuristic)
             path = folder / f"{item.key}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, score.astype(np.float16), allow_pickle=False)
@@ -94,11 +100,39 @@ class Scorer:
             with replacing(folder / "index.json") as temporary:
                 temporary.write_text(json.dumps(entries, indent=1) + "\n")
 
-    def _checked(self, prediction: Prediction) -> torch.Tensor:
+    def _regions(self, item: PoolItem, seen: Observation) -> tuple[torch.Tensor, int, I32]:
+        assert self.place.partition is not None
+        ids = self.place.partition.ids(item)
+        count = max(self.place.partition.count(item), int(ids.max()) + 1)
+        return torch.from_numpy(ids).to(seen.logits.device), count, ids
+
+    def _observation(self, prediction: Prediction, round_: int) -> Observation:
+        item = self.engine.pool[prediction.index]
+        return Observation(
+            logits=prediction.logits,
+            rng=np.random.default_rng([self.seed, round_, prediction.index]),  # whichever the rank
+            more=prediction.more,
+            features=prediction.features,
+            annotated=self.store.annotated(item.key),
+            image=item.image,
+        )
+
+    def _check(self, prediction: Prediction) -> None:
         item = self.engine.pool[prediction.index]
         if tuple(prediction.logits.shape[-2:]) != tuple(item.shape):
             raise DataError(
                 f"image {item.key!r}: logits are {tuple(prediction.logits.shape[-2:])} but the "
                 f"image is {item.shape}: the test pipeline must predict at the image's own size"
             )
-        return prediction.logits
+
+
+def write_groups(folder: Path, key: str, groups: I32) -> None:
+    """Keep int32 [R], the group of each unit of one image, until the query is written."""
+    path = folder / f"{key}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, groups, allow_pickle=False)
+
+
+def read_groups(folder: Path, key: str) -> I32:
+    """What `write_groups` kept."""
+    return np.asarray(np.load(folder / f"{key}.npy", allow_pickle=False))

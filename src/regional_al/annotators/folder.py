@@ -42,7 +42,6 @@ class FolderAnnotator:
             raise ConfigError(f"annotator.void={void} is class {name!r}; give an id that is none")
         self.answers = None if answers is None else Path(answers)
         self.void = void
-        self.answer = answer
         self._items = {item.key: item for item in pool}
         self._label_space = label_space
         self._allowed = allowed_ids(label_space)
@@ -62,7 +61,9 @@ class FolderAnnotator:
         folder = self.folder(query)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / README) as temporary:
-            temporary.write_text(instructions(query, self._label_space, self.void, self.answer))
+            temporary.write_text(
+                instructions(query, self._label_space, self.void, query.info.answer)
+            )
 
     def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
         """What is answered now, of images with at least one answered pixel, in order of `keys`.

@@ -22,7 +22,7 @@ ANSWERS = ("full", "dominant")
 
 @ANNOTATORS.register("oracle")
 class OracleAnnotator:
-    """Answers at once from the annotation files.
+    """Answers at once from the annotation files, as the query's header says.
 
     answer='full': every asked pixel gets its raw id, at `segment_clicks` clicks an image.
     answer='dominant': every asked pixel of an item, void ones too, gets the item's most frequent
@@ -34,7 +34,6 @@ class OracleAnnotator:
     ) -> None:
         if answer not in ANSWERS:
             raise ConfigError(f"annotator.answer={answer!r} is unknown.{nearest(answer, ANSWERS)}")
-        self.answer = answer
         self._items = {item.key: item for item in pool}
         self._label_space = label_space
         self._allowed = allowed_ids(label_space)
@@ -60,7 +59,7 @@ class OracleAnnotator:
                     f"{query.folder}: {key} was asked at size {asked.shape}, its annotation has"
                     f" {truth.shape}; the data set has changed since"
                 )
-            if self.answer == "dominant":
+            if query.info.answer == "dominant":
                 labels = dominant_labels(asked, truth, self._label_space)
                 clicks = int(np.unique(asked[asked > 0]).size)
             else:

@@ -2,11 +2,15 @@
 
 A subclass gives `pixel_scores`; means over regions and windows follow from it through the kernels.
 One whose score is not a mean of pixel scores (RIPU: a product of two means) overrides
-`unit_scores` and `window_scores`.
+`unit_scores` and `window_scores`. One that ranks units against one another over the pool sets
+`pooled` and gives `describe` and `choose`; one that asks for groups of units gives `regroup`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,10 +18,37 @@ import torch
 
 from .. import kernels
 from ..engines.base import PredictRequest
+from ..pool_table import PoolTable
 from ..registry import Registry
-from ..types import LEVELS, Level
+from ..selection import Basket
+from ..types import LEVELS, U8, Level
 
 HEURISTICS: Registry[Heuristic] = Registry("heuristic")
+NO_NUMBERS = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that may be known about one image when it is scored; never its ground truth.
+
+    logits: float [C, H, W]; with several passes the first one's. rng: seeded by (seed, round,
+    image), so the same on every rank. more: logits of further passes, then of flipped views, to be
+    taken once (see `views`). features: float [D, h, w], any resolution, when asked for and the
+    model offers them. annotated: uint8 [H, W], > 0 where an answer is there already, or None.
+    image: the image file.
+    """
+
+    logits: torch.Tensor
+    rng: np.random.Generator = NO_NUMBERS
+    more: Iterator[torch.Tensor] | None = None
+    features: torch.Tensor | None = None
+    annotated: U8 | None = None
+    image: Path | None = None
+
+    def views(self) -> Iterator[torch.Tensor]:
+        """Every view's logits, one after another: all passes, then all passes of the flip."""
+        yield self.logits
+        yield from self.more or ()
 
 
 class Heuristic:
@@ -25,26 +56,47 @@ class Heuristic:
     (None: nothing, as for Random, and then no prediction is made at all)."""
 
     levels: ClassVar[tuple[Level, ...]] = LEVELS
+    windows: ClassVar[bool] = True
+    """False: region type 'window' is refused; it needs the disjoint units of a partition."""
+    pooled: bool = False
+    """True: units of a partition are picked by `choose` from a table of the whole pool."""
+    groups: ClassVar[bool] = False
+    """True: `regroup` joins units of a partition into larger ones, each asked for as one."""
     needs: PredictRequest | None = PredictRequest()
     pixel_suppress_radius: int = 0
     """Pixel level: no second pick within this Chebyshev distance of a pick, in any round."""
+    column_major: bool = False
+    """Windows and pixels: ties go down the columns (published code) instead of along the rows."""
 
-    def pixel_scores(self, logits: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Logits [C, H, W] -> scores float32 [H, W]. rng is seeded by (seed, round, image)."""
+    def pixel_scores(self, seen: Observation) -> torch.Tensor:
+        """Scores float32 [H, W] of the pixels; -inf = never ask."""
         raise NotImplementedError
 
     def unit_scores(
-        self,
-        logits: torch.Tensor,
-        regions: torch.Tensor,
-        num_regions: int,
-        rng: np.random.Generator,
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> torch.Tensor:
-        """Logits [C, H, W], region ids int [H, W] -> float [R]; NaN for an empty region."""
-        return kernels.region_mean(self.pixel_scores(logits, rng), regions, num_regions)
+        """Region ids int [H, W] -> float [R]; NaN for an empty region, -inf = never ask."""
+        if self.pooled:
+            return self.describe(seen, regions, num_regions)["score"]
+        return kernels.region_mean(self.pixel_scores(seen), regions, num_regions)
 
-    def window_scores(
-        self, logits: torch.Tensor, radius: int, rng: np.random.Generator
-    ) -> torch.Tensor:
+    def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
         """Mean score of the clipped (2 radius + 1)^2 window around each pixel, float32 [H, W]."""
-        return kernels.window_mean(self.pixel_scores(logits, rng), radius)
+        return kernels.window_mean(self.pixel_scores(seen), radius)
+
+    def regroup(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(scores float [G], group int [R] of each unit, 0..G-1); score -inf: not asked for."""
+        raise NotImplementedError
+
+    def describe(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> dict[str, torch.Tensor]:
+        """Columns of the pool table, each with first dimension R; 'score' float [R] among them
+        (shown in previews, recorded with the picks). Rows of empty units are dropped."""
+        raise NotImplementedError
+
+    def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
+        """Take units into the basket, best first, until it is full. Runs on one rank."""
+        raise NotImplementedError

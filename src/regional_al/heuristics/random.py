@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..engines.base import PredictRequest
-from .base import HEURISTICS, Heuristic
+from .base import HEURISTICS, Heuristic, Observation
 
 
 @HEURISTICS.register("Random")
@@ -18,19 +18,13 @@ class Random(Heuristic):
 
     needs: PredictRequest | None = None
 
-    def pixel_scores(self, logits: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        return torch.from_numpy(rng.random(tuple(logits.shape[-2:]), dtype=np.float32))
+    def pixel_scores(self, seen: Observation) -> torch.Tensor:
+        return torch.from_numpy(seen.rng.random(tuple(seen.logits.shape[-2:]), dtype=np.float32))
 
     def unit_scores(
-        self,
-        logits: torch.Tensor,
-        regions: torch.Tensor,
-        num_regions: int,
-        rng: np.random.Generator,
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> torch.Tensor:
-        return torch.from_numpy(rng.random(num_regions))
+        return torch.from_numpy(seen.rng.random(num_regions))
 
-    def window_scores(
-        self, logits: torch.Tensor, radius: int, rng: np.random.Generator
-    ) -> torch.Tensor:
-        return self.pixel_scores(logits, rng)
+    def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
+        return self.pixel_scores(seen)

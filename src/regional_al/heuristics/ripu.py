@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
 from .. import functional, kernels
 from ..config_checks import integer
-from .base import HEURISTICS, Heuristic
+from .base import HEURISTICS, Heuristic, Observation
 
 
 @HEURISTICS.register("RIPU")
@@ -27,21 +26,15 @@ class RIPU(Heuristic):
         self.radius = integer("heuristic RIPU: radius", radius, 0)
         self.pixel_suppress_radius = self.radius
 
-    def pixel_scores(self, logits: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        return functional.ripu_pixel(logits, self.radius)
+    def pixel_scores(self, seen: Observation) -> torch.Tensor:
+        return functional.ripu_pixel(seen.logits, self.radius)
 
     def unit_scores(
-        self,
-        logits: torch.Tensor,
-        regions: torch.Tensor,
-        num_regions: int,
-        rng: np.random.Generator,
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> torch.Tensor:
-        stats = kernels.region_stats(logits, regions, num_regions)
-        scale = math.log(logits.shape[0]) ** 2 or 1.0  # one class: both factors are 0
+        stats = kernels.region_stats(seen.logits, regions, num_regions)
+        scale = math.log(seen.logits.shape[0]) ** 2 or 1.0  # one class: both factors are 0
         return stats.impurity * stats.entropy / scale
 
-    def window_scores(
-        self, logits: torch.Tensor, radius: int, rng: np.random.Generator
-    ) -> torch.Tensor:
-        return kernels.ripu_map(logits, radius)
+    def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
+        return kernels.ripu_map(seen.logits, radius)

@@ -2,13 +2,17 @@
 
 Units: disjoint things with a score and a cost, taken best first within a budget (`select_units`,
 `CandidateStream` over a pool). Windows: a dense score map, taken greedily, each pick suppressing a
-square (`select_windows`; `top_pixels` is the case of no suppression).
+square (`select_windows`; `top_pixels` is the case of no suppression). A heuristic that picks from
+the whole pool by itself spends through a `Basket`.
 """
 
 from __future__ import annotations
 
+from .basket import Basket, best_first
 from .stream import CandidateStream
 from .units import select_units
 from .windows import select_windows, top_pixels
 
-__all__ = ["CandidateStream", "select_units", "select_windows", "top_pixels"]
+__all__ = [
+    "Basket", "CandidateStream", "best_first", "select_units", "select_windows", "top_pixels",
+]  # fmt: skip
