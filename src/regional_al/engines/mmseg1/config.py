@@ -15,6 +15,11 @@ from mmengine.utils import is_installed
 
 from ... import dist
 from ...errors import ConfigError, EnvironmentProblem
+from ..specs import dicts as dicts
+from ..specs import first_line as first_line
+from ..specs import heads as heads
+from ..specs import missing_base
+from ..specs import type_name as type_name
 
 log = logging.getLogger("regional_al")
 
@@ -57,19 +62,6 @@ def maintained_fork() -> Iterator[None]:
         table["mmseg"] = usual
 
 
-def missing_base(error: FileNotFoundError) -> str:
-    """One line for a `_base_` (or another file the config reads) that is not there."""
-    if error.filename:
-        return f"{error.filename} does not exist (a _base_ or a file that the config reads)"
-    return f"{first_line(error)} (a _base_ or a file that the config reads)"
-
-
-def first_line(error: BaseException) -> str:
-    """Kind and first line of an exception."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {' '.join(lines[0].split()) if lines else 'no message'}"
-
-
 def plain(value: Any) -> Any:
     """ConfigDicts and Config as plain dicts, lists and tuples, recursively."""
     if isinstance(value, Config):
@@ -93,36 +85,6 @@ def use_amp(cfg: Config) -> None:
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     elif wrapper["type"] != "AmpOptimWrapper":
         raise ConfigError(f"--amp cannot wrap optim_wrapper.type={wrapper['type']!r}")
-
-
-def dicts(value: Any) -> Iterator[Any]:
-    """Every dict inside `value`, itself included, parents first."""
-    if isinstance(value, Mapping):
-        yield value
-        for item in value.values():
-            yield from dicts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from dicts(item)
-
-
-def type_name(spec: Any) -> str:
-    """The name of a `type`, without its scope: 'mmseg.LoadAnnotations' -> 'LoadAnnotations'."""
-    kind = spec.get("type") if isinstance(spec, Mapping) else spec
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
-    return name.rsplit(".", 1)[-1]
-
-
-def heads(model: Any) -> Iterator[tuple[str, Any]]:
-    """(name, config) of every decode and auxiliary head, lists opened."""
-    for key in ("decode_head", "auxiliary_head"):
-        spec = model.get(key)
-        if isinstance(spec, Mapping):
-            yield f"model.{key}", spec
-        elif isinstance(spec, (list, tuple)):
-            for index, item in enumerate(spec):
-                if isinstance(item, Mapping):
-                    yield f"model.{key}[{index}]", item
 
 
 def fit_to_cpu(cfg: Config) -> None:

@@ -13,7 +13,8 @@ from ... import dist, metrics
 from ...errors import DataError, RegionalALError
 from ...progress import progress
 from ...types import I64
-from .predict import Predictor, View, sample_or_reason
+from ..views import sample_or_reason
+from .predict import Predictor, View
 
 
 class ValidationImages(Dataset[Any]):

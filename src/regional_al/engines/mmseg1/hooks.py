@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
 from ... import dist
 from ...types import UNLABELED
+from ..plain_state import strip
 
 
 @LOOPS.register_module()
@@ -89,38 +89,3 @@ class PlainCheckpointHook(Hook):  # type: ignore[misc]
         for key in list(checkpoint):
             if key != "state_dict":  # tensors alone, and its _metadata must stay
                 checkpoint[key] = strip(checkpoint[key])
-
-
-_DROP = object()
-
-
-def strip(value: Any) -> Any:
-    """`value` without anything but tensors, numbers, text, None and containers of these."""
-    found = _plain(value)
-    return None if found is _DROP else found
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
-        if type(value) in (bool, int, float, str, type(None)) or isinstance(value, torch.Tensor):
-            return value
-        return _base_number(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        return torch.from_numpy(value.copy())
-    if isinstance(value, Mapping):
-        pairs = {key: _plain(item) for key, item in value.items()}
-        return {key: item for key, item in pairs.items() if item is not _DROP}
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        items = [item for item in map(_plain, value) if item is not _DROP]
-        return tuple(items) if isinstance(value, tuple) else items
-    return _DROP
-
-
-def _base_number(value: Any) -> Any:
-    """Subclasses of int, float and str (numpy's float64 is one) as the plain thing."""
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return _DROP

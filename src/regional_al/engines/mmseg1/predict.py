@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,16 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import load_checkpoint
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...errors import ConfigError, DataError, UnsupportedError
 from ..base import Prediction, PredictRequest
+from ..views import captured, dropout_on, dropouts, pass_seed, same, sample_or_reason
 from .config import first_line, inference_pipeline, type_name
 from .console import quiet_warnings
 from .pool import locate
 
 log = logging.getLogger("regional_al")
-DROPOUT = nn.modules.dropout._DropoutNd
 
 
 class Predictor:
@@ -121,21 +120,6 @@ class PoolImages(Dataset[Any]):
         return self.indices[place], sample_or_reason(lambda: self.pipeline(info), info["img_path"])
 
 
-def sample_or_reason(make: Any, path: str) -> Any:
-    """What `make()` gives, or one line naming the image that it failed on."""
-    try:
-        return make()
-    except RegionalALError as error:
-        return str(error)
-    except Exception as error:  # cv2, Pillow and transforms raise all kinds on a damaged image
-        return f"{path} cannot be read or transformed: {first_line(error)}"
-
-
-def same(value: Any) -> Any:
-    """A collate function that does nothing."""
-    return value
-
-
 class View:
     """One image on the device, to be seen in several ways."""
 
@@ -163,46 +147,11 @@ class View:
             logits = torch.cat([torch.zeros_like(logits), logits])
         return logits, (f[0] if len(f) == 1 else None)
 
-    @contextmanager
-    def _dropout(self, number: int) -> Iterator[None]:
+    def _dropout(self, number: int) -> AbstractContextManager[None]:
         """Dropout on, with noise of this image and pass alone; else nothing."""
         if not self.stochastic:
-            yield
-            return
-        layers = dropouts(self.model)
-        devices = [self.owner.device] if self.owner.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(1_000_003 * (self.index + 1) + number)
-            for layer in layers:
-                layer.train()
-            try:
-                yield
-            finally:
-                for layer in layers:
-                    layer.eval()
-
-
-def dropouts(model: Any) -> list[Any]:
-    """The model's dropout layers that do something."""
-    return [m for m in model.modules() if isinstance(m, DROPOUT) and m.p > 0]
-
-
-@contextmanager
-def captured(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """What enters the last head's classifier, float [D, h, w] a call: one for whole inference,
-    several (and so unusable) for sliding windows; empty for heads without `conv_seg`."""
-    found: list[torch.Tensor] = []
-    head = model.decode_head
-    head = head[-1] if isinstance(head, nn.ModuleList) else head
-    layer = getattr(head, "conv_seg", None)
-    if not wanted or layer is None:
-        yield found
-        return
-    handle = layer.register_forward_pre_hook(lambda _, args: found.append(args[0][0].float()))
-    try:
-        yield found
-    finally:
-        handle.remove()
+            return nullcontext()
+        return dropout_on(self.model, pass_seed(self.index, number), self.owner.device)
 
 
 def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:

@@ -1,0 +1,49 @@
+"""Walking through the nested dicts of a config, whatever framework read it. No framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def first_line(error: BaseException) -> str:
+    """Kind and first line of an exception."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {' '.join(lines[0].split()) if lines else 'no message'}"
+
+
+def missing_base(error: FileNotFoundError) -> str:
+    """One line for a `_base_` (or another file the config reads) that is not there."""
+    if error.filename:
+        return f"{error.filename} does not exist (a _base_ or a file that the config reads)"
+    return f"{first_line(error)} (a _base_ or a file that the config reads)"
+
+
+def dicts(value: Any) -> Iterator[Any]:
+    """Every dict inside `value`, itself included, parents first."""
+    if isinstance(value, Mapping):
+        yield value
+        for item in value.values():
+            yield from dicts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from dicts(item)
+
+
+def type_name(spec: Any) -> str:
+    """The name of a `type`, without its scope: 'mmseg.LoadAnnotations' -> 'LoadAnnotations'."""
+    kind = spec.get("type") if isinstance(spec, Mapping) else spec
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+    return name.rsplit(".", 1)[-1]
+
+
+def heads(model: Any) -> Iterator[tuple[str, Any]]:
+    """(name, config) of every decode and auxiliary head, lists opened."""
+    for key in ("decode_head", "auxiliary_head"):
+        spec = model.get(key)
+        if isinstance(spec, Mapping):
+            yield f"model.{key}", spec
+        elif isinstance(spec, (list, tuple)):
+            for index, item in enumerate(spec):
+                if isinstance(item, Mapping):
+                    yield f"model.{key}[{index}]", item

@@ -1,0 +1,74 @@
+"""Seeing one image in several ways: dropout passes, the classifier's input, readable failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import RegionalALError
+from .specs import first_line
+
+DROPOUT = nn.modules.dropout._DropoutNd
+
+
+def dropouts(model: Any) -> list[Any]:
+    """The model's dropout layers that do something."""
+    return [m for m in model.modules() if isinstance(m, DROPOUT) and m.p > 0]
+
+
+@contextmanager
+def dropout_on(model: Any, seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout layers on, with noise of this seed alone; torch's generators stay as they were."""
+    layers = dropouts(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for layer in layers:
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.eval()
+
+
+def pass_seed(index: int, number: int) -> int:
+    """Seed of one dropout pass over one image: the same whatever rank sees it."""
+    return 1_000_003 * (index + 1) + number
+
+
+@contextmanager
+def captured(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """What enters the last head's classifier, float [D, h, w] a call: one for whole inference,
+    several (and so unusable) for sliding windows; empty for heads without `conv_seg`."""
+    found: list[torch.Tensor] = []
+    head = model.decode_head
+    head = head[-1] if isinstance(head, nn.ModuleList) else head
+    layer = getattr(head, "conv_seg", None)
+    if not wanted or layer is None:
+        yield found
+        return
+    handle = layer.register_forward_pre_hook(lambda _, args: found.append(args[0][0].float()))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def sample_or_reason(make: Any, path: str) -> Any:
+    """What `make()` gives, or one line naming the image that it failed on (exceptions would cross
+    data workers as tracebacks)."""
+    try:
+        return make()
+    except RegionalALError as error:
+        return str(error)
+    except Exception as error:  # cv2, Pillow and transforms raise all kinds on a damaged image
+        return f"{path} cannot be read or transformed: {first_line(error)}"
+
+
+def same(value: Any) -> Any:
+    """A collate function that does nothing."""
+    return value
