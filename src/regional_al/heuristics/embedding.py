@@ -40,6 +40,8 @@ def region_features(
     weights = torch.sparse_coo_tensor(
         index, counts.float(), (num_regions, h * w), check_invariants=False
     )
-    sums = torch.sparse.mm(weights, features.float().reshape(depth, -1).T.contiguous())
+    sums: torch.Tensor = torch.sparse.mm(
+        weights, features.float().reshape(depth, -1).T.contiguous()
+    )
     area = torch.bincount(regions.reshape(-1).long(), minlength=num_regions)
     return sums / area[:, None].float()

@@ -1,0 +1,144 @@
+"""ReAL: regions grown from dissimilar neighbouring units, asked for in one visit."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..config_checks import choice, integer
+from ..engines.base import PredictRequest
+from ..errors import ConfigError
+from ..types import F32, I32, I64, Bool
+from .base import HEURISTICS, Heuristic, Observation
+from .embedding import embed
+
+Floats = npt.NDArray[np.floating]
+
+
+@HEURISTICS.register("ReAL")
+class ReAL(Heuristic):
+    """Grows regions of uncertain, mutually dissimilar neighbouring units; one visit a region.
+
+    Source: Laielli et al., "Region-level Active Detector Learning", arXiv 2108.09186. An object
+        detection method: this is an adaptation to segmentation, not the published algorithm.
+    Score: sum over the members of their mean `score` (reduce='mean': the mean of that). A region
+        starts at the best unit left and takes, up to `max_units` units (and `max_pixels` pixels
+        still without an answer), the best neighbour whose cosine similarity to every member is at
+        most `tau`. Neighbours more similar than `tau` to a member are redundant and not asked for
+        in this round.
+    Cost: one pass over the logits; then O(R D) an accepted unit, R units with D features.
+    Deviations: detections become the units of a partition (slic, grid); the embedding is the mean
+        decode-head feature, or mean softmax where the model offers none.
+    """
+
+    levels = ("region",)
+    windows = False
+    groups = True
+    needs = PredictRequest(features=True)
+
+    def __init__(
+        self, tau: float = 0.8, max_units: int = 4, max_pixels: int | None = None,
+        score: str | dict[str, Any] = "Entropy", reduce: str = "sum",
+    ) -> None:  # fmt: skip
+        if not -1.0 <= float(tau) <= 1.0:
+            raise ConfigError(f"heuristic ReAL: tau={tau!r} must be a cosine, -1 to 1")
+        self.tau = float(tau)
+        self.max_units = integer("heuristic ReAL: max_units", max_units, 1)
+        self.max_pixels = (
+            None if max_pixels is None else integer("heuristic ReAL: max_pixels", max_pixels, 1)
+        )
+        self.mean = choice("heuristic ReAL: reduce", reduce, ("sum", "mean")) == "mean"
+        self.score = HEURISTICS.build(score)
+        if self.score.pooled or self.score.groups:
+            raise ConfigError(f"heuristic ReAL: score={score!r} must score one unit by itself")
+        inner = self.score.needs or PredictRequest()
+        self.needs = PredictRequest(inner.passes, inner.flip, features=True)
+
+    def regroup(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = embed(seen, regions, num_regions).cpu().numpy()
+        scores = self.score.unit_scores(seen, regions, num_regions)
+        ids = regions.cpu().numpy().astype(np.int32)
+        fresh = ids if seen.annotated is None else ids[seen.annotated == 0]
+        pixels = np.bincount(fresh.ravel(), minlength=num_regions).astype(np.int64)
+        values = scores.to("cpu", torch.float64).numpy()
+        of_unit, count = grow(
+            values, unit_length(vectors), neighbours(ids, num_regions), pixels,
+            self.tau, self.max_units, self.max_pixels,
+        )  # fmt: skip
+        kept = of_unit < count
+        sums = np.bincount(of_unit[kept], weights=values[kept], minlength=count + 1)
+        if self.mean:
+            sums = sums / np.maximum(1, np.bincount(of_unit[kept], minlength=count + 1))
+        sums[count] = -np.inf
+        return torch.from_numpy(sums), torch.from_numpy(of_unit)
+
+
+def grow(
+    scores: Floats, vectors: F32, adjacent: list[I64], pixels: I64,
+    tau: float, max_units: int, max_pixels: int | None = None,
+) -> tuple[I32, int]:  # fmt: skip
+    """(region int32 [R] of each unit, number of regions n); n itself = not asked for this round.
+
+    scores: float [R]; vectors: float32 [R, D], unit length; adjacent: neighbours of each unit;
+    pixels: int64 [R], what an answer would cover, 0 = answered or empty (takes no part). Regions
+    are numbered in the order in which they were started: best seed first, ties by unit id.
+    """
+    total = len(scores)
+    of_unit = np.full(total, -1, dtype=np.int32)
+    free: Bool = pixels > 0
+    count = 0
+    for seed in sorted(np.flatnonzero(free).tolist(), key=lambda i: (-scores[i], i)):
+        if not free[seed]:
+            continue
+        likeness = np.full(total, -np.inf, dtype=np.float32)  # to the most similar member
+        frontier: list[tuple[float, int]] = []
+        reached: set[int] = set()
+        size, covered, unit = 0, 0, seed
+        while True:
+            of_unit[unit], free[unit] = count, False
+            size, covered = size + 1, covered + int(pixels[unit])
+            np.maximum(likeness, vectors @ vectors[unit], out=likeness)
+            for other in adjacent[unit].tolist():
+                if free[other] and other not in reached:
+                    reached.add(other)
+                    heapq.heappush(frontier, (-float(scores[other]), other))
+            following = -1
+            while frontier and size < max_units:
+                _, other = heapq.heappop(frontier)
+                fits = max_pixels is None or covered + int(pixels[other]) <= max_pixels
+                if likeness[other] <= tau and fits:
+                    following = other
+                    break
+            if following < 0:
+                break
+            unit = following
+        redundant = [i for i in reached if free[i] and likeness[i] > tau]
+        free[redundant] = False
+        count += 1
+    of_unit[of_unit < 0] = count
+    return of_unit, count
+
+
+def neighbours(ids: I32, num_regions: int) -> list[I64]:
+    """Units that share an edge (4-connected) with each unit, ascending; ids int32 [H, W]."""
+    pairs = [
+        np.stack([a[a != b], b[a != b]], axis=1)
+        for a, b in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:]))
+    ]
+    both = np.concatenate([*pairs, *(p[:, ::-1] for p in pairs)]).astype(np.int64)
+    both = np.unique(both, axis=0)
+    ends = np.searchsorted(both[:, 0], np.arange(num_regions + 1))
+    return [both[ends[i] : ends[i + 1], 1] for i in range(num_regions)]
+
+
+def unit_length(vectors: F32) -> F32:
+    """Rows divided by their L2 norm; zero and NaN rows (empty units) become 0."""
+    clean = np.nan_to_num(vectors.astype(np.float32), nan=0.0)
+    norm = np.linalg.norm(clean, axis=1, keepdims=True)
+    return np.asarray(clean / np.where(norm > 0, norm, 1.0), dtype=np.float32)
