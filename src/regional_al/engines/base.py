@@ -100,3 +100,9 @@ class Engine(Protocol):
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C], rows = truth, over the validation set, void left out."""
+
+
+def has_source(engine: Engine) -> bool:
+    """True when the engine also trains on a labelled source data set, so that `fit` works before
+    there are labels. Said by an attribute `has_source`; an engine without it has none."""
+    return bool(getattr(engine, "has_source", False))

@@ -21,6 +21,7 @@ from .console import quiet_warnings
 from .losses import average_over_labels
 from .pool import build_dataset, build_pool
 from .predict import Predictor
+from .source import build_source
 
 QUIET = "regional_al.mmseg1"
 
@@ -29,7 +30,8 @@ class MMSeg1Engine:
     """Engine over a config of MMSegmentation 1.x (`train_dataloader`, `train_cfg`, ...).
 
     cfg: as `engines.load` reads it; it is not changed. Building it builds the training data set
-    (not the model). Attributes: `label_space`, `pool`, `max_iterations` (None for epochs).
+    (not the model), and the source data set if the config has one. Attributes: `label_space`,
+    `pool`, `max_iterations` (None for epochs), `has_source`.
     Raises ConfigError, DataError, UnsupportedError.
     """
 
@@ -51,17 +53,20 @@ class MMSeg1Engine:
             average_over_labels(self.cfg.model, refuse=self.sparse)
         self.pool: Sequence[PoolItem] = self._pool.items
         self.label_space: LabelSpace = self._pool.label_space
+        with quiet_warnings():
+            self._source = build_source(self.cfg, self.label_space)
+        self.has_source = self._source is not None
         self.max_iterations = fit.max_iterations(self.cfg)
         self._predictor = Predictor(self.cfg)
 
     def preflight(self) -> None:
         """Check model, losses, schedule, validation data and one training batch."""
-        preflight.check(self.cfg, self._pool, self._validation)
+        preflight.check(self.cfg, self._pool, self._validation, self._source)
 
     def fit(self, request: FitRequest) -> FitResult:
         """One training stretch; its checkpoint is `request.out_dir/checkpoint.pth`."""
         self._predictor.forget()  # make room for the training
-        return fit.fit(self.cfg, self._pool, request)
+        return fit.fit(self.cfg, self._pool, request, self._source)
 
     def predict(
         self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest

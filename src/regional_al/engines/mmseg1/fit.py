@@ -27,14 +27,16 @@ from .config import type_name
 from .console import Console, calm_console, quiet_warnings
 from .hooks import LabelShareHook, PlainCheckpointHook
 from .pool import Pool, read_sample
+from .source import Source
 
 CHECKPOINT = "checkpoint.pth"
 log = logging.getLogger("regional_al")
 _stretches = itertools.count()  # experiment names must be unique within a process
 
 
-def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
-    """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
+def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = None) -> FitResult:
+    """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
+    beside the labels, or alone when there are none."""
     # mmengine writes the config down five times, and yapf needs 0.3 s for each of them
     cfg = Config(copy.deepcopy(cfg._cfg_dict), filename=cfg.filename, format_python_code=False)
     dataset = ActiveLearningDataset(
@@ -46,12 +48,15 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     )
     start = starting_point(cfg, request)
     stop_at = stop_iteration(cfg, request)
-    if len(dataset) == 0:
+    if len(dataset) == 0 and source is None:
         raise DataError(
             f"{request.store.root} holds no label of a class to train on (void alone does not "
             "count): enlarge acquisition.warm_start or budget"
         )
     loader = loader_config(cfg, dataset)
+    if source is not None:
+        loader = source.loader(loader)
+        source.rewrite(cfg)
     share = LabelShareHook()
     runner, console = build_runner(cfg, request, loader, start, stop_at, share)
     try:

@@ -157,15 +157,16 @@ def refuse_duplicates(keys: Sequence[tuple[str, Path]]) -> None:
         seen[key] = path
 
 
-def label_space(dataset: Any) -> LabelSpace:
+def label_space(dataset: Any, key: str = "train_dataloader.dataset") -> LabelSpace:
     """Classes of a data set and what raw ids become, exactly as mmseg's LoadAnnotations maps them:
-    `reduce_zero_label` first, then `label_map`. Raises ConfigError without classes."""
+    `reduce_zero_label` first, then `label_map`. Raises ConfigError, naming `key`, without
+    classes."""
     meta = dataset.metainfo
     classes = meta.get("classes")
     if not classes:
         raise ConfigError(
             f"data set type {type(dataset).__name__!r} has no classes: add "
-            "metainfo=dict(classes=(...), palette=[...]) to train_dataloader.dataset"
+            f"metainfo=dict(classes=(...), palette=[...]) to {key}"
         )
     ignore = getattr(dataset, "ignore_index", UNLABELED)
     if ignore != UNLABELED:

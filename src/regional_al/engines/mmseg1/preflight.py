@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from ...types import UNLABELED, LabelSpace
 from .config import first_line, heads, inference_pipeline
 from .console import quiet_warnings
 from .fit import max_iterations
-from .pool import Pool, label_space, locate, read_sample
+from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import PoolImages, Predictor, View, build_model
+from .source import Source
+from .source_model import SOURCE
 
+log = logging.getLogger("regional_al")
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
 
 
@@ -46,14 +50,16 @@ def check_keys(cfg: Config) -> None:
         raise ConfigError("train_cfg needs max_iters=... or max_epochs=...")
 
 
-def check(cfg: Config, pool: Pool, validation: Any) -> None:
+def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
     error: RegionalALError | None = None
     try:
         check_classes(cfg, pool.label_space)
         check_start(cfg)
         check_validation(cfg, validation, pool.label_space)
-        check_model(cfg, pool)
+        if source is not None:
+            check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE)
+        check_model(cfg, pool, source)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
@@ -79,6 +85,11 @@ def check_start(cfg: Config) -> None:
         )
     if source and "://" not in source and not os.path.isfile(source):
         raise ConfigError(f"load_from={source!r} does not exist")
+    if source and init == "scratch" and acquisition.get("warm_start", 0) is None and dist.is_main():
+        log.warning(
+            "load_from only makes the first query, since acquisition.round_init='scratch'; to "
+            "train on from it, set round_init='pretrained' (one run with queries) or 'continue'"
+        )
     queries = acquisition.get("queries")
     if queries:
         last = max_iterations(cfg)
@@ -104,19 +115,30 @@ def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
             f"val_dataloader.dataset has classes {of_val.class_names}, train_dataloader.dataset "
             f"{space.class_names}: they must be the same"
         )
+    check_masks(dataset, "val_dataloader.dataset", "validation")
+
+
+def check_masks(dataset: Any, key: str, what: str) -> None:
+    """This rank's share of the masks of a data set; key: of its config, what: for the progress."""
     mine = range(dist.rank(), len(dataset), dist.world_size())
-    infos = [dataset.get_data_info(index) for index in mine]
+    spaces: dict[int, LabelSpace] = {}  # of the data sets that are joined
+
+    def look(index: int) -> None:
+        leaf, inner = locate(dataset, index)
+        check_mask(leaf.get_data_info(inner), spaces[id(leaf)], key)
+
+    for leaf in leaves(dataset):
+        spaces[id(leaf)] = label_space(leaf, key)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        checks = threads.map(lambda info: check_mask(info, of_val), infos)
-        for _ in progress(checks, "checking validation masks", len(infos)):
+        for _ in progress(threads.map(look, mine), f"checking {what} masks", len(mine)):
             pass
 
 
-def check_mask(info: Mapping[str, Any], space: LabelSpace) -> None:
-    """One validation image. Raises DataError naming the file and what is wrong."""
+def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str) -> None:
+    """One image of `key`. Raises DataError naming the file and what is wrong."""
     path = info.get("seg_map_path")
     if path is None:
-        raise ConfigError("val_dataloader.dataset.data_prefix has no seg_map_path")
+        raise ConfigError(f"{key}.data_prefix has no seg_map_path")
     size = image_size(Path(info["img_path"]))
     mask = read_ids(Path(path))
     if mask.shape != size:
@@ -132,9 +154,10 @@ def check_mask(info: Mapping[str, Any], space: LabelSpace) -> None:
         )
 
 
-def check_model(cfg: Config, pool: Pool) -> None:
-    """The model is built and initialised; it takes a batch without any label, with a finite loss,
-    and predicts an image. Finds crops and sizes that do not fit, missing weights and absent ops."""
+def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
+    """The model is built and initialised; it takes a batch without any label and one of the source,
+    with finite losses, and predicts an image. Finds crops and sizes that do not fit, missing
+    weights and absent ops."""
     model = build_model(cfg)
     try:
         with quiet_warnings():
@@ -145,6 +168,10 @@ def check_model(cfg: Config, pool: Pool) -> None:
     loss = unlabeled_loss(model.train(), pool)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
+    if source is not None:
+        loss = source_loss(model, source)
+        if not np.isfinite(loss):
+            raise UnsupportedError(f"the model's loss is {loss} on a batch of source_dataloader")
     predict_one(cfg, model.eval(), pool)
 
 
@@ -168,17 +195,29 @@ def unlabeled_loss(model: Any, pool: Pool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         mask = Path(folder) / "unlabeled.png"
         write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
-        try:
-            with quiet_warnings(), torch.no_grad():
-                samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
-                batch = {key: [sample[key] for sample in samples] for key in samples[0]}
-                data = model.data_preprocessor(batch, True)
-                losses = model(**data, mode="loss")
-                total, _ = model.parse_losses(losses)
-        except RegionalALError:
-            raise
-        except Exception as error:  # pipelines and models raise all kinds
-            raise ConfigError(
-                f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
-            ) from None
+        return batch_loss(
+            model,
+            lambda: [read_sample(pool.dataset, 0, mask) for _ in range(2)],
+            str(pool.items[0].image),
+        )
+
+
+def source_loss(model: Any, source: Source) -> float:
+    """Loss of one batch of the source domain."""
+    images, places = source.images, [i % len(source.images) for i in range(source.batch_size)]
+    return batch_loss(model, lambda: [images[i] for i in places], "source_dataloader")
+
+
+def batch_loss(model: Any, read: Callable[[], list[Any]], what: str) -> float:
+    """Loss of a batch of samples. Raises ConfigError naming `what` when it cannot be had."""
+    try:
+        with quiet_warnings(), torch.no_grad():
+            samples = read()
+            batch = {key: [sample[key] for sample in samples] for key in samples[0]}
+            data = model.data_preprocessor(batch, True)
+            total, _ = model.parse_losses(model(**data, mode="loss"))
+    except RegionalALError:
+        raise
+    except Exception as error:  # pipelines and models raise all kinds
+        raise ConfigError(f"a training batch of {what} fails: {first_line(error)}") from None
     return float(total)

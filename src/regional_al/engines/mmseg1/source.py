@@ -1,0 +1,234 @@
+"""A labelled source data set beside the pool: `source_dataloader=dict(...)` in the config.
+
+Active domain adaptation (Ning et al., ICCV 2021; Xie et al., CVPR 2022): every training iteration
+takes a batch of the source, which is labelled throughout, and a batch of the labelled part of the
+pool. Both come from one loader, each sample saying its domain; `source_model` adds their losses.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import Dataset, Sampler
+
+from ... import dist
+from ...config_checks import check_keys, integer
+from ...errors import ConfigError, DataError, UnsupportedError
+from ...types import LabelSpace
+from .config import dicts, first_line
+from .pool import build_dataset, label_space, leaves
+from .source_model import DOMAIN, SOURCE
+
+KEY = "source_dataloader"
+KEYS = ("batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "loss_weight")
+SHUFFLED = {"type": "InfiniteSampler", "shuffle": True}
+log = logging.getLogger("regional_al")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source domain. images: samples that say their domain; batch_size: per process and
+    iteration; sampler: config of a sampler over the images; weight: of the source's losses."""
+
+    images: SourceImages
+    batch_size: int
+    sampler: Mapping[str, Any]
+    weight: float
+    num_workers: int = 0
+    persistent_workers: bool = False
+
+    def loader(self, loader: Mapping[str, Any]) -> dict[str, Any]:
+        """`loader` (of the labelled images of the pool) with this domain in every batch; the source
+        alone when there is no labelled image yet."""
+        target = loader["dataset"]
+        batch = int(loader.get("batch_size") or 1) if len(target) else 0
+        workers = int(loader.get("num_workers") or 0) + self.num_workers
+        both: dict[str, Any] = {
+            **loader,
+            "dataset": Domains(target, self.images),
+            "batch_size": batch + self.batch_size,
+            "num_workers": workers,
+            "sampler": {
+                "type": DomainSampler,
+                "counts": (batch, self.batch_size),
+                "samplers": (loader.get("sampler") or SHUFFLED, self.sampler),
+            },
+        }
+        if workers and self.persistent_workers:
+            both["persistent_workers"] = True
+        return both
+
+    def rewrite(self, cfg: Config) -> None:
+        """Make the segmentor of a config one that adds the losses of both domains, in place."""
+        checkpointing = any(spec.get("with_cp") for spec in dicts(cfg.model))
+        if checkpointing:  # parameters used twice in a step: DDP must be told that it stays so
+            cfg.model_wrapper_cfg = {
+                "type": "MMDistributedDataParallel",
+                "broadcast_buffers": False,
+                "find_unused_parameters": cfg.get("find_unused_parameters", False),
+                **(cfg.get("model_wrapper_cfg") or {}),
+                "static_graph": True,
+            }
+        cfg.model = {"type": "mmseg.WithSource", "segmentor": cfg.model, "weight": self.weight}
+
+
+def build_source(cfg: Config, space: LabelSpace) -> Source | None:
+    """From `source_dataloader`; None without it. space: of the pool.
+
+    Raises ConfigError, DataError or UnsupportedError in one line that names the key.
+    """
+    spec = cfg.get(KEY)
+    if spec is None:
+        return None
+    check_keys(KEY, spec, KEYS)
+    if "max_iters" not in cfg.train_cfg:
+        raise UnsupportedError(
+            f"{KEY} needs training in iterations, because an epoch over a few labelled images "
+            "hardly sees the source: train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
+        )
+    if cfg.train_dataloader.get("batch_sampler") is not None:
+        raise UnsupportedError(f"{KEY} and train_dataloader.batch_sampler: leave the latter out")
+    weight = spec.get("loss_weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
+        raise ConfigError(f"{KEY}.loss_weight={weight!r} must be a number above 0")
+    default = cfg.train_dataloader.get("batch_size") or 1
+    dataset = build_dataset(spec.get("dataset"), f"{KEY}.dataset")
+    if not len(dataset):
+        raise DataError(f"{KEY}.dataset holds no image: check data_root and data_prefix")
+    for leaf in leaves(dataset):
+        check_label_space(label_space(leaf, f"{KEY}.dataset"), space)
+    return Source(
+        SourceImages(dataset),
+        integer(f"{KEY}.batch_size", spec.get("batch_size", default), 1),
+        spec.get("sampler") or SHUFFLED,
+        float(weight),
+        integer(f"{KEY}.num_workers", spec.get("num_workers") or 0, 0),
+        bool(spec.get("persistent_workers")),
+    )
+
+
+def check_label_space(source: LabelSpace, target: LabelSpace) -> None:
+    """The source's train ids must mean the pool's classes. Raises ConfigError; other names at the
+    same places are only told, because data sets call one thing by several names."""
+    if source.num_classes != target.num_classes:
+        raise ConfigError(
+            f"{KEY}.dataset has {source.num_classes} classes, train_dataloader.dataset "
+            f"{target.num_classes}: give it metainfo=dict(classes=...) of the latter, and masks "
+            "with its ids"
+        )
+    pairs = zip(source.class_names, target.class_names, strict=True)
+    other = [(ours, theirs) for ours, theirs in pairs if ours != theirs]
+    if other and set(source.class_names) == set(target.class_names):
+        raise ConfigError(
+            f"{KEY}.dataset has the classes of train_dataloader.dataset in another order "
+            f"({other[0][0]!r} where {other[0][1]!r} is): give it "
+            f"metainfo=dict(classes={target.class_names})"
+        )
+    if other and dist.is_main():
+        log.warning(
+            "%s.dataset: class %r is trained as %r%s",
+            KEY, other[0][0], other[0][1], f", and {len(other) - 1} more" if other[1:] else "",
+        )  # fmt: skip
+
+
+class SourceImages(Dataset[Any]):
+    """The source's training samples by their own pipeline, each with metainfo `domain`."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            sample = self.dataset[index]
+        except Exception as error:  # cv2, Pillow and transforms raise all kinds
+            path = self.dataset.get_data_info(index).get("img_path", f"source image {index}")
+            raise DataError(f"{path} cannot be read or transformed: {first_line(error)}") from None
+        data = sample.get("data_samples")
+        if data is None or "gt_sem_seg" not in data:
+            raise ConfigError(
+                f"{KEY}.dataset.pipeline gives no labels: it needs LoadAnnotations and "
+                "PackSegInputs"
+            )
+        data.set_metainfo({DOMAIN: SOURCE})
+        return sample
+
+
+class Domains(Dataset[Any]):
+    """The labelled images of the pool, then those of the source."""
+
+    def __init__(self, target: Any, source: SourceImages) -> None:
+        self.target, self.source = target, source
+
+    @property
+    def metainfo(self) -> Any:
+        """Of the pool's data set."""
+        return self.target.metainfo
+
+    def __len__(self) -> int:
+        return len(self.target) + len(self.source)
+
+    def __getitem__(self, index: int) -> Any:
+        first = len(self.target)
+        return self.target[index] if index < first else self.source[index - first]
+
+
+class DomainSampler(Sampler[int]):
+    """Endless indices into `Domains`: counts[0] of the target, counts[1] of the source, and so on,
+    so that a loader's batch of sum(counts) holds exactly those. Ranks draw as their samplers do.
+
+    samplers: configs, one for each domain (a finite one starts again with its next epoch); one
+    whose count is 0 is not built. seed: the same on all ranks, or None: the samplers agree on one.
+    """
+
+    def __init__(
+        self,
+        dataset: Domains,
+        counts: Sequence[int],
+        samplers: Sequence[Mapping[str, Any]],
+        seed: int | None = None,
+    ) -> None:
+        self.size = len(dataset)
+        self.parts: list[tuple[int, int, Any]] = []  # (first index, count, sampler)
+        first = 0
+        for domain, count, spec in zip((dataset.target, dataset.source), counts, samplers,
+                                       strict=True):  # fmt: skip
+            if count:
+                # Seeds differ, so that data sets of one size are not drawn in one order.
+                own = None if seed is None else seed + 1_000_003 * len(self.parts)
+                built = DATA_SAMPLERS.build(
+                    dict(spec), default_args={"dataset": domain, "seed": own}
+                )
+                self.parts.append((first, count, built))
+            first += len(domain)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        streams = [(first, count, endless(sampler)) for first, count, sampler in self.parts]
+        while True:
+            for first, count, stream in streams:
+                for index in itertools.islice(stream, count):
+                    yield first + index
+
+
+def endless(sampler: Any) -> Iterator[int]:
+    """A sampler's indices for ever. Raises DataError for one that gives none."""
+    for epoch in itertools.count():
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        empty = True
+        for index in sampler:
+            empty = False
+            yield int(index)
+        if empty:
+            raise DataError(f"sampler {type(sampler).__name__} draws no image")
