@@ -47,12 +47,12 @@ def learning_curve(results: Results, cost: str) -> Figure | None:
     ]
     if not points:
         return None
-    figure, axes = _figure()
+    figure, axes = new_figure()
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     axes.plot(xs, ys, "-", color=ACCENT, linewidth=2, zorder=3)
     axes.plot(xs, ys, "o", color="white", markeredgecolor=ACCENT, markeredgewidth=2, ms=6, zorder=4)
     _label_points(axes, points)
-    _cost_axis(axes, xs, cost)
+    cost_axis(axes, xs, cost)
     low, high = min(ys), max(ys)
     pad = max(0.18 * (high - low), 0.5)
     axes.set_ylim(max(0.0, low - pad), min(101.0, high + pad))
@@ -69,7 +69,7 @@ def stage_seconds(results: Results) -> Figure | None:
     unit, scale = (
         ("s", 1.0) if longest < 300 else ("min", 60.0) if longest < 3 * 3600 else ("h", 3600.0)
     )
-    figure, axes = _figure()
+    figure, axes = new_figure()
     bottom = np.zeros(len(records))
     others = sorted({k for r in records for k in r.seconds} - set(STAGES))
     for name in (*STAGES, *others):
@@ -80,7 +80,7 @@ def stage_seconds(results: Results) -> Figure | None:
             bottom += heights
     _round_axis(axes, records)
     axes.set_ylabel(f"time ({unit})", color=INK)
-    _legend_above(axes, columns=4)
+    legend_above(axes, columns=4)
     return figure
 
 
@@ -94,7 +94,7 @@ def class_iou(results: Results) -> Figure | None:
     for j, record in enumerate(records):
         values = [np.nan if v is None else 100 * v for v in record.per_class_iou]
         table[: len(values), j] = values
-    figure, axes = _figure((_SIZE[0], min(0.9 + 0.24 * rows, 40.0)))
+    figure, axes = new_figure((_SIZE[0], min(0.9 + 0.24 * rows, 40.0)))
     image = np.ma.masked_invalid(table)
     axes.imshow(image, aspect="auto", cmap="Blues", vmin=0, vmax=115, interpolation="nearest")
     axes.grid(False)
@@ -104,7 +104,7 @@ def class_iou(results: Results) -> Figure | None:
             text = f"{table[i, j]:.1f}" if known else "-"
             colour = "white" if known and table[i, j] > 62 else INK
             axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_yticks(range(rows), _plain(results.classes))
+    axes.set_yticks(range(rows), plain_names(results.classes))
     for tick, rgb in zip(axes.get_yticklabels(), results.palette, strict=True):
         tick.set_bbox({"boxstyle": "square,pad=0.15", "fc": "white", "ec": _hex(rgb), "lw": 1.6})
     _round_axis(axes, records)
@@ -121,7 +121,7 @@ def bought(results: Results, counts: I64) -> Figure | None:
     if not total.size or not total[-1].sum():
         return None
     share = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure()
+    figure, axes = new_figure()
     bottom = np.zeros(len(share))
     for name, colour, heights in _layers(results, share):
         axes.bar(
@@ -145,7 +145,7 @@ def _layers(results: Results, share: F64) -> Iterator[tuple[str, str, F64]]:
     """(name, colour, per cent by round), largest class first, small ones together, void last."""
     order = np.argsort(-share[-1, :-1], kind="stable")
     order = order[share[:, order].any(axis=0)]
-    names = _plain(results.classes)
+    names = plain_names(results.classes)
     for c in order[:MAX_LEGEND].tolist():
         yield names[c], _hex(results.palette[c]), share[:, c]
     rest = order[MAX_LEGEND:]
@@ -164,7 +164,8 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+def new_figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    """An empty figure (inches) in the style of all charts. Raises EnvironmentProblem."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -192,13 +193,16 @@ def _cost(record: Record, cost: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _cost_axis(axes: Axes, xs: Sequence[float], cost: str) -> None:
+def cost_axis(axes: Axes, xs: Sequence[float], cost: str, log: bool | None = None) -> None:
+    """Scale, limits, ticks and label of the axis of a cost. xs: all that is drawn; log: None =
+    logarithmic when they span more than a factor of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def text(value: float, _: Any) -> str:
         return f"{percent(value / 100)}%" if cost == "labelled" else short(round(value))
 
-    if min(xs) > 0 and max(xs) > 10 * min(xs):
+    log = max(xs) > 10 * min(xs) if log is None else log
+    if min(xs) > 0 and log:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -239,7 +243,8 @@ def _round_ticks(rounds: Sequence[int]) -> tuple[list[int], list[str]]:
     return places, [str(rounds[i]) for i in places]
 
 
-def _legend_above(axes: Axes, columns: int) -> None:
+def legend_above(axes: Axes, columns: int) -> None:
+    """The legend outside, above the axes."""
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(
         handles, labels, loc="outside upper center", ncols=columns, frameon=False,
@@ -247,7 +252,7 @@ def _legend_above(axes: Axes, columns: int) -> None:
     )  # fmt: skip
 
 
-def _plain(names: Sequence[str]) -> list[str]:
+def plain_names(names: Sequence[str]) -> list[str]:
     """Class names as plain text: a `$` must not start mathematics, nor a `_` hide a legend."""
     cut = [name if len(name) <= 24 else name[:23] + "…" for name in names]
     return [name.replace("$", r"\$") if not name.startswith("_") else " " + name for name in cut]
