@@ -1,4 +1,4 @@
-"""The command line: `regional-al train | status | report | doctor | launch`.
+"""The command line: `regional-al train | compare | status | report | doctor | launch`.
 
 A subcommand's module is imported when it is chosen, so that `--help` is instant. What a user can
 mend ends in one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -74,12 +74,41 @@ def build_parser() -> argparse.ArgumentParser:
     launch.add_argument("gpus", metavar="GPUS", help="processes on this machine")
     launch.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of `train`")
 
+    _add_compare(commands.add_parser("compare", help="run arms x seeds and compare them"))
+
     status = commands.add_parser("status", help="where a run stands and what it waits for")
     report = commands.add_parser("report", help="write report.html and figures of a run")
     for command in (status, report):
         command.add_argument("work_dir", type=Path)
     commands.add_parser("doctor", help="what is installed, what is wrong, what mends it")
     return parser
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    add = compare.add_argument
+    add("config", type=Path, nargs="?", help="what every arm has in common; not for --only-report")
+    add("--out", type=Path, required=True, help="folder of the runs and of their comparison")
+    add("--heuristics", nargs="+", default=[], metavar="NAME", help="one arm each")
+    add("--grid", type=Path, metavar="FILE", help=".py or .json with arms=dict(name=dict(...))")
+    add("--seeds", nargs="+", type=int, metavar="K", help="default: 0 1 2")
+    add("--full", action="store_true", help="also train on all labels, at every seed")
+    add("--own-start", action="store_true", help="every arm makes its own round 0")
+    add("--gpus", type=_count, default=1, metavar="N", help="processes of a run")
+    add("--jobs", type=_count, default=1, metavar="J", help="runs at a time")
+    add("--amp", action="store_true", help="mixed precision")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
+    add("--levels", nargs="+", type=float, metavar="MIOU", help="0 to 1, for label efficiency")
+    add("--scale", choices=("auto", "log", "linear"), default="auto", help="of the cost axes")
+    add("--dry-run", action="store_true", help="list the runs, train nothing")
+    add("--only-report", action="store_true", help="draw what is there, train nothing")
+    add("--from-json", nargs="+", type=Path, default=[], metavar="FILE",
+        help="draw from compare.json files alone")  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -91,6 +120,10 @@ def _run(args: argparse.Namespace) -> int:
         from . import launch
 
         return launch.run(args.config, args.gpus, args.rest)
+    if args.command == "compare":
+        from . import compare
+
+        return compare.run(args)
     if args.command == "status":
         from . import status
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from ..errors import ConfigError, RegionalALError
 from .outcome import LAUNCHED, say
-from .train import check_config
+from .train import check_config, follow_parent
 
 DEFAULT_PORT = "29500"  # torchrun's, for several machines, where all must agree beforehand
 
 
 def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     """Train `config` on `gpus` processes of this machine; returns the exit code of the run."""
+    follow_parent()
     check_config(config)
     processes = positive("GPUS", gpus)
     check_devices(processes)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from ..compare import WITH_PARENT
 from ..errors import ConfigError
 from .options import parse_options
 from .outcome import LAUNCHED
@@ -17,6 +18,7 @@ _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 def run(args: argparse.Namespace) -> int:
     """Run or resume `args.config`; see `regional_al.run.run_training`. Returns the exit code."""
+    follow_parent()
     check_config(args.config)
     options = parse_options(args.cfg_options)
     settle_launcher(args.launcher)
@@ -47,6 +49,15 @@ def settle_launcher(launcher: str | None) -> None:
     if launcher == "none":
         for name in _RANK_VARIABLES:
             os.environ.pop(name, None)
+
+
+def follow_parent() -> None:
+    """End with the `compare` that has started this process, if one has."""
+    parent = os.environ.pop(WITH_PARENT, "")
+    if parent:
+        end_with_parent()
+        if os.getppid() != int(parent):  # gone before it could be followed
+            sys.exit(143)
 
 
 def end_with_parent() -> None:

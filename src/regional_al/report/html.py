@@ -51,7 +51,7 @@ def write_report(work_dir: Path) -> Path:
 
 def render(results: Results, work_dir: Path) -> str:
     """The page as text; writes the figures on the way."""
-    environment = _environment()
+    environment = jinja_environment()
     counts = stored.class_counts(work_dir, results)
     folder = work_dir / "figures"
     overlays, left_out = gallery.overlays(work_dir, results, folder / "overlays")
@@ -220,7 +220,8 @@ def css(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def _environment() -> Any:
+def jinja_environment() -> Any:
+    """Templates escape, and complain of what is missing. Raises EnvironmentProblem."""
     try:
         import jinja2
     except ImportError:

@@ -1,0 +1,146 @@
+"""The charts of a comparison, in the style of the report's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..report.figures import (
+    INK,
+    MUTED,
+    STAGE_COLOURS,
+    cost_axis,
+    legend_above,
+    new_figure,
+    plain_names,
+)
+from ..report.records import STAGES
+from .findings import Analysis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = (
+    "#1f5fa8", "#d1495b", "#2a9d5c", "#e08e1b", "#7a5aa6", "#17a2b8", "#8c564b", "#d86fb5",
+    "#6b8e23", "#264653",
+)  # fmt: skip
+RANDOM_COLOUR = "#8a949f"
+MARKERS = "osD^vPX*<>"
+DASHES = ("-", "--", ":", "-.")
+_WIDE = (7.4, 4.3)
+
+
+def curve(analysis: Analysis, cost: str, scale: str = "auto") -> Figure | None:
+    """mIoU over a cost: mean of the seeds, shaded one standard deviation up and down; random in
+    grey; full supervision a band. scale: of the cost axis, 'auto' | 'log' | 'linear'."""
+    means = analysis.means.get(cost, {})
+    pixels = analysis.comparison.pool.pool_pixels
+    unit = 100 / pixels if cost == "pixels" else 1.0
+    figure, axes = new_figure(_WIDE)
+    drawn: list[float] = []
+    for arm, style in styles(analysis):
+        points = means.get(arm, [])
+        if not points:
+            continue
+        xs = [unit * p.cost for p in points]
+        ys = np.array([100 * p.mean for p in points])
+        low_high = np.array([100 * (p.std or 0.0) for p in points])
+        axes.plot(xs, ys, label=plain_names([analysis.label(arm)])[0], **style)
+        if low_high.any():
+            axes.fill_between(
+                xs, ys - low_high, ys + low_high, color=style["color"], alpha=0.13, linewidth=0,
+                zorder=1,
+            )  # fmt: skip
+        drawn += xs
+    if not drawn:
+        return None
+    _full_band(axes, analysis)
+    log = {"log": True, "linear": False}.get(scale)
+    cost_axis(axes, drawn, "labelled" if cost == "pixels" else cost, log)
+    axes.set_ylabel("mIoU (%)", color=INK)
+    axes.figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=2.2)
+    return figure
+
+
+def styles(analysis: Analysis) -> Iterator[tuple[str, dict[str, Any]]]:
+    """How each arm is drawn: random arms grey and first, so that they lie below."""
+    random = [arm for arm in analysis.arms if analysis.baselines[arm] == arm]
+    for arm, dash in zip(random, cycle(DASHES), strict=False):
+        yield arm, {"color": RANDOM_COLOUR, "linestyle": dash, "linewidth": 2.4, "marker": "o",
+                    "markersize": 4, "zorder": 2}  # fmt: skip
+    others = [arm for arm in analysis.arms if arm not in random]
+    for i, arm in enumerate(others):
+        yield arm, {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)],
+                    "linestyle": DASHES[i // len(COLOURS) % len(DASHES)], "linewidth": 1.8,
+                    "markersize": 4.5, "zorder": 3}  # fmt: skip
+
+
+def _full_band(axes: Axes, analysis: Analysis) -> None:
+    if analysis.full is None:
+        return
+    mean, std, _ = analysis.full.miou
+    axes.axhline(
+        100 * mean, color=INK, linewidth=1.2, linestyle=(0, (6, 3)), label="full supervision",
+        zorder=1,
+    )  # fmt: skip
+    if std:
+        axes.axhspan(100 * (mean - std), 100 * (mean + std), color=INK, alpha=0.10, linewidth=0)
+
+
+def seconds(analysis: Analysis) -> Figure | None:
+    """Bars: mean seconds of a round after round 0, by stage, an arm a bar."""
+    arms = [arm for arm in analysis.arms if analysis.seconds.get(arm)]
+    if not arms:
+        return None
+    figure, axes = new_figure((_WIDE[0], 1.2 + 0.34 * len(arms)))
+    left = np.zeros(len(arms))
+    names = dict.fromkeys(name for arm in arms for name in analysis.seconds[arm])
+    for name in sorted(names, key=lambda n: STAGES.index(n) if n in STAGES else len(STAGES)):
+        widths = np.array([analysis.seconds[arm].get(name, 0.0) for arm in arms])
+        colour = STAGE_COLOURS.get(name, MUTED)
+        axes.barh(range(len(arms)), widths, 0.66, left, color=colour, label=name, zorder=3)
+        left += widths
+    for i, total in enumerate(left):
+        axes.text(total, i, f" {total:.3g} s", va="center", fontsize=8, color=INK)
+    axes.set_xlim(0, 1.12 * max(left))
+    axes.set_yticks(range(len(arms)), plain_names([analysis.label(arm) for arm in arms]))
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.set_xlabel("seconds a round", color=INK)
+    legend_above(axes, columns=7)
+    return figure
+
+
+def gains(analysis: Analysis, cost: str) -> Figure | None:
+    """Heat map, classes by arms: IoU points above the random baseline at the last shared cost."""
+    found = analysis.gains.get(cost, {})
+    arms = [a for a in analysis.arms if a in found and analysis.baselines[a] not in (None, a)]
+    if not arms:
+        return None
+    classes = analysis.comparison.pool.classes
+    table = np.full((len(classes), len(arms)), np.nan)
+    for j, arm in enumerate(arms):
+        for i, gain in enumerate(found[arm].over_baseline):
+            table[i, j] = np.nan if gain is None else 100 * gain.mean
+    if not np.isfinite(table).any():
+        return None
+    size = (max(4.2, 1.6 + 0.62 * len(arms)), min(1.5 + 0.27 * len(classes), 40.0))
+    figure, axes = new_figure(size)
+    limit = max(1.0, float(np.nanmax(np.abs(table))))
+    image = np.ma.masked_invalid(table)
+    axes.imshow(image, aspect="auto", cmap="RdBu", vmin=-1.25 * limit, vmax=1.25 * limit)
+    axes.grid(False)
+    for i, j in np.ndindex(*table.shape):
+        value = float(table[i, j])
+        text = f"{value:+.1f}" if np.isfinite(value) else "-"
+        colour = "white" if abs(value) > 0.78 * limit else INK
+        axes.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+    axes.set_yticks(range(len(classes)), plain_names(classes))
+    labels = plain_names([analysis.label(arm) for arm in arms])
+    axes.set_xticks(range(len(arms)), labels, rotation=35, ha="right", rotation_mode="anchor")
+    axes.tick_params(labelsize=8, length=0)
+    return figure

@@ -1,0 +1,123 @@
+"""What a comparison found, as typed data: the result of `tables.analyse`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .curves import Point, Ratio, Reach, Spread
+from .reading import Comparison
+
+
+class Area(NamedTuple):
+    """Area under the curve of an arm over low..high, the costs that its family shares. value: over
+    seeds; gain: over the baseline's of the same seed."""
+
+    low: float
+    high: float
+    log: bool
+    value: Spread | None
+    gain: Spread | None
+
+
+class Efficiency(NamedTuple):
+    """Label efficiency at a level: of the mean curves, and over the seeds in which both reach it
+    (`reached` of `seeds`). reach: where the arm's own mean curve gets there. A baseline has no
+    ratio to itself."""
+
+    name: str
+    level: float
+    reach: Reach
+    ratio: Ratio | None
+    seeds: int
+    over_seeds: Spread | None
+
+    @property
+    def reached(self) -> int:
+        return self.over_seeds.n if self.over_seeds else 0
+
+
+class Win(NamedTuple):
+    """Row against column: in how many of `total` = seeds x positions the row is better; mean
+    difference over the positions, and its spread over seeds; clear: larger than that spread."""
+
+    wins: int
+    ties: int
+    total: int
+    difference: Spread
+
+    @property
+    def clear(self) -> bool:
+        std = self.difference.std
+        return std is not None and abs(self.difference.mean) > std
+
+
+class Gain(NamedTuple):
+    """Of an arm at one cost: mIoU and IoU by class; and by how much each exceeds the baseline's of
+    the same seed, and the mean of full supervision."""
+
+    cost: float
+    miou: Spread | None
+    miou_over_baseline: Spread | None
+    classes: tuple[Spread | None, ...]
+    over_baseline: tuple[Spread | None, ...]
+    over_full: tuple[float | None, ...]
+
+
+class Full(NamedTuple):
+    """Full supervision: mIoU and IoU by class over seeds; iterations of a training."""
+
+    miou: Spread
+    classes: tuple[Spread | None, ...]
+    iterations: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """arms: those drawn, in order; costs: those that differ (same: left-out cost -> its equal);
+    unknown: arms by cost that are left out since it is not known. Inner keys: cost, then arm."""
+
+    comparison: Comparison
+    arms: tuple[str, ...]
+    baselines: Mapping[str, str | None]
+    full: Full | None
+    costs: tuple[str, ...]
+    same: Mapping[str, str]
+    unknown: Mapping[str, tuple[str, ...]]
+    means: Mapping[str, Mapping[str, list[Point]]]
+    areas: Mapping[str, Mapping[str, Area]]
+    efficiency: Mapping[str, Mapping[str, list[Efficiency]]]
+    wins: Mapping[str, Mapping[str, Mapping[str, Win]]]
+    gains: Mapping[str, Mapping[str, Gain]]
+    training: Mapping[str, tuple[tuple[int, ...], ...]]
+    seconds: Mapping[str, dict[str, float]]
+
+    def label(self, arm: str) -> str:
+        return str(self.comparison.arms[arm].get("label") or arm)
+
+
+def to_json(analysis: Analysis) -> dict[str, Any]:
+    """The tables as plain data, for the archive; nothing is read back from it."""
+    return {
+        "baselines": dict(analysis.baselines),
+        "costs": list(analysis.costs),
+        "same": dict(analysis.same),
+        "full": _plain(analysis.full),
+        "curves": _plain(analysis.means),
+        "areas": _plain(analysis.areas),
+        "efficiency": _plain(analysis.efficiency),
+        "wins": _plain(analysis.wins),
+        "gains": _plain(analysis.gains),
+        "seconds": _plain(analysis.seconds),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: _plain(item) for key, item in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,234 @@
+"""`compare.html` and its charts, from a comparison alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..images import replacing
+from ..report.figures import save
+from ..report.html import Picture, embed, jinja_environment
+from ..report.page import STYLE as REPORT_STYLE
+from ..report.table import full, percent
+from ..report.wording import plain
+from ..types import JSON
+from . import cells, figures
+from .archive import without_paths
+from .cells import COST_NAMES, points, signed
+from .curves import Spread
+from .findings import Analysis
+from .page import DEFINITIONS, PAGE, STYLE
+from .reading import Comparison, notes
+
+FILE = "compare.html"
+
+
+def write(out: Path, analysis: Analysis, scale: str = "auto") -> Path:
+    """Write `out/compare.html` and `out/figures/`; returns the path of the page.
+
+    Raises EnvironmentProblem without matplotlib or jinja2.
+    """
+    page = render(analysis, out / "figures", scale)
+    path = out / FILE
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def render(a: Analysis, folder: Path, scale: str) -> str:
+    """The page as text; writes the charts on the way."""
+    template = jinja_environment().from_string(PAGE)
+    there = a.comparison
+    page: str = template.render(
+        style=REPORT_STYLE + STYLE,
+        version=__version__,
+        title=there.title,
+        subtitle=subtitle(there),
+        state=state(there),
+        notes=[*notes(there), *cost_notes(a)],
+        tiles=tiles(a),
+        curve_note=full_note(a),
+        arms=cells.arms_table(a),
+        full=a.full is not None,
+        efficiency=cells.efficiency_groups(a),
+        wins=cells.win_groups(a),
+        gains=cells.gain_groups(a),
+        training=cells.training_table(a),
+        definitions=DEFINITIONS,
+        how=how(there),
+        configs=[
+            {"name": a.label(arm), "facts": [(k, plain(v)) for k, v in config(there, arm).items()]}
+            for arm in there.arms
+        ],
+        **charts(a, folder, scale),
+    )
+    return page
+
+
+def charts(a: Analysis, folder: Path, scale: str) -> dict[str, Any]:
+    """Draw, save and embed; what a call does not draw again is removed."""
+    drawn = {
+        f"curve_{cost}": (figures.curve(a, cost, scale), f"mIoU over {COST_NAMES[cost]}")
+        for cost in a.costs
+    }
+    first = a.costs[0] if a.costs else "pixels"
+    drawn["seconds"] = (
+        figures.seconds(a),
+        "Mean wall-clock time of a round after round 0, by stage",
+    )
+    drawn["gains"] = (
+        figures.gains(a, first),
+        f"IoU points above random at equal {COST_NAMES[first]}, by class",
+    )
+    made: dict[str, Picture] = {}
+    for name in (*(f"curve_{cost}" for cost in COST_NAMES), "seconds", "gains"):
+        figure, alt = drawn.get(name, (None, ""))
+        path = folder / f"{name}.png"
+        if figure is None:
+            path.unlink(missing_ok=True)
+        else:
+            made[name] = embed(save(figure, path), alt)
+    curves = [picture for name, picture in made.items() if name.startswith("curve")]
+    return {"curves": curves, "seconds": made.get("seconds"), "heat": made.get("gains")}
+
+
+def subtitle(there: Comparison) -> str:
+    head = there.pool
+    arms = [arm for arm in there.arms if not arm.startswith("_")]
+    seeds = sorted({run.seed for run in there.runs})
+    return (
+        f"{len(arms)} arms, seeds {', '.join(map(str, seeds))} · pool of {full(head.pool_images)} "
+        f"images, {full(head.pool_pixels)} pixels · {len(head.classes)} classes · engine "
+        f"{head.engine}, {there.processes} process{'es' * (there.processes != 1)} a run"
+    )
+
+
+def state(there: Comparison) -> str:
+    done = sum(run.state == "finished" for run in there.runs)
+    total = len(there.runs) + len(there.missing)
+    return (
+        f"{done} of {total} runs are finished."
+        if done < total
+        else f"All {total} runs are finished."
+    )
+
+
+def cost_notes(a: Analysis) -> list[str]:
+    """What the curves leave out, and why."""
+    found = [
+        f"Curves over {COST_NAMES[cost]} are those over {COST_NAMES[other]}."
+        for cost, other in a.same.items()
+    ]
+    for cost, arms in a.unknown.items():
+        if arms:
+            names = ", ".join(a.label(arm) for arm in arms)
+            found.append(
+                f"Not in the curves over {COST_NAMES[cost]}, which are not known: {names}."
+            )
+    alone = [a.label(arm) for arm in a.arms if a.baselines[arm] is None]
+    if alone:
+        found.append(f"No random baseline for {', '.join(alone)}: nothing to measure against.")
+    return found
+
+
+def full_note(a: Analysis) -> str:
+    if a.full is None:
+        return "Full supervision was not trained (--full)."
+    n = a.full.miou.n
+    return (
+        f"Dashed: full supervision under the same recipe, {points(a.full.miou)} % "
+        f"({n} seed{'s' * (n != 1)})."
+    )
+
+
+def tiles(a: Analysis) -> list[JSON]:
+    """The few numbers that answer: does it pay?"""
+    found = []
+    if a.full:
+        found.append(_tile("full supervision", f"{points(a.full.miou)} %", "mIoU, all labels"))
+    for cost in a.costs:
+        gains = a.areas[cost]
+        own = [
+            x for x in a.arms if x in gains and a.baselines[x] not in (None, x) and gains[x].gain
+        ]
+        if not own:
+            continue
+        best = max(own, key=lambda x: _mean(gains[x].gain))
+        note = f"most area above random, over {COST_NAMES[cost]}: {a.label(best)}"
+        found.append(_tile(f"best over {COST_NAMES[cost]}", signed(gains[best].gain), note))
+    if a.costs:
+        cost = a.costs[0]
+        ratios = [
+            (e.ratio.value, a.label(arm), e)
+            for arm, rows in a.efficiency[cost].items()
+            for e in rows
+            if e.ratio and e.ratio.sign == "=" and e.ratio.value is not None
+        ]
+        if ratios:
+            value, label, e = max(ratios, key=lambda item: item[0])
+            note = f"{label}, {COST_NAMES[cost]} for {100 * e.level:.1f} % mIoU"
+            found.append(_tile("largest label efficiency", f"{value:.2f}x", note))
+    return found
+
+
+def _tile(name: str, value: str, note: str) -> JSON:
+    return {"name": name, "value": value, "note": note}
+
+
+def _mean(value: Spread | None) -> float:
+    return value.mean if value else float("-inf")
+
+
+def how(there: Comparison) -> list[tuple[str, str]]:
+    """Options, machines and versions."""
+    facts = [("--cfg-options", " ".join(there.options))] if there.options else []
+    machines: dict[str, int] = {}
+    for run in there.runs:
+        machines[machine(run.machine)] = machines.get(machine(run.machine), 0) + 1
+    facts += [(f"machine of {count} runs", name) for name, count in machines.items() if name]
+    return facts
+
+
+def machine(found: JSON) -> str:
+    """cpu, cores, device, versions, revision in one line."""
+    if not found:
+        return ""
+    versions = ", ".join(f"{k} {v}" for k, v in (found.get("versions") or {}).items())
+    parts = [found.get("cpu"), f"{found.get('cores')} cores", found.get("device"), versions]
+    parts.append(f"revision {found['revision']}" if found.get("revision") else None)
+    return " · ".join(str(part) for part in parts if part)
+
+
+def config(there: Comparison, arm: str) -> JSON:
+    """The acquisition of an arm with every default, of any of its runs, without the seed."""
+    runs = [run for run in there.runs if run.arm == arm]
+    found = runs[0].results.acquisition if runs else there.arms[arm]["acquisition"]
+    return {key: value for key, value in without_paths(found).items() if key != "seed"}
+
+
+def summary(a: Analysis) -> Sequence[str]:
+    """Lines for the terminal: an arm a line."""
+    if not a.arms:
+        return ["no run is finished yet"]
+    width = max(len(name) for name in (*map(a.label, a.arms), "full supervision"))
+    lines = []
+    for arm in a.arms:
+        cost = next((c for c in a.costs if a.means[c].get(arm)), None)
+        if cost is None:
+            continue
+        last = a.means[cost][arm][-1]
+        area = a.areas[cost].get(arm)
+        gain = area.gain if area and a.baselines[arm] not in (None, arm) else None
+        share = percent(last.cost / a.comparison.pool.pool_pixels) if cost == "pixels" else ""
+        text = f"{points(last.spread):>12} % mIoU, {share} % of pixels, n={last.n}"
+        lines.append(
+            f"{a.label(arm):<{width}}  {text}"
+            + (f", area {signed(gain)} on random" if gain else "")
+        )
+    if a.full:
+        lines.append(
+            f"{'full supervision':<{width}}  {points(a.full.miou):>12} % mIoU, n={a.full.miou.n}"
+        )
+    return lines

@@ -1,0 +1,170 @@
+"""What a grid leaves in its folder beside the runs: `grid.json`, a lock, a note per run.
+
+`OUT/grid.json` holds the definition of every arm that was ever run there; a definition that has
+changed under the same name is refused, since its runs would be another experiment's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, WorkDirError
+from ..images import replacing
+from ..ledger import FREE_KEYS, differences
+from ..report import records
+from ..report.records import Results
+from ..types import JSON
+from .grid import Arm, Cell, Grid
+
+FILE = "grid.json"
+FORMAT = 1
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock falls with the process, however it ends.
+
+    Raises WorkDirError when another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise WorkDirError(
+                f"{out} is in use by another `regional-al compare` (process {owner}): wait for it, "
+                "or give another --out"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def definition(arm: Arm) -> JSON:
+    """What decides an arm's results (label and baseline only name and draw it)."""
+    return {
+        "label": arm.label,
+        "baseline": arm.baseline,
+        "config": arm.config.name,
+        "recipe": arm.digest,
+        "start": arm.start,
+        "acquisition": arm.acquisition,
+    }
+
+
+def remember(out: Path, grid: Grid, title: str, how: Mapping[str, Any]) -> JSON:
+    """Add a grid to `out/grid.json`, arms and seeds of earlier calls kept; returns what it holds.
+
+    how: {'processes', 'options'}, which must be the same in every call. Raises WorkDirError in one
+    line that names what has changed.
+    """
+    known = read(out) if (out / FILE).is_file() else None
+    arms: JSON = dict(known["arms"]) if known else {}
+    for arm in (*grid.extra, *grid.arms):
+        new = json.loads(json.dumps(definition(arm)))
+        old = arms.get(arm.name)
+        if old:
+            refuse_change(f"{out}: arm {arm.name!r}", old, new)
+        arms[arm.name] = {**new, "seeds": sorted({*(old["seeds"] if old else ()), *grid.seeds})}
+    now = {
+        "format": FORMAT,
+        "title": title,
+        "how": dict(how),
+        "arms": arms,
+    }
+    if known:
+        for name, old, new in differences(known["how"], json.loads(json.dumps(dict(how))), "how"):
+            what = name.removeprefix("how.")
+            raise WorkDirError(f"{out}: {what} was {old}, now it is {new}; use another --out")
+    write_json(out / FILE, now)
+    return now
+
+
+def refuse_change(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise WorkDirError unless two definitions of an arm mean the same runs; `rounds`, `stop` and
+    `cache_dir` may change, as when a run is resumed."""
+    hint = "use another name for the arm, or another --out"
+    then, now = old["acquisition"], new["acquisition"]
+    for name, before, after in differences(then, now, "acquisition"):
+        if name.split(".")[1] not in FREE_KEYS:
+            raise WorkDirError(f"{where}: {name} was {before}, now it is {after}; {hint}")
+    if old["start"] != new["start"]:
+        raise WorkDirError(
+            f"{where}: its shared start was {old['start']}, now it is {new['start']}; {hint}"
+        )
+    if old["recipe"] != new["recipe"]:
+        raise WorkDirError(
+            f"{where}: the training config has changed ({old['config']} {old['recipe']}, now "
+            f"{new['config']} {new['recipe']}); {hint}"
+        )
+
+
+def read(out: Path) -> JSON:
+    """`out/grid.json`. Raises WorkDirError when there is none, DataError when it is damaged."""
+    path = out / FILE
+    if not path.is_file():
+        raise WorkDirError(f"{out} holds no {FILE}: not the --out of a `regional-al compare`")
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise DataError(f"{path} is not a grid of format {FORMAT}")
+    missing = [key for key in ("title", "how", "arms") if key not in data]
+    if missing:
+        raise DataError(f"{path}: key {missing[0]!r} is missing")
+    return data
+
+
+def finished(cell: Cell) -> bool:
+    """Whether a run has ended and has all the rounds that are wanted now."""
+    if not (cell.work_dir / records.FILE).is_file():
+        return False
+    return complete(records.load(cell.work_dir), cell.arm.rounds, cell.acquisition().get("stop"))
+
+
+def complete(results: Results, rounds: int, stop: Any) -> bool:
+    """A run that stopped early (target reached, pool used up) is complete as long as it was asked
+    for as many rounds under the same `stop`."""
+    if results.stopped is None or not results.records:
+        return False
+    if results.records[-1].round >= rounds:
+        return True
+    before = {k: v for k, v in (results.acquisition.get("stop") or {}).items() if v is not None}
+    now = {k: v for k, v in (stop or {}).items() if v is not None}
+    asked = int(results.acquisition.get("rounds", 0))
+    return asked >= rounds and all(before.get(k) == v for k, v in now.items())
+
+
+def note_path(out: Path, arm: str, seed: int) -> Path:
+    """Where is said how a run went: beside its work dir."""
+    return out / "runs" / arm / f"seed{seed}.json"
+
+
+def log_path(cell: Cell) -> Path:
+    """What a run printed, all attempts."""
+    return cell.out / "runs" / cell.arm.name / f"seed{cell.seed}.log"
+
+
+def read_note(out: Path, arm: str, seed: int) -> JSON:
+    path = note_path(out, arm, seed)
+    data = read_json(path) if path.is_file() else {}
+    return data if isinstance(data, dict) else {}
+
+
+def write_json(path: Path, data: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
