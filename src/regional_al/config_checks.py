@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from .errors import ConfigError
@@ -31,6 +33,24 @@ def integer(where: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{where}={value!r} must be a whole number of at least {least}")
     return value
+
+
+def positive(where: str, value: Any) -> float:
+    """`value` as a finite float above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ConfigError(f"{where}={value!r} must be a number above 0")
+    return float(value)
+
+
+def percentage(where: str, value: Any) -> Fraction:
+    """A percentage as text, above 0 and up to 100: '5%' -> 1/20."""
+    try:
+        share = Fraction(value.strip().removesuffix("%")) / 100 if value.strip()[-1] == "%" else 0
+    except (AttributeError, IndexError, ValueError, ZeroDivisionError):
+        share = 0
+    if not 0 < share <= 1:
+        raise ConfigError(f"{where}={value!r} must be a percentage like '5%', at most '100%'")
+    return Fraction(share)
 
 
 def typed(where: str, raw: Any) -> JSON:

@@ -69,6 +69,11 @@ def refuse_senseless(config: Acquisition, heuristic: Heuristic) -> None:
             f"heuristic {name!r} compares disjoint units: use region=dict(type='slic'), 'grid' or "
             "'precomputed' instead of type 'window'"
         )
+    if config.region["type"] not in ("window", "pixel") and not heuristic.units:
+        raise UnsupportedError(
+            f"heuristic {name!r} scores windows and pixels only: use region='window' or "
+            f"level='pixel', not {config.region['type']!r}"
+        )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ class FitRequest:
     until: None for a training of its own. Else one stretch of a continuous run (`queries=[...]`):
     restore model, optimizer, schedule and iteration count from `previous` (None: start as `init`
     says) and stop at this iteration of the config's own schedule; -1 = at the schedule's end.
+    iterations: length of this training instead of the config's own, its schedule stretched with it.
     sparse: True below image level (losses must average over labelled pixels only).
     out_dir: an empty folder of this stretch; the engine leaves its final checkpoint and logs there.
     """
@@ -44,6 +45,7 @@ class FitRequest:
     previous: Path | None = None
     until: int | None = None
     sparse: bool = True
+    iterations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,26 @@ class FitResult:
 @dataclass(frozen=True)
 class PredictRequest:
     """What a heuristic needs besides logits: passes > 1 repeats with dropout layers switched on
-    (MC dropout); flip adds the horizontally flipped view; features adds a dense feature map."""
+    (MC dropout); flip adds the horizontally flipped view; ensemble adds what each of these
+    checkpoints of the same model says (no dropout, not flipped); features adds a dense feature
+    map of the first view."""
 
     passes: int = 1
     flip: bool = False
     features: bool = False
+    ensemble: tuple[Path, ...] = ()
+
+    @property
+    def views(self) -> int:
+        """How many predictions of an image are asked for."""
+        return self.passes * (2 if self.flip else 1) + len(self.ensemble)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """index into the pool; logits float [C, H, W] at annotation resolution (any device), for MC
-    passes an iterator over such tensors in `more`; features [D, h, w] when asked for."""
+    """index into the pool; logits float [C, H, W] at annotation resolution (any device); `more`:
+    an iterator over such tensors, one a further view: first all passes, then all passes of the
+    flip (flipped back), then the ensemble; features [D, h, w] when asked for."""
 
     index: int
     logits: torch.Tensor

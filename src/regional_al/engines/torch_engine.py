@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ..errors import ConfigError, DataError
 from ..images import read_ids, read_rgb
 from ..types import I64, UNLABELED, LabelSpace, PoolItem
 from .base import FitRequest, FitResult, Prediction, PredictRequest
+from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
 
 @dataclass
@@ -54,13 +57,14 @@ class TorchEngine:
         model = self.build_model().to(self.device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr)
         start = self._initialise(model, optimizer, request)
-        end = self.iterations if request.until in (None, -1) else int(request.until or 0)
+        length = request.iterations or self.iterations
+        end = length if request.until in (None, -1) else int(request.until or 0)
         keys = set(request.store.trainable_keys(self.label_space.trainable))
         items = [item for item in self.pool if item.key in keys]
         rng = np.random.default_rng([request.seed, start])
         for step in range(start, end):
             for group in optimizer.param_groups:
-                group["lr"] = self.lr * (1 - step / max(self.iterations, 1)) ** 0.9
+                group["lr"] = self.lr * (1 - step / max(length, 1)) ** 0.9
             chosen = rng.choice(len(items), min(self.batch_size, len(items)), replace=False)
             images, labels = self._batch([items[i] for i in chosen], request)
             loss = masked_cross_entropy(model(images), labels)
@@ -79,10 +83,20 @@ class TorchEngine:
         self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
     ) -> Iterator[Prediction]:
         model = self._load(checkpoint).eval()
+        members = [self._load(path).eval() for path in request.ensemble]
+        refuse_without_dropout(model, request.passes, "add an nn.Dropout to it")
         for index in indices:
-            with torch.no_grad():
-                logits = model(self._image(self.pool[index])[None])[0]
-            yield Prediction(index, logits)
+            image = self._image(self.pool[index])[None]
+            looks = [
+                partial(self._see, model, image, flipped,
+                        pass_seed(index, number) if request.passes > 1 else None)
+                for number, flipped in order(request)
+            ]  # fmt: skip
+            looks += [partial(self._see, member, image) for member in members]
+            with captured(model, request.features) as found:
+                logits = looks[0]()
+            more = (look() for look in looks[1:]) if looks[1:] else None
+            yield Prediction(index, logits, more, found[0] if found else None)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         model = self._load(checkpoint).eval()
@@ -123,6 +137,16 @@ class TorchEngine:
         if source is not None:
             model.load_state_dict(_weights(source))
         return model
+
+    def _see(
+        self, model: torch.nn.Module, image: torch.Tensor, flipped: bool = False,
+        seed: int | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Logits [C, H, W] of one view of an image [1, 3, H, W]; seed: of its dropout noise."""
+        noise = dropout_on(model, seed, image.device) if seed is not None else nullcontext()
+        with torch.no_grad(), noise:
+            logits: torch.Tensor = model(image.flip(-1) if flipped else image)[0]
+        return logits.flip(-1) if flipped else logits
 
     def _image(self, item: PoolItem) -> torch.Tensor:
         """float32 [3, H, W] in -1..1."""

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import RegionalALError
+from ..errors import RegionalALError, UnsupportedError
+from .base import PredictRequest
 from .specs import first_line
 
 DROPOUT = nn.modules.dropout._DropoutNd
@@ -40,14 +41,36 @@ def pass_seed(index: int, number: int) -> int:
     return 1_000_003 * (index + 1) + number
 
 
+def order(request: PredictRequest) -> list[tuple[int, bool]]:
+    """(pass, flipped) of each view of one model: all passes, then all passes of the flip."""
+    flips = (False, True) if request.flip else (False,)
+    return [(number, flipped) for flipped in flips for number in range(request.passes)]
+
+
+def refuse_without_dropout(model: Any, passes: int, fix: str) -> None:
+    """Raise UnsupportedError for several passes of a model without dropout: all would be one."""
+    if passes > 1 and not dropouts(model):
+        raise UnsupportedError(
+            f"{passes} passes need dropout, but the model has no dropout layer: {fix}"
+        )
+
+
+def classifier(model: Any) -> Any:
+    """The layer that makes logits: `conv_seg` of the last decode head, or, in a model without
+    heads, its last Conv2d. None where there is none."""
+    head = getattr(model, "decode_head", None)
+    if head is None:
+        return next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Conv2d)), None)
+    head = head[-1] if isinstance(head, nn.ModuleList) else head
+    return getattr(head, "conv_seg", None)
+
+
 @contextmanager
 def captured(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """What enters the last head's classifier, float [D, h, w] a call: one for whole inference,
-    several (and so unusable) for sliding windows; empty for heads without `conv_seg`."""
+    """What enters the `classifier`, float [D, h, w] a call: one for whole inference, several (and
+    so unusable) for sliding windows; empty for models without one."""
     found: list[torch.Tensor] = []
-    head = model.decode_head
-    head = head[-1] if isinstance(head, nn.ModuleList) else head
-    layer = getattr(head, "conv_seg", None)
+    layer = classifier(model)
     if not wanted or layer is None:
         yield found
         return

@@ -1,6 +1,27 @@
 """Heuristics by name. Importing this package registers the built-in ones."""
 
-from . import random, real, ripu, uncertainty
+from . import (
+    badge,
+    bald,
+    clasp,
+    class_balance,
+    class_random,
+    combine,
+    contextual,
+    coreset,
+    equal,
+    pixelpick,
+    random,
+    real,
+    redal,
+    ripu,
+    stochastic,
+    uncertainty,
+)  # fmt: skip
 from .base import HEURISTICS, Heuristic, Observation
 
-__all__ = ["HEURISTICS", "Heuristic", "Observation", "random", "real", "ripu", "uncertainty"]
+__all__ = [
+    "HEURISTICS", "Heuristic", "Observation",
+    "badge", "bald", "clasp", "class_balance", "class_random", "combine", "contextual", "coreset",
+    "equal", "pixelpick", "random", "real", "redal", "ripu", "stochastic", "uncertainty",
+]  # fmt: skip

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,10 +31,10 @@ class Observation:
     """All that may be known about one image when it is scored; never its ground truth.
 
     logits: float [C, H, W]; with several passes the first one's. rng: seeded by (seed, round,
-    image), so the same on every rank. more: logits of further passes, then of flipped views, to be
-    taken once (see `views`). features: float [D, h, w], any resolution, when asked for and the
-    model offers them. annotated: uint8 [H, W], > 0 where an answer is there already, or None.
-    image: the image file.
+    image), so the same on every rank. more: logits of further passes, of flipped views, of an
+    ensemble's other members, to be taken once (see `views`). features: float [D, h, w], any
+    resolution, when asked for and the model offers them. annotated: uint8 [H, W], > 0 where an
+    answer is there already, or None. image: the image file.
     """
 
     logits: torch.Tensor
@@ -46,7 +45,8 @@ class Observation:
     image: Path | None = None
 
     def views(self) -> Iterator[torch.Tensor]:
-        """Every view's logits, one after another: all passes, then all passes of the flip."""
+        """Every view's logits, one after another: all passes, then all passes of the flip, then
+        the ensemble."""
         yield self.logits
         yield from self.more or ()
 
@@ -55,12 +55,14 @@ class Heuristic:
     """Base class. levels: where it makes sense; needs: what the engine must predict for it
     (None: nothing, as for Random, and then no prediction is made at all)."""
 
-    levels: ClassVar[tuple[Level, ...]] = LEVELS
-    windows: ClassVar[bool] = True
+    levels: tuple[Level, ...] = LEVELS
+    windows: bool = True
     """False: region type 'window' is refused; it needs the disjoint units of a partition."""
+    units: bool = True
+    """False: the units of a partition are refused; it scores windows and pixels only."""
     pooled: bool = False
     """True: units of a partition are picked by `choose` from a table of the whole pool."""
-    groups: ClassVar[bool] = False
+    groups: bool = False
     """True: `regroup` joins units of a partition into larger ones, each asked for as one."""
     needs: PredictRequest | None = PredictRequest()
     pixel_suppress_radius: int = 0

@@ -11,9 +11,14 @@ from .base import HEURISTICS, Heuristic, Observation
 
 @HEURISTICS.register("Random")
 class Random(Heuristic):
-    """Uniform scores in [0, 1) for pixels, units and window centres; nothing is predicted.
+    """Anything that can be asked for, with equal chances: the baseline to beat at equal cost.
 
-    Deterministic in (seed, round, image), so the number of processes does not change the picks.
+    Source: the baseline of every paper.
+    Score: uniform in [0, 1) for each pixel, unit or window centre.
+    Cost: no model is run.
+    Deviations: none.
+
+    The draw depends on (seed, round, image), so the number of processes does not change the picks.
     """
 
     needs: PredictRequest | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,10 +54,9 @@ class ReAL(Heuristic):
         )
         self.mean = choice("heuristic ReAL: reduce", reduce, ("sum", "mean")) == "mean"
         self.score = HEURISTICS.build(score)
-        if self.score.pooled or self.score.groups:
+        if self.score.pooled or self.score.groups or not self.score.units:
             raise ConfigError(f"heuristic ReAL: score={score!r} must score one unit by itself")
-        inner = self.score.needs or PredictRequest()
-        self.needs = PredictRequest(inner.passes, inner.flip, features=True)
+        self.needs = replace(self.score.needs or PredictRequest(), features=True)
 
     def regroup(
         self, seen: Observation, regions: torch.Tensor, num_regions: int

@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
 from ..base import Prediction, PredictRequest
-from ..views import captured, dropout_on, dropouts, pass_seed, same, sample_or_reason
+from ..views import (
+    captured,
+    dropout_on,
+    order,
+    pass_seed,
+    refuse_without_dropout,
+    same,
+    sample_or_reason,
+)  # fmt: skip
 from .config import first_line, inference_pipeline, type_name
 from .console import quiet_warnings
 from .pool import locate
@@ -37,10 +46,11 @@ class Predictor:
         self.device = torch.device(get_device())
         self._model: Any = None
         self._loaded: tuple[str, int] | None = None
+        self._members: dict[Path, Any] = {}
 
     def forget(self) -> None:
-        """Free the model's memory."""
-        self._model, self._loaded = None, None
+        """Free the models' memory."""
+        self._model, self._loaded, self._members = None, None, {}
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -56,27 +66,36 @@ class Predictor:
             self._model, self._loaded = model.to(self.device).eval(), stamp
         return self._model
 
+    def members(self, checkpoints: Sequence[Path]) -> list[Any]:
+        """The models of an ensemble, in eval mode, held beside `model`'s until `forget`."""
+        for path in checkpoints:
+            if path not in self._members:
+                with torch.random.fork_rng(devices=[]):
+                    model = build_model(self.cfg)
+                load_weights(model, path)
+                self._members[path] = model.to(self.device).eval()
+        return [self._members[path] for path in checkpoints]
+
     def predict(
         self, dataset: Any, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
     ) -> Iterator[Prediction]:
-        """Streamed predictions; the first view in `logits`, further ones (passes, flip) in `more`.
+        """Streamed predictions; the first view in `logits`, further ones (passes, flip, ensemble)
+        in `more`.
 
         With passes > 1 every pass, the first included, has its dropout layers on; masks are
         seeded by image and pass, so they do not depend on how ranks share the images.
         """
-        model = self.model(checkpoint)
-        if request.passes > 1 and not dropouts(model):
-            raise UnsupportedError(
-                f"{request.passes} passes need dropout, but the model has no dropout layer: set "
-                "model.decode_head.dropout_ratio above 0"
-            )
-        views = [(p, f) for f in ((False, True) if request.flip else (False,))
-                 for p in range(request.passes)]  # fmt: skip
+        model, members = self.model(checkpoint), self.members(request.ensemble)
+        fix = "set model.decode_head.dropout_ratio above 0"
+        refuse_without_dropout(model, request.passes, fix)
         pipeline = Compose(inference_pipeline(self.cfg))
         for index, sample in self.load(PoolImages(dataset, indices, pipeline)):
             run = View(self, model, sample, index, request.passes > 1)
-            logits, features = run.logits(*views[0], with_features=request.features)
-            more = None if len(views) == 1 else (run.logits(p, f)[0] for p, f in views[1:])
+            looks = [partial(run.logits, number, flipped) for number, flipped in order(request)]
+            looks += [partial(View(self, m, sample, index, False).logits, 0, False)
+                      for m in members]  # fmt: skip
+            logits, features = looks[0](with_features=request.features)
+            more = (look()[0] for look in looks[1:]) if looks[1:] else None
             yield Prediction(index, logits, more, features)
 
     def load(self, images: Dataset[Any]) -> Iterator[tuple[int, Any]]:
@@ -203,9 +222,12 @@ def own_start(cfg: Config) -> Any:
 
 def load_weights(model: Any, checkpoint: Path) -> None:
     """A stretch's checkpoint into a model. Raises ConfigError when they do not fit."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     try:
-        found = model.load_state_dict(content["state_dict"], strict=False)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # not a checkpoint, or one that holds more than tensors
+        raise ConfigError(f"{checkpoint} cannot be loaded: {first_line(error)}") from None
+    try:
+        found = model.load_state_dict(content.get("state_dict", content), strict=False)
     except RuntimeError as error:
         lines = str(error).splitlines()
         raise ConfigError(

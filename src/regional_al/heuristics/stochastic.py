@@ -1,0 +1,90 @@
+"""Stochastic batches: noise on the score, so that a batch is not one thing many times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config_checks import choice, positive
+from ..pool_table import PoolTable
+from ..selection import Basket, best_first
+from ..types import F64
+from .base import HEURISTICS, Heuristic, Observation
+from .inner import build_inner, common_levels
+
+
+@HEURISTICS.register("Stochastic")
+class Stochastic(Heuristic):
+    """Another heuristic with Gumbel noise on its score, against batches of near-duplicates.
+
+    Source: Kirsch et al., "Stochastic Batch Acquisition: A Simple Baseline for Deep Active
+        Learning", TMLR 2023, arXiv 2106.12059.
+    Score: e ~ Gumbel(0, 1/beta) for each pixel, window or unit, added to the aggregated score s:
+        kind='power' ln s + e (s <= 0: never), 'softmax' s + e, 'rank' -ln r + e, with r = 1, 2, ...
+        the rank among all units of the pool without an answer (ties by position).
+    Cost: that of the inner heuristic; 'rank' keeps one number a unit of the pool.
+    Deviations: the paper draws images; here also units, and window centres and pixels, of which
+        there are so many that the largest noise counts for more.
+    Example: dict(level='region', heuristic=dict(type='Stochastic', heuristic='Margin', beta=1.0))
+
+    heuristic: a name or dict(type=...), any that scores each unit by itself. Levels, region types
+    and needed predictions are its own; 'rank' is for units of a partition and images alone. The
+    noise depends on seed, round and image.
+    """
+
+    def __init__(self, heuristic: str | dict[str, Any], kind: str = "power", beta: float = 1.0):
+        self.inner = build_inner("heuristic Stochastic: heuristic", heuristic)
+        self.kind = choice("heuristic Stochastic: kind", kind, ("power", "softmax", "rank"))
+        self.scale = 1.0 / positive("heuristic Stochastic: beta", beta)
+        self.levels, self.needs = self.inner.levels, self.inner.needs
+        self.windows, self.units = self.inner.windows, self.inner.units
+        self.pixel_suppress_radius = self.inner.pixel_suppress_radius
+        self.column_major = self.inner.column_major
+        if kind == "rank":
+            where = "heuristic Stochastic: kind='rank'"
+            self.levels = common_levels(where, [self.inner], ("image", "region"))
+            self.windows, self.pooled = False, True
+
+    def pixel_scores(self, seen: Observation) -> torch.Tensor:
+        return self._perturb(self.inner.pixel_scores(seen), seen).float()
+
+    def unit_scores(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> torch.Tensor:
+        scores = self.inner.unit_scores(seen, regions, num_regions)
+        return scores if self.pooled else self._perturb(scores, seen)
+
+    def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
+        return self._perturb(self.inner.window_scores(seen, radius), seen).float()
+
+    def describe(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> dict[str, torch.Tensor]:
+        return {"score": self.inner.unit_scores(seen, regions, num_regions)}
+
+    def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
+        scores = np.where(table.open, table["score"], -np.inf)
+        basket.fill(best_first(soft_ranks(scores, rng.gumbel(0.0, self.scale, len(table)))))
+
+    def _perturb(self, scores: torch.Tensor, seen: Observation) -> torch.Tensor:
+        noise = seen.rng.gumbel(0.0, self.scale, tuple(scores.shape))
+        return perturbed(scores, torch.from_numpy(noise).to(scores.device), self.kind)
+
+
+def perturbed(scores: torch.Tensor, noise: torch.Tensor, kind: str) -> torch.Tensor:
+    """float64: ln s + noise (kind 'power'; -inf where s <= 0) or s + noise ('softmax'). NaN stays
+    NaN, -inf stays -inf."""
+    values = scores.double()
+    if kind == "softmax":
+        return values + noise
+    return torch.where(values <= 0, -torch.inf, values.log() + noise)
+
+
+def soft_ranks(scores: F64, noise: F64) -> F64:
+    """float64 [n]: -ln r + noise, r = 1 for the best score, ties by position; -inf stays -inf."""
+    order = best_first(scores)
+    out = np.full(len(scores), -np.inf)
+    out[order] = noise[order] - np.log(np.arange(1, len(order) + 1))
+    return out
