@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = """
 import sys, types
 
-def run_training(config, work_dir, resume, cfg_options, amp):
+def run_training(config, work_dir, resume, cfg_options, amp, **more):
     import os, time
     from regional_al.errors import DataError
     how, rank = cfg_options.get("how"), int(os.environ["RANK"])
@@ -142,10 +142,10 @@ def test_a_port_in_use_is_named(place: Path) -> None:
         port = taken.getsockname()[1]
         code, _, err = finish(start(place, "1", PORT=str(port)))
     assert code == 2
-    assert err == (
-        f"error: port {port} is in use: leave PORT unset to have a free one taken, "
-        "or give another\n"
-    )
+    said = [line for line in err.splitlines() if "socket.cpp" not in line]  # torch 2.1's C++ part
+    assert said == [
+        f"error: port {port} is in use: leave PORT unset to have a free one taken, or give another"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,11 @@ from regional_al import functional, kernels
 from regional_al.errors import ConfigError, EnvironmentProblem, ScoreError
 from regional_al.kernels import _backends, _fixed
 
-BACKENDS = [name for name in ("numba", "torch") if name in kernels.available_backends()]
+BACKENDS = [
+    name for name in ("numba", "torch", "torch_scatter") if name in kernels.available_backends()
+]
+ID_TYPES = [torch.uint8, torch.int32, torch.int64]
+ID_TYPES += [torch.uint16, torch.uint32] if hasattr(torch, "uint16") else []  # from torch 2.3 on
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +129,7 @@ def test_region_stats_by_hand(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("id_type", [torch.uint8, torch.int32, torch.int64, torch.uint16])
+@pytest.mark.parametrize("id_type", ID_TYPES)
 def test_region_stats_against_brute_force(backend: str, id_type: torch.dtype) -> None:
     logits = draw(1, 6, 37, 41)
     regions = draw_ids(2, 40, 37, 41) * 2  # odd ids are gaps
@@ -251,6 +255,17 @@ def test_without_numba_torch_serves(monkeypatch: pytest.MonkeyPatch) -> None:
         kernels.set_backend("numba")
 
 
+def test_an_old_triton_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(_backends, "_loaded", {})
+    monkeypatch.setattr(_backends, "find_spec", lambda name: name)
+    monkeypatch.setattr(_backends, "version", lambda name: "2.1.0")
+    assert "triton" not in kernels.available_backends()
+    with pytest.raises(EnvironmentProblem, match=r"'triton' cannot be loaded .*needs Triton 3"):
+        kernels.set_backend("triton")
+    assert _backends.backend_for(torch.device("cuda")).NAME == "torch"
+
+
 def test_torch_scatter_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the package where it is installed, else with a stand-in of the one function used."""
     if "torch_scatter" not in kernels.available_backends():
@@ -294,6 +309,8 @@ def test_no_class_sized_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func is torch.ops.aten.bitwise_and_.Tensor:  # torch 2.1 hands on the bare number
+                args = args[0], torch.as_tensor(args[1])
             out = func(*args, **(kwargs or {}))
             for item in out if isinstance(out, (tuple, list)) else [out]:
                 if isinstance(item, Tensor) and item.untyped_storage().data_ptr() != own:

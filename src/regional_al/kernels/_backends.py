@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -47,9 +48,19 @@ def available_backends() -> tuple[str, ...]:
     """Names that work here: 'torch' always; 'numba' and 'torch_scatter' where installed; 'triton'
     where installed and a CUDA device (or its interpreter, TRITON_INTERPRET=1) is at hand."""
     names = [name for name in MODULES if name == "torch" or find_spec(name) is not None]
-    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+    device = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+    if not device or not _triton_fits():
         names = [name for name in names if name != "triton"]
     return tuple(names)
+
+
+def _triton_fits() -> bool:
+    """Triton 2, which belongs to torch before 2.4, has neither exact division nor a way to keep
+    additions and multiplications apart."""
+    try:
+        return int(version("triton").split(".")[0]) >= 3
+    except PackageNotFoundError:
+        return False
 
 
 def set_backend(name: str | None) -> None:
@@ -90,6 +101,8 @@ def _load(name: str) -> Backend:
         try:
             if name == "torch_scatter":
                 importlib.import_module(name)
+            if name == "triton" and not _triton_fits():
+                raise ImportError("it needs Triton 3")
             _loaded[name] = importlib.import_module(f".{MODULES[name]}", __package__)
         except (
             Exception

@@ -121,5 +121,6 @@ def _stored(logits: Tensor) -> tuple[Any, int]:
 
 
 def _ids(regions: Tensor) -> Any:
-    wide = regions.dtype in (torch.int64, torch.uint32, torch.uint64)
+    # By size: torch before 2.3 has no torch.uint32 to compare with.
+    wide = regions.element_size() >= 4 and regions.dtype != torch.int32
     return regions.to(torch.int64 if wide else torch.int32).contiguous().numpy()
