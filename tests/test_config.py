@@ -9,6 +9,7 @@ import pytest
 
 from regional_al import config
 from regional_al.errors import RegionalALError
+from regional_al.types import Costs
 
 
 def test_the_two_key_form_has_defaults_for_everything() -> None:
@@ -67,3 +68,38 @@ def test_a_mistake_is_one_line_that_names_key_and_fix(raw: dict[str, Any], match
 def test_not_a_dict() -> None:
     with pytest.raises(RegionalALError, match="must be a dict"):
         config.parse("RIPU")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("raw", "spent", "expected"),
+    [
+        (700, Costs(), 700),
+        ({"amount": 3}, Costs(images=9), 3),
+        ({"amount": 0.5, "per": "region"}, Costs(regions=7), 4),
+        ({"amount": 2, "per": "image", "least": 50}, Costs(images=7), 50),
+        ({"amount": 2, "per": "click", "most": 60}, Costs(clicks=500), 60),
+        ({"amount": 0.01, "per": "pixel"}, Costs(pixels=0), 1),
+    ],
+)
+def test_iterations_of_a_round(raw: Any, spent: Costs, expected: int) -> None:
+    rule = config.parse({"iterations": raw}).iterations
+    assert rule is not None
+    assert rule.of(spent) == expected
+
+
+@pytest.mark.parametrize(
+    "raw", [0, True, {"amount": -1}, {"amount": 1, "per": "label"}, {"most": 3}, {"amount": 1.5},
+            {"amount": 2, "per": "image", "least": 9, "most": 8}],
+)  # fmt: skip
+def test_wrong_iterations_name_the_key(raw: Any) -> None:
+    with pytest.raises(RegionalALError, match=r"acquisition\.iterations"):
+        config.parse({"iterations": raw})
+
+
+def test_iterations_have_no_place_in_a_continuous_run_and_need_known_clicks() -> None:
+    with pytest.raises(RegionalALError, match="queries"):
+        config.parse({"iterations": 5, "queries": [1, 2]})
+    rule = config.parse({"iterations": {"amount": 1, "per": "click"}}).iterations
+    assert rule is not None
+    with pytest.raises(RegionalALError, match="not known"):
+        rule.of(Costs(clicks=None))

@@ -163,6 +163,21 @@ def test_continue_starts_the_schedule_afresh(
     assert lines[0]["loss"] < scalars(root / "whole")[0]["loss"]
 
 
+def test_a_length_of_its_own_stretches_the_schedule(
+    engine: Any, store: LabelStore, whole: Any, root: Path, tmp_path: Path
+) -> None:
+    """Half the iterations: the polynomial falls twice as fast to the same end; the next training
+    has the config's own length again."""
+    result = fit_once(engine, store, tmp_path / "a", iterations=4)
+    rates = [line["lr"] for line in scalars(tmp_path / "a")]
+    usual = [line["lr"] for line in scalars(root / "whole")]
+    assert result.iterations == 4
+    assert (rates[0], rates[-1]) == (usual[0], pytest.approx(usual[-1]))
+    share = [(rate - rates[-1]) / (rates[0] - rates[-1]) for rate in rates]
+    assert share == pytest.approx([(1 - i / 3) ** 0.9 for i in range(4)])
+    assert fit_once(engine, store, tmp_path / "b").iterations == 8
+
+
 def test_pretrained_needs_load_from(engine: Any, store: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="load_from"):
         fit_once(engine, store, tmp_path / "a", init="pretrained")

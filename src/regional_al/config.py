@@ -16,6 +16,7 @@ from .budget import Budget
 from .config_checks import check_keys, choice, integer, typed
 from .engines.base import RoundInit
 from .errors import ConfigError, UnsupportedError
+from .training import Iterations, parse_iterations
 from .types import JSON, LEVELS, Level
 
 REGION_TYPES = ("slic", "grid", "window", "precomputed")
@@ -63,6 +64,7 @@ class Acquisition:
     annotator: JSON
     stop: Stop
     seed: int
+    iterations: Iterations | None
     tiles: int | None
     cache_dir: Path | None
     previews: int
@@ -83,7 +85,7 @@ class Acquisition:
 
 KEYS = (
     "level", "heuristic", "region", "budget", "rounds", "warm_start", "round_init", "queries",
-    "annotator", "stop", "seed", "tiles", "cache_dir", "previews",
+    "iterations", "annotator", "stop", "seed", "tiles", "cache_dir", "previews",
 )  # fmt: skip
 
 
@@ -144,6 +146,7 @@ def parse(raw: Mapping[str, Any]) -> Acquisition:
         annotator=annotator,
         stop=Stop(**stop_raw),
         seed=integer("acquisition.seed", raw.get("seed", 0), 0),
+        iterations=parse_iterations(raw.get("iterations"), queries),
         tiles=None,
         cache_dir=None if cache is None else Path(str(cache)),
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
@@ -159,6 +162,7 @@ def _resolved(a: Acquisition) -> JSON:
     out["budget"] = asdict(a.budget)
     out["warm_start"] = None if a.warm_start is None else _warm_values(a.warm_start, a)
     out["stop"] = asdict(a.stop)
+    out["iterations"] = None if a.iterations is None else asdict(a.iterations)
     out["queries"] = None if a.queries is None else list(a.queries)
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
     return out

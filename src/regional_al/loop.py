@@ -148,6 +148,18 @@ class ActiveLearningLoop:
             "label_share": known(result.label_share),
         }
 
+    def _iterations(self, round_: int) -> int | None:
+        """How long this round trains; None: as the engine's config says."""
+        rule = self.config.iterations
+        if rule is None:
+            return None
+
+        def count() -> JSON:
+            assert self.ledger is not None
+            return {"iterations": rule.of(self.ledger.total_costs(round_))}
+
+        return int(dist.on_main(count)["iterations"])
+
     def _evaluate(self, round_: int) -> JSON | None:
         with self.watch("evaluate"):
             confusion = self.engine.evaluate(self._checkpoint(round_))

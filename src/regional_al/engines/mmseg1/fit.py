@@ -39,6 +39,8 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     beside the labels, or alone when there are none."""
     # mmengine writes the config down five times, and yapf needs 0.3 s for each of them
     cfg = Config(copy.deepcopy(cfg._cfg_dict), filename=cfg.filename, format_python_code=False)
+    if request.iterations is not None:
+        set_iterations(cfg, request.iterations)
     dataset = ActiveLearningDataset(
         pool.dataset,
         request.store,
@@ -106,6 +108,28 @@ def max_iterations(cfg: Config) -> int | None:
     """Iterations of the config's own schedule; None for a schedule in epochs."""
     train_cfg = cfg.train_cfg
     return int(train_cfg["max_iters"]) if "max_iters" in train_cfg else None
+
+
+def set_iterations(cfg: Config, iterations: int) -> None:
+    """Train for `iterations` instead: schedules that count iterations are stretched with it."""
+    last = max_iterations(cfg)
+    if last is None:
+        raise UnsupportedError(
+            "acquisition.iterations needs a schedule in iterations: use "
+            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
+        )
+    cfg.train_cfg["max_iters"] = iterations
+    cfg.train_cfg["val_interval"] = iterations
+    schedulers = cfg.get("param_scheduler") or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if not scheduler.get("by_epoch", True):
+            for key in ("begin", "end", "T_max", "total_iters"):
+                if isinstance(scheduler.get(key), int):
+                    scheduler[key] = round(scheduler[key] * iterations / last)
+            if isinstance(scheduler.get("milestones"), list):
+                scheduler["milestones"] = [
+                    round(step * iterations / last) for step in scheduler["milestones"]
+                ]
 
 
 def stop_iteration(cfg: Config, request: FitRequest) -> int | None:
