@@ -58,7 +58,7 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
         check_start(cfg)
         check_validation(cfg, validation, pool.label_space)
         if source is not None:
-            check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE)
+            check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
         check_model(cfg, pool, source)
     except RegionalALError as caught:
         error = caught
@@ -118,14 +118,15 @@ def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
     check_masks(dataset, "val_dataloader.dataset", "validation")
 
 
-def check_masks(dataset: Any, key: str, what: str) -> None:
-    """This rank's share of the masks of a data set; key: of its config, what: for the progress."""
+def check_masks(dataset: Any, key: str, what: str, sized: bool = True) -> None:
+    """This rank's share of the masks of a data set; key: of its config, what: for the progress.
+    sized: refuse one that is not of its image's size; otherwise that is only told."""
     mine = range(dist.rank(), len(dataset), dist.world_size())
     spaces: dict[int, LabelSpace] = {}  # of the data sets that are joined
 
     def look(index: int) -> None:
         leaf, inner = locate(dataset, index)
-        check_mask(leaf.get_data_info(inner), spaces[id(leaf)], key)
+        check_mask(leaf.get_data_info(inner), spaces[id(leaf)], key, sized)
 
     for leaf in leaves(dataset):
         spaces[id(leaf)] = label_space(leaf, key)
@@ -134,7 +135,7 @@ def check_masks(dataset: Any, key: str, what: str) -> None:
             pass
 
 
-def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str) -> None:
+def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str, sized: bool) -> None:
     """One image of `key`. Raises DataError naming the file and what is wrong."""
     path = info.get("seg_map_path")
     if path is None:
@@ -142,9 +143,10 @@ def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str) -> None:
     size = image_size(Path(info["img_path"]))
     mask = read_ids(Path(path))
     if mask.shape != size:
-        raise DataError(
-            f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
-        )
+        text = f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
+        if sized:
+            raise DataError(text)
+        log.warning("%s: right if the pipeline resizes both to one size", text)
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
     if unknown:

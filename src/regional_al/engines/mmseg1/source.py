@@ -158,6 +158,13 @@ class SourceImages(Dataset[Any]):
                 f"{KEY}.dataset.pipeline gives no labels: it needs LoadAnnotations and "
                 "PackSegInputs"
             )
+        shapes = [tuple(tensor.shape[-2:]) for tensor in (sample["inputs"], data.gt_sem_seg.data)]
+        if shapes[0] != shapes[1]:
+            path = self.dataset.get_data_info(index).get("img_path")
+            raise DataError(
+                f"{path} and its mask have different sizes, {shapes[0]} and {shapes[1]}: leave it "
+                "out, or resize both with dict(type='Resize', scale=(width, height))"
+            )
         data.set_metainfo({DOMAIN: SOURCE})
         return sample
 

@@ -1,0 +1,2 @@
+_base_ = "./adapt_ripu.py"
+acquisition = dict(heuristic="Random")
