@@ -31,8 +31,11 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     set_threads(processes)
     os.environ[LAUNCHED] = "1"
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
+    # torch before 2.2 looks after its ranks every 5 s only: later than their echoes are held back.
+    watch = ["--monitor-interval", "0.1"]
     with tempfile.TemporaryDirectory(prefix="regional-al-") as logs:
-        return _elastic([*torchrun_arguments(processes, os.environ), "--log-dir", logs, *worker])
+        arguments = [*torchrun_arguments(processes, os.environ), *watch, "--log-dir", logs]
+        return _elastic([*arguments, *worker])
 
 
 def set_threads(processes: int) -> None:
