@@ -71,9 +71,9 @@ def test_train_passes_on_what_was_given(training: Training, config: str, tmp_pat
     assert training.calls == [(Path(config), tmp_path, True, expected, True)]
     assert cli.main(["train", config]) == 0
     assert training.calls[1] == (Path(config), None, False, {}, False)
-    assert training.named == [{"report": True}, {"report": True}]
-    assert cli.main(["train", config, "--no-report"]) == 0
-    assert training.named[2] == {"report": False}
+    assert training.named == [{"report": True, "smoke": False}] * 2
+    assert cli.main(["train", config, "--no-report", "--smoke"]) == 0
+    assert training.named[2] == {"report": False, "smoke": True}
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,20 @@ from .types import JSON
 def run_training(
     config: Path, work_dir: Path | None = None, resume: bool = False,
     cfg_options: dict[str, Any] | None = None, amp: bool = False, report: bool = True,
+    smoke: bool = False,
 ) -> int:  # fmt: skip
     """Run (or resume) the acquisition that a config describes. Returns the exit code: 0 also when
     the run waits for answers. User mistakes raise RegionalALError, the same on every rank."""
-    loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp)
+    loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp, smoke=smoke)
     acquisition = grammar.parse(loaded.acquisition)
-    check_work_dir(loaded.work_dir, resume)
+    check_work_dir(loaded.work_dir, resume or loaded.resume)
+    title = config.stem
+    if smoke:
+        title = f"SMOKE RUN of {title}: cut down, its numbers mean nothing"
+        if dist.is_main():
+            print("\n  ".join([title, *loaded.smoke]), flush=True)
     engine = loaded.build()
-    run(engine, acquisition, loaded.work_dir, loaded.text, loaded.name, config.stem, report)
+    run(engine, acquisition, loaded.work_dir, loaded.text, loaded.name, title, report)
     return 0
 
 

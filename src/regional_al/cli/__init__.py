@@ -56,6 +56,10 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in the work dir")
     train.add_argument("--amp", action="store_true", help="mixed precision")
     train.add_argument(
+        "--smoke", action="store_true",
+        help="cut the run down to minutes, to see that it works; its numbers mean nothing",
+    )  # fmt: skip
+    train.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend",
         help="override config keys, e.g. acquisition.rounds=3 model.decode_head.num_classes=11",
     )  # fmt: skip

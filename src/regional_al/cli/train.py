@@ -27,8 +27,9 @@ def run(args: argparse.Namespace) -> int:
     from ..run import run_training
 
     return run_training(
-        args.config, args.work_dir, args.resume, options, args.amp, report=not args.no_report
-    )
+        args.config, args.work_dir, args.resume, options, args.amp,
+        report=not args.no_report, smoke=args.smoke,
+    )  # fmt: skip
 
 
 def check_config(config: os.PathLike[str]) -> None:

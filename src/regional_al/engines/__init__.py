@@ -6,12 +6,10 @@ The dialect is read off the config: `train_dataloader` + `train_cfg` is MMSegmen
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 import importlib.util
-import io
 import json
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,12 @@ from ..errors import ConfigError, EnvironmentProblem, UnsupportedError
 from ..registry import nearest
 from ..types import JSON
 from .base import Engine
+from .quiet import quiet_imports
+from .smoke import shrink
 
 ENGINES = ("mmseg1", "mmseg0", "torch")
 MMSEG1_PIP = "pip install 'regional-al[mmseg1]'"
+MMSEG0_MAKE = "make env-mmseg0"
 _NO_EFFECT = (
     "acquisition",
     "work_dir",
@@ -39,13 +40,17 @@ _NO_EFFECT = (
 @dataclass(frozen=True)
 class Loaded:
     """A config that was read. name: of the engine; acquisition: plain python; text: what of the
-    config determines the result (for a fingerprint); build: makes the engine (imports it)."""
+    config determines the result (for a fingerprint); build: makes the engine (imports it); resume:
+    the config itself asks to go on with its work_dir (`auto_resume` of 0.x); smoke: what a smoke
+    run changed, one line each."""
 
     name: str
     acquisition: JSON
     work_dir: Path
     text: str
     build: Callable[[], Engine] = field(repr=False)
+    resume: bool = False
+    smoke: tuple[str, ...] = ()
 
 
 def load(
@@ -53,24 +58,36 @@ def load(
     cfg_options: Mapping[str, Any] | None = None,
     work_dir: Path | None = None,
     amp: bool = False,
+    smoke: bool = False,
 ) -> Loaded:
-    """Read an MMEngine-style config file with overrides; starts the process group under torchrun.
+    """Read a config file of MMSegmentation 1.x or 0.x with overrides; starts the process group
+    under torchrun. A 0.x config is read by mmcv, without mmengine.
 
     work_dir: argument, else the config's `work_dir`, else ./work_dirs/<config stem>.
-    amp: mixed precision (`optim_wrapper.type='AmpOptimWrapper'`).
+    amp: mixed precision. smoke: cut the run down before the overrides, see `smoke.shrink`.
     Raises ConfigError (file, syntax, `_base_`, missing `acquisition`), UnsupportedError (an engine
     that is not there) and EnvironmentProblem (packages), each in one line.
     """
     config = Path(config)
-    if importlib.util.find_spec("mmengine") is None:
-        raise EnvironmentProblem(f"{config} needs the package mmengine: {MMSEG1_PIP}")
-    with quiet_imports():  # custom_imports of the config may import mmseg
-        from .mmseg1 import config as reader
-
-        cfg = reader.read(config, dict(cfg_options or {}))
+    here = generation()
+    if here is None:
+        raise EnvironmentProblem(
+            f"{config} needs MMSegmentation, which is not installed: {MMSEG1_PIP} for 1.x configs, "
+            f"{MMSEG0_MAKE} for 0.x configs"
+        )
+    changes: list[str] = []
+    reader = import_reader(here)
+    with quiet_imports():  # a config is Python and may import anything
+        change = (lambda tree: changes.extend(shrink(tree))) if smoke else None
+        cfg = reader.read(config, dict(cfg_options or {}), change)
     name = dialect(cfg, config)
-    if name != "mmseg1":
-        raise UnsupportedError(f"{config}: {_NOT_HERE[name]}")
+    if name == "torch":
+        raise UnsupportedError(
+            f"{config}: engine='torch' has no config file: build ActiveLearningLoop with a "
+            "TorchEngine in Python"
+        )
+    if name != here:
+        raise EnvironmentProblem(f"{config} {_WRONG_PLACE[name]}")
     if not isinstance(cfg.get("acquisition"), Mapping):
         raise ConfigError(
             f"{config} has no acquisition key; add acquisition=dict(level='region', "
@@ -78,36 +95,61 @@ def load(
         )
     missing = [m for m in ("mmcv", "mmseg") if importlib.util.find_spec(m) is None]
     if missing:
-        raise EnvironmentProblem(f"{config} needs the package {missing[0]}: {MMSEG1_PIP}")
+        mend = MMSEG1_PIP if name == "mmseg1" else MMSEG0_MAKE
+        raise EnvironmentProblem(f"{config} needs the package {missing[0]}: {mend}")
+    with quiet_imports():  # they may import mmseg, and register heuristics
+        reader.import_custom(cfg, config)
     if amp:
         reader.use_amp(cfg)
     plain: JSON = reader.plain(cfg)
-    where = work_dir or plain.get("work_dir") or Path("work_dirs") / config.stem
+    where = Path(work_dir or plain.get("work_dir") or Path("work_dirs") / config.stem)
     cfg.work_dir = str(where)
     start_process_group(plain)
 
     def build() -> Engine:
         with quiet_imports():
-            from .mmseg1.engine import MMSeg1Engine
+            if name == "mmseg0":
+                from .mmseg0.engine import MMSeg0Engine
 
-        return MMSeg1Engine(cfg)
+                make: Callable[[Any], Engine] = MMSeg0Engine
+            else:
+                from .mmseg1.engine import MMSeg1Engine
 
-    return Loaded(name, plain["acquisition"], Path(where), fingerprint_text(plain), build)
+                make = MMSeg1Engine
+        return make(cfg)
+
+    return Loaded(
+        name, plain["acquisition"], where, fingerprint_text(plain), build,
+        resume=name == "mmseg0" and bool(plain.get("auto_resume")), smoke=tuple(changes),
+    )  # fmt: skip
 
 
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """mmseg and mmcv speak while they are imported, about optional parts that are not there."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+def generation() -> str | None:
+    """The engine whose packages are installed: 'mmseg0' where mmcv is 1.x (it has runners), else
+    'mmseg1' where mmengine is; None for neither. Imports nothing."""
+    mmcv = importlib.util.find_spec("mmcv")
+    if mmcv is not None and mmcv.origin and (Path(mmcv.origin).parent / "runner").is_dir():
+        return "mmseg0"
+    return "mmseg1" if importlib.util.find_spec("mmengine") is not None else None
 
 
-_NOT_HERE = {
-    "mmseg0": "this is an MMSegmentation 0.x config (data=dict(samples_per_gpu=...), runner=...); "
-    "only 1.x configs (train_dataloader, train_cfg) are supported so far",
-    "torch": "engine='torch' has no config file: build ActiveLearningLoop with a TorchEngine in "
-    "Python",
+def import_reader(name: str) -> Any:
+    """The module that reads the configs of an engine. Raises EnvironmentProblem."""
+    try:
+        with quiet_imports():
+            return importlib.import_module(f"{__name__}.{name}.config")
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"the packages of engine {name} do not import ({error}): run regional-al doctor"
+        ) from None
+
+
+_WRONG_PLACE = {
+    "mmseg0": "is an MMSegmentation 0.x config (data=dict(samples_per_gpu=...), runner=...), but "
+    f"1.x is installed: {MMSEG0_MAKE}, then PYTHON=.venv-mmseg0/bin/python bash "
+    "tools/dist_train.sh CONFIG GPUS",
+    "mmseg1": "is an MMSegmentation 1.x config (train_dataloader, train_cfg), but 0.x is installed:"
+    " make env, then PYTHON=.venv/bin/python bash tools/dist_train.sh CONFIG GPUS",
 }
 
 
@@ -140,5 +182,5 @@ def start_process_group(plain: Mapping[str, Any]) -> None:
     """Join the process group when torchrun started this process."""
     from .mmseg1.launch import init_distributed
 
-    settings = (plain.get("env_cfg") or {}).get("dist_cfg") or {}
+    settings = (plain.get("env_cfg") or {}).get("dist_cfg") or plain.get("dist_params") or {}
     init_distributed(settings.get("backend"), settings.get("timeout"))

@@ -47,3 +47,12 @@ def heads(model: Any) -> Iterator[tuple[str, Any]]:
             for index, item in enumerate(spec):
                 if isinstance(item, Mapping):
                     yield f"model.{key}[{index}]", item
+
+
+def without_traceback(error: Any) -> Any:
+    """The error itself; one that crossed from a worker holds that worker's traceback, and its own
+    line at the end."""
+    lines = str(error).strip().splitlines()
+    if len(lines) < 2:
+        return error
+    return type(error)(lines[-1].partition(": ")[2] or lines[-1])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.utils import is_installed
+from mmengine.utils import import_modules_from_strings, is_installed
 
 from ... import dist
 from ...errors import ConfigError, EnvironmentProblem
@@ -24,13 +24,18 @@ from ..specs import type_name as type_name
 log = logging.getLogger("regional_al")
 
 
-def read(path: Path, options: dict[str, Any]) -> Config:
-    """Config.fromfile plus overrides; every failure is a ConfigError in one line."""
+def read(
+    path: Path, options: dict[str, Any], change: Callable[[Any], None] | None = None
+) -> Config:
+    """Config.fromfile, then `change` on its dict, then the overrides; every failure is a
+    ConfigError in one line. `custom_imports` are left to `import_custom`."""
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a config file")
     try:
         with maintained_fork():
-            cfg = Config.fromfile(str(path))
+            cfg = Config.fromfile(str(path), import_custom_modules=False)
+        if change is not None:
+            change(cfg._cfg_dict)
         if options:
             cfg.merge_from_dict(options)
     except SyntaxError as error:
@@ -40,9 +45,22 @@ def read(path: Path, options: dict[str, Any]) -> Config:
         raise ConfigError(f"{path}: {missing_base(error)}") from None
     except ImportError as error:
         raise EnvironmentProblem(f"{path}: {first_line(error)}") from None
+    except ConfigError:
+        raise
     except Exception as error:  # a config is code: whatever it raises is the user's to mend
         raise ConfigError(f"{path}: {first_line(error)}") from None
     return cfg
+
+
+def import_custom(cfg: Config, path: Path) -> None:
+    """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
+    wanted = cfg.get("custom_imports")
+    if not wanted:
+        return
+    try:
+        import_modules_from_strings(**wanted)
+    except Exception as error:  # modules are code
+        raise EnvironmentProblem(f"{path}: custom_imports: {first_line(error)}") from None
 
 
 @contextmanager

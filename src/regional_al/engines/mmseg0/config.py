@@ -1,0 +1,218 @@
+"""Reading and rewriting configs of MMSegmentation 0.x. Needs mmcv 1.x alone, not mmengine."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmcv import Config
+from mmcv.utils import import_modules_from_strings
+
+from ... import dist
+from ...errors import ConfigError, EnvironmentProblem, UnsupportedError
+from ..specs import dicts, first_line, missing_base, type_name
+
+log = logging.getLogger("regional_al")
+FP16_HOOKS = {
+    "Fp16OptimizerHook": "OptimizerHook",
+    "GradientCumulativeFp16OptimizerHook": "GradientCumulativeOptimizerHook",
+}
+
+
+def read(
+    path: Path, options: dict[str, Any], change: Callable[[Any], None] | None = None
+) -> Config:
+    """Config.fromfile, then `change` on its dict, then the overrides; every failure is a
+    ConfigError or EnvironmentProblem in one line. `custom_imports` are left to `import_custom`."""
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist: give a config file")
+    try:
+        cfg = Config.fromfile(str(path), import_custom_modules=False)
+        if change is not None:
+            change(cfg._cfg_dict)
+        if options:
+            cfg.merge_from_dict(options)
+    except SyntaxError as error:
+        raise ConfigError(f"{path} is not valid Python: {first_line(error)}") from None
+    except FileNotFoundError as error:
+        if "::" in str(error):
+            raise EnvironmentProblem(
+                f"{path}: a _base_ like 'mmseg::...' is for MMSegmentation 1.x, but 0.x is "
+                "installed: make env, then PYTHON=.venv/bin/python"
+            ) from None
+        raise ConfigError(f"{path}: {missing_base(error)}") from None
+    except ImportError as error:
+        raise EnvironmentProblem(f"{path}: {first_line(error)}") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # a config is code: whatever it raises is the user's to mend
+        raise ConfigError(f"{path}: {first_line(error)}") from None
+    return cfg
+
+
+def import_custom(cfg: Config, path: Path) -> None:
+    """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
+    wanted = cfg.get("custom_imports")
+    if not wanted:
+        return
+    try:
+        import_modules_from_strings(**wanted)
+    except Exception as error:  # modules are code
+        raise EnvironmentProblem(f"{path}: custom_imports: {first_line(error)}") from None
+
+
+def plain(value: Any) -> Any:
+    """ConfigDicts and Config as plain dicts, lists and tuples, recursively."""
+    if isinstance(value, Config):
+        value = value._cfg_dict
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    return value
+
+
+def use_amp(cfg: Config) -> None:
+    """Switch the optimizer hook to mixed precision, unless it is already."""
+    hook = cfg.get("optimizer_config", {})
+    if not isinstance(hook, Mapping):
+        raise ConfigError("--amp needs an optimizer_config=dict(...) in the config")
+    kind = hook.get("type", "OptimizerHook")
+    if kind not in FP16_HOOKS:
+        half = {full: half for half, full in FP16_HOOKS.items()}
+        if kind not in half:
+            raise ConfigError(f"--amp cannot replace optimizer_config.type={kind!r}")
+        kept = {key: item for key, item in hook.items() if key != "detect_anomalous_params"}
+        cfg.optimizer_config = {"loss_scale": "dynamic", **kept, "type": half[kind]}
+    if cfg.get("fp16") is None:
+        cfg.fp16 = {}
+
+
+def half_precision(cfg: Config) -> bool:
+    """True when the config trains or predicts in mixed precision."""
+    hook = cfg.get("optimizer_config") or {}
+    return cfg.get("fp16") is not None or hook.get("type") in FP16_HOOKS
+
+
+def fit_to_cpu(cfg: Config) -> None:
+    """Replace what needs CUDA: SyncBN by BN, half by full precision. One line each, once."""
+    level = logging.WARNING if dist.is_main() else logging.DEBUG
+    sync = [spec for spec in dicts(cfg.model) if type_name(spec) in ("SyncBN", "MMSyncBN")]
+    for spec in sync:
+        spec["type"] = "BN"
+    if sync:
+        log.log(level, "no CUDA: SyncBN is replaced by BN")
+    if half_precision(cfg):
+        hook: Any = cfg.get("optimizer_config") or {}
+        if hook.get("type") in FP16_HOOKS:
+            hook["type"] = FP16_HOOKS[hook["type"]]
+            for key in ("loss_scale", "coalesce", "bucket_size_mb", "distributed"):
+                hook.pop(key, None)
+        cfg.fp16 = None
+        log.log(level, "no CUDA: fp16 is left out (full precision)")
+
+
+def schedule(cfg: Config) -> dict[str, Any]:
+    """The `runner` of a config; older ones say `total_iters`. Raises ConfigError without either."""
+    runner = cfg.get("runner")
+    if isinstance(runner, Mapping) and ("max_iters" in runner or "max_epochs" in runner):
+        return dict(runner)
+    if runner is None and cfg.get("total_iters"):
+        return {"type": "IterBasedRunner", "max_iters": cfg.total_iters}
+    raise ConfigError(
+        "the config has no runner=dict(type='IterBasedRunner', max_iters=...) or "
+        "dict(type='EpochBasedRunner', max_epochs=...)"
+    )
+
+
+def max_iterations(cfg: Config) -> int | None:
+    """Iterations of the config's own schedule; None for a schedule in epochs."""
+    runner = schedule(cfg)
+    return int(runner["max_iters"]) if "max_iters" in runner else None
+
+
+def inference_pipeline(cfg: Config, key: str = "test") -> list[Any]:
+    """The pipeline of `data.<key>` (test falls back to val) as one un-augmented view, without what
+    loads annotations. Raises ConfigError when there is none."""
+    for name in (key, "val"):
+        dataset = cfg.data.get(name)
+        while isinstance(dataset, (list, tuple)) and dataset:
+            dataset = dataset[0]
+        while isinstance(dataset, Mapping) and "dataset" in dataset:
+            dataset = dataset["dataset"]
+        if isinstance(dataset, Mapping) and dataset.get("pipeline"):
+            steps = copy.deepcopy(list(dataset["pipeline"]))
+            return [single_view(step) for step in steps if "LoadAnnotations" not in type_name(step)]
+    raise ConfigError("the config has no data.test or data.val with a pipeline to predict by")
+
+
+def single_view(step: Any) -> Any:
+    """MultiScaleFlipAug with its first scale, ratio 1 and no flip; other transforms as they are."""
+    if type_name(step) == "MultiScaleFlipAug":
+        step["flip"] = False
+        step.pop("flip_direction", None)
+        if isinstance(step.get("img_scale"), list):
+            step["img_scale"] = tuple(step["img_scale"][0])
+        if step.get("img_ratios") is not None:
+            step["img_ratios"] = 1.0
+    return step
+
+
+def check_keys(cfg: Config) -> None:
+    """Refuse, by name and in one line, what is missing or cannot keep its meaning over rounds."""
+    for key in ("model", "data", "optimizer"):
+        if not isinstance(cfg.get(key), Mapping):
+            raise ConfigError(f"the config has no {key}=dict(...)")
+    for key in ("train", "val"):
+        if not cfg.data.get(key):
+            why = "; each round is measured on it" if key == "val" else ""
+            raise ConfigError(f"the config has no data.{key}=dict(type=...){why}")
+    for key in ("samples_per_gpu", "workers_per_gpu"):
+        if key not in cfg.data and key not in cfg.data.get("train_dataloader", {}):
+            raise ConfigError(f"the config has no data.{key}")
+    runner = schedule(cfg)
+    for where, has in (("source_dataloader", cfg), ("source", cfg), ("data.source", cfg.data)):
+        if has.get(where.rpartition(".")[2]) is not None:
+            raise UnsupportedError(
+                f"{where}: a labelled source data set is trained on beside the pool by the engine "
+                "mmseg1 alone: use a 1.x config, or train on the source first and set load_from"
+            )
+    lr = cfg.get("lr_config") or {}
+    if "max_iters" in runner and lr.get("by_epoch"):
+        raise UnsupportedError(
+            "lr_config.by_epoch=True counts passes over the labelled images, which grow with each "
+            "query: set lr_config.by_epoch=False beside runner.max_iters"
+        )
+    for key in ("checkpoint_config", "evaluation"):
+        if (cfg.get(key) or {}).get("out_dir"):
+            raise UnsupportedError(
+                f"{key}.out_dir would be overwritten by each round: leave it out, the files go to "
+                "<work_dir>/rounds/<round>/fit"
+            )
+    phases(cfg)
+    acquisition = cfg.get("acquisition") or {}
+    if cfg.get("resume_from") and not acquisition.get("queries"):
+        raise UnsupportedError(
+            "resume_from goes on with one schedule, but without acquisition.queries each round has "
+            "its own: set load_from and acquisition.round_init='continue', or give queries"
+        )
+
+
+def phases(cfg: Config) -> list[tuple[str, int]]:
+    """`workflow` as mmcv's runners take it. Raises UnsupportedError for a phase they lack."""
+    flow = [tuple(step) for step in cfg.get("workflow") or [("train", 1)]]
+    for mode, _ in flow:
+        if mode not in ("train", "val"):
+            raise UnsupportedError(
+                f"workflow phase {mode!r}: rounds are no workflow here; leave it at [('train', 1)] "
+                "and say when to ask by acquisition=dict(rounds=...) or queries=[...]"
+            )
+    if [mode for mode, _ in flow] not in (["train"], ["train", "val"]):
+        raise UnsupportedError(
+            f"workflow={flow}: use [('train', 1)] or [('train', n), ('val', m)]; the model is "
+            "evaluated after each round in any case"
+        )
+    return flow

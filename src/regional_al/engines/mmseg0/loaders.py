@@ -1,0 +1,87 @@
+"""Loaders over the labelled images, by mmseg's build_dataloader, made safe for a few of them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv import Config
+from mmseg.datasets import build_dataloader
+from torch.utils.data import ConcatDataset, Dataset
+
+from ... import dist
+from ...types import I64
+
+
+class Drawn(Dataset[Any]):
+    """`count` samples of a data set: pass after pass through it, each in an order of its own.
+
+    mmcv's iteration-based runner starts its loader again after each pass, with a pause of two
+    seconds; a few labelled images would make it pause all the time. Of these a stretch needs one
+    pass. shuffle False: always in the data set's order.
+    """
+
+    def __init__(self, dataset: Any, count: int, seed: int, shuffle: bool = True) -> None:
+        self.dataset, self.count, self.seed, self.shuffle = dataset, count, seed, shuffle
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, item: int) -> Any:
+        pass_, place = divmod(item, len(self.dataset))
+        if self.shuffle:
+            place = int(order(len(self.dataset), self.seed, pass_)[place])
+        return self.dataset[place]
+
+
+@functools.lru_cache(maxsize=4)
+def order(count: int, seed: int, pass_: int) -> I64:
+    """int64 [count]: a permutation, drawn from seed and pass."""
+    return np.random.default_rng([seed, pass_]).permutation(count).astype(np.int64)
+
+
+def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -> Any:
+    """The loader of a training stretch; iterations: how many it is to last, None: an epoch.
+
+    An epoch shorter than one batch repeats the images, and a last batch of a single image, which
+    batch norm cannot take, is dropped.
+    """
+    options = loader_options(cfg, "train_dataloader", seed)
+    batch = options["samples_per_gpu"] * dist.world_size()
+    if iterations is not None:
+        shuffle = bool(options.pop("shuffle", True))
+        dataset = Drawn(dataset, max(iterations, 1) * batch, seed, shuffle)
+        return build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
+    if len(dataset) < batch:
+        dataset = ConcatDataset([dataset] * -(-batch // len(dataset)))
+    own = -(-len(dataset) // dist.world_size())
+    if options["samples_per_gpu"] > 1 and own % options["samples_per_gpu"] == 1:
+        options["drop_last"] = True
+    return build_dataloader(dataset, **options)
+
+
+def val_loader(cfg: Config, dataset: Any, seed: int) -> Any:
+    """The loader of mmseg's EvalHook, one image at a time as in `train_segmentor`."""
+    options = loader_options(cfg, "val_dataloader", seed)
+    given = cfg.data.get("val_dataloader", {})
+    return build_dataloader(dataset, **{**options, "samples_per_gpu": 1, "shuffle": False, **given})
+
+
+def loader_options(cfg: Config, key: str, seed: int) -> dict[str, Any]:
+    """Arguments of build_dataloader as mmseg's train_segmentor collects them; what needs workers or
+    CUDA is switched off where there are none."""
+    sets = ("train", "val", "test", "train_dataloader", "val_dataloader", "test_dataloader")
+    options: dict[str, Any] = {
+        "num_gpus": 1, "dist": dist.active(), "seed": seed, "drop_last": True,
+        "pin_memory": torch.cuda.is_available(),
+        **{name: value for name, value in cfg.data.items() if name not in sets},
+        **cfg.data.get(key, {}),
+    }  # fmt: skip
+    if not options["workers_per_gpu"]:
+        options["persistent_workers"] = False
+        options.pop("prefetch_factor", None)
+    if not torch.cuda.is_available():
+        options["pin_memory"] = False
+    return options

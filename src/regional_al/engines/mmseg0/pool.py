@@ -1,0 +1,277 @@
+"""The training data set of a 0.x config as a pool: images, keys, sizes, label space."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmseg.datasets import build_dataset as mmseg_build
+from torch.utils.data import ConcatDataset
+
+from ...errors import ConfigError, DataError, UnsupportedError
+from ...images import image_size, write_png
+from ...types import I64, UNLABELED, LabelSpace, PoolItem
+from ..specs import first_line, type_name
+
+log = logging.getLogger("regional_al")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them."""
+
+    dataset: Any
+    items: tuple[PoolItem, ...]
+    label_space: LabelSpace
+
+
+def build_pool(spec: Any, limit: int | None = None) -> Pool:
+    """From `data.train`; limit: its first images only. Raises ConfigError, DataError or
+    UnsupportedError."""
+    dataset = build_dataset(spec, "data.train", limit=limit)
+    parts = leaves(dataset)
+    spaces = [label_space(part, loads_annotations(part)) for part in parts]
+    for part, space in zip(parts, spaces, strict=True):
+        if not np.array_equal(space.raw_to_train, spaces[0].raw_to_train):
+            raise UnsupportedError(
+                f"data.train joins data sets whose label ids differ ({type(parts[0]).__name__} and "
+                f"{type(part).__name__}): train on one of them"
+            )
+    return Pool(dataset, pool_items(dataset), spaces[0])
+
+
+def build_dataset(spec: Any, key: str, limit: int | None = None, **arguments: Any) -> Any:
+    """The mmseg data sets that a config names, joined. What they raise becomes a ConfigError or
+    DataError naming `key`. `arguments`, e.g. pipeline, replace those of the config."""
+    parts = [build_one({**part, **arguments}, key) for part in single(spec, key)]
+    if limit is not None:
+        for part in parts:
+            part.img_infos = part.img_infos[:limit]
+    if len(parts) == 1:
+        return parts[0]
+    joined: Any = ConcatDataset(parts)
+    joined.CLASSES, joined.PALETTE = parts[0].CLASSES, parts[0].PALETTE
+    return joined
+
+
+def single(spec: Any, key: str) -> Iterator[dict[str, Any]]:
+    """Configs of data sets with one folder each, as mmseg's build_dataset opens lists of configs,
+    of `img_dir`, `ann_dir` and `split`. RepeatDataset is left out; mixtures are refused by name."""
+    if isinstance(spec, (list, tuple)):
+        for part in spec:
+            yield from single(part, key)
+        return
+    if not isinstance(spec, Mapping) or "type" not in spec:
+        raise ConfigError(f"{key} is missing or is not a dict(type=...)")
+    if type_name(spec) == "RepeatDataset":
+        log.warning(
+            f"{key}: RepeatDataset is left out, the labelled images are repeated as often as "
+            "training needs them"
+        )
+        yield from single(spec["dataset"], key)
+        return
+    if type_name(spec) == "ConcatDataset" and "datasets" in spec:
+        yield from single(spec["datasets"], key)
+        return
+    if "dataset" in spec:
+        raise UnsupportedError(
+            f"{key}.type={type_name(spec)!r} mixes or repeats images, so labels have no single "
+            "place: use the data set inside it"
+        )
+    lists = {name: spec[name] for name in ("img_dir", "ann_dir", "split")
+             if isinstance(spec.get(name), (list, tuple))}  # fmt: skip
+    counts = {len(found) for found in lists.values()}
+    if len(counts) > 1 or ("ann_dir" in lists and len(lists) == 1):
+        raise ConfigError(f"{key}: {', '.join(lists)} must be lists of one length")
+    for place in range(max(counts, default=1)):
+        one = {name: item for name, item in spec.items() if name != "separate_eval"}
+        yield {**one, **{name: found[place] for name, found in lists.items()}}
+
+
+def build_one(spec: dict[str, Any], key: str) -> Any:
+    """One data set by mmseg's own build_dataset."""
+    for name in ("img_dir", "split"):
+        place = os.path.join(spec.get("data_root") or "", spec.get(name) or "")
+        if spec.get(name) and "://" not in place and not os.path.exists(place):
+            raise DataError(f"{key}: {place} does not exist; check data_root and {name}")
+    try:
+        dataset = mmseg_build(copy.deepcopy(spec))
+    except Exception as error:  # whatever a data set class raises, the config is what can be mended
+        told = str(error.args[0]).splitlines()[0] if isinstance(error, KeyError) and error.args \
+            else first_line(error)  # fmt: skip
+        raise ConfigError(f"{key}: {told}") from None
+    if not hasattr(dataset, "img_infos") or not hasattr(dataset, "pre_pipeline"):
+        raise UnsupportedError(f"{key}.type={type_name(spec)!r} is no CustomDataset: no img_infos")
+    if not dataset.CLASSES:
+        raise ConfigError(
+            f"data set type {type(dataset).__name__!r} has no classes: add classes=(...) and "
+            f"palette=[...] to {key}"
+        )
+    return dataset
+
+
+def leaves(dataset: Any) -> list[Any]:
+    """The data sets that a ConcatDataset joins, or the data set itself."""
+    inner = getattr(dataset, "datasets", None)
+    return [dataset] if inner is None else [leaf for part in inner for leaf in leaves(part)]
+
+
+def locate(dataset: Any, index: int) -> tuple[Any, int]:
+    """(leaf data set, index in it) of an index into a possibly joined data set."""
+    inner = getattr(dataset, "datasets", None)
+    if inner is None:
+        return dataset, index
+    for part in inner:
+        if index < len(part):
+            return locate(part, index)
+        index -= len(part)
+    raise IndexError(index)
+
+
+def image_path(leaf: Any, index: int) -> Path:
+    """The image file of a leaf's item."""
+    return Path(os.path.join(leaf.img_dir or "", leaf.img_infos[index]["filename"]))
+
+
+def mask_path(leaf: Any, index: int) -> Path | None:
+    """The annotation file of a leaf's item, or None when the data set has no ann_dir."""
+    found = leaf.img_infos[index].get("ann")
+    return None if found is None else Path(os.path.join(leaf.ann_dir or "", found["seg_map"]))
+
+
+def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
+    """PoolItem per image; sizes from the headers. Raises DataError naming the file."""
+    found = []
+    for index in range(len(dataset)):
+        leaf, inner = locate(dataset, index)
+        found.append((item_key(leaf, inner), image_path(leaf, inner), mask_path(leaf, inner)))
+    refuse_duplicates([(key, path) for key, path, _ in found])
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        sizes = list(threads.map(image_size, (path for _, path, _ in found)))
+    return tuple(
+        PoolItem(key, path, mask if mask is not None and mask.is_file() else None, shape)
+        for (key, path, mask), shape in zip(found, sizes, strict=True)
+    )
+
+
+def item_key(leaf: Any, index: int) -> str:
+    """Path below the data set's image folder, without the image suffix, with '/'."""
+    name = str(leaf.img_infos[index]["filename"])
+    if os.path.isabs(name) or name.startswith(".."):
+        name = os.path.basename(name)
+    suffix = leaf.img_suffix or ""
+    if suffix and name.endswith(suffix) and len(name) > len(suffix):
+        return name[: -len(suffix)].replace(os.sep, "/")
+    return os.path.splitext(name)[0].replace(os.sep, "/")
+
+
+def refuse_duplicates(keys: Sequence[tuple[str, Path]]) -> None:
+    """Raise DataError when two images would share one label file."""
+    seen: dict[str, Path] = {}
+    for key, path in keys:
+        if key in seen:
+            raise DataError(
+                f"{seen[key]} and {path} would share the label file {key}.png; list each image "
+                "once (img_dir, split) or rename one"
+            )
+        seen[key] = path
+
+
+def loads_annotations(leaf: Any) -> Callable[[dict[str, Any]], Any]:
+    """The transform by which a training pipeline reads its labels."""
+    for transform in leaf.pipeline.transforms:
+        if "LoadAnnotations" in type(transform).__name__:
+            return transform  # type: ignore[no-any-return]
+    raise ConfigError("data.train.pipeline has no LoadAnnotations: training would see no labels")
+
+
+def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
+    """Classes of a data set and what raw ids become, found by letting its own transform load a
+    mask of all 256 ids: class maps first, then `reduce_zero_label`, as mmseg 0.x has it."""
+    if getattr(leaf, "ignore_index", UNLABELED) != UNLABELED:
+        raise UnsupportedError(
+            f"dataset.ignore_index={leaf.ignore_index}: labels use {UNLABELED} for void"
+        )
+    classes = len(leaf.CLASSES)
+    if classes >= UNLABELED:
+        raise UnsupportedError(f"{classes} classes do not fit label ids 0..254")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ids.png"
+        write_png(path, np.arange(256, dtype=np.uint8).reshape(16, 16))
+        results: Any = {"img_info": {"filename": "ids"}, "ann_info": {"seg_map": str(path)}}
+        leaf.pre_pipeline(results)
+        results["seg_prefix"] = None
+        load(results)
+    ids: I64 = np.asarray(results["gt_semantic_seg"]).ravel().astype(np.int64)
+    table = np.where((ids < classes) | (ids == UNLABELED), ids, -1).astype(np.int16)
+    palette = [(0, 0, 0)] * classes if leaf.PALETTE is None else leaf.PALETTE
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in np.asarray(palette).reshape(-1, 3))
+    return LabelSpace(tuple(str(name) for name in leaf.CLASSES), colours, table)
+
+
+def truth(leaf: Any, index: int) -> Any:
+    """Train ids [H, W] of an annotation file exactly as mmseg's evaluation takes them."""
+    return reduced(leaf, leaf.get_gt_seg_map_by_idx(index))
+
+
+def loads_truth(leaf: Any) -> Callable[[dict[str, Any]], Any]:
+    """How the evaluation of a data set reads annotations, as `label_space` calls it."""
+
+    def load(results: dict[str, Any]) -> None:
+        leaf.gt_seg_map_loader(results)
+        results["gt_semantic_seg"] = reduced(leaf, results["gt_semantic_seg"])
+
+    return load
+
+
+def reduced(leaf: Any, ids: Any) -> Any:
+    """`reduce_zero_label` of the data set, which mmseg applies after loading: 0 becomes void."""
+    if not leaf.reduce_zero_label:
+        return ids
+    ids = np.where(ids == 0, UNLABELED, ids - 1)
+    return np.where(ids == UNLABELED - 1, UNLABELED, ids)
+
+
+def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
+    """A training sample of the data set's own pipeline with its labels read from `label_path`.
+
+    Also counts the labelled pixels right after they were loaded (`labelled_pixels` of img_metas),
+    so that what resizing and cropping lose can be told.
+    """
+    leaf, inner = locate(dataset, index)
+    path = image_path(leaf, inner)
+    for _ in range(20):  # a pipeline may draw again by giving nothing
+        data = {"img_info": leaf.img_infos[inner], "ann_info": {"seg_map": str(label_path)}}
+        leaf.pre_pipeline(data)
+        data["seg_prefix"] = None
+        try:
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data)
+        except Exception as error:  # cv2, Pillow and transforms raise all kinds
+            raise DataError(
+                f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
+            ) from None
+        if sample is not None:
+            if labelled is not None and "img_metas" in sample:
+                sample["img_metas"].data["labelled_pixels"] = labelled
+            return sample
+    raise DataError(f"data.train.pipeline gives nothing for {path}, 20 times")
+
+
+def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:
+    """Apply transforms in order; also the number of labelled pixels when labels first appear."""
+    labelled: int | None = None
+    for transform in transforms:
+        data = transform(data)
+        if data is None:
+            return None, labelled
+        if labelled is None and isinstance(data, Mapping) and "gt_semantic_seg" in data:
+            labelled = int(np.count_nonzero(data["gt_semantic_seg"] != UNLABELED))
+    return data, labelled

@@ -1,0 +1,260 @@
+"""Logits of whole images with mmseg's own whole or sliding-window inference. No collectives."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv import Config
+from mmcv.cnn.utils import revert_sync_batchnorm
+from mmcv.parallel import DataContainer
+from mmcv.runner import load_checkpoint
+from mmseg.datasets.pipelines import Compose
+from mmseg.models import build_segmentor
+from mmseg.ops import resize
+from torch.utils.data import DataLoader, Dataset
+
+from ...errors import ConfigError, DataError, UnsupportedError
+from ..base import Prediction, PredictRequest
+from ..quiet import quiet_warnings
+from ..specs import first_line, type_name
+from ..views import (
+    captured,
+    dropout_on,
+    order,
+    pass_seed,
+    refuse_without_dropout,
+    same,
+    sample_or_reason,
+)  # fmt: skip
+from .checkpoints import load_from_plain, located
+from .config import half_precision, inference_pipeline
+from .pool import image_path, locate
+
+log = logging.getLogger("regional_al.mmseg0")
+
+
+class Predictor:
+    """Holds the model of one checkpoint until another is asked for."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else \
+            torch.device("cpu")  # fmt: skip
+        self._model: Any = None
+        self._loaded: tuple[str, int] | None = None
+        self._members: dict[Path, Any] = {}
+
+    def forget(self) -> None:
+        """Free the models' memory."""
+        self._model, self._loaded, self._members = None, None, {}
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def model(self, checkpoint: Path | None) -> Any:
+        """The model in eval mode with a checkpoint's weights; None: the config's own start."""
+        stamp = (str(checkpoint), checkpoint.stat().st_mtime_ns if checkpoint else 0)
+        if stamp != self._loaded:
+            self.forget()
+            with torch.random.fork_rng(devices=[]):  # building draws weights; nobody shall see it
+                model = build_model(self.cfg) if checkpoint else own_start(self.cfg)
+            if checkpoint is not None:
+                load_weights(model, checkpoint)
+            self._model, self._loaded = model.to(self.device).eval(), stamp
+        return self._model
+
+    def members(self, checkpoints: Sequence[Path]) -> list[Any]:
+        """The models of an ensemble, in eval mode, held beside `model`'s until `forget`."""
+        for path in checkpoints:
+            if path not in self._members:
+                with torch.random.fork_rng(devices=[]):
+                    model = build_model(self.cfg)
+                load_weights(model, path)
+                self._members[path] = model.to(self.device).eval()
+        return [self._members[path] for path in checkpoints]
+
+    def predict(
+        self, dataset: Any, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        """Streamed predictions; the first view in `logits`, further ones (passes, flip, ensemble)
+        in `more`.
+
+        With passes > 1 every pass, the first included, has its dropout layers on; masks are
+        seeded by image and pass, so they do not depend on how ranks share the images.
+        """
+        model, members = self.model(checkpoint), self.members(request.ensemble)
+        fix = "set model.decode_head.dropout_ratio above 0"
+        refuse_without_dropout(model, request.passes, fix)
+        pipeline = Compose(inference_pipeline(self.cfg))
+        for index, sample in self.load(PoolImages(dataset, indices, pipeline)):
+            run = View(self, model, sample, index, request.passes > 1)
+            looks = [partial(run.logits, number, flipped) for number, flipped in order(request)]
+            looks += [partial(View(self, m, sample, index, False).logits, 0, False)
+                      for m in members]  # fmt: skip
+            logits, features = looks[0](with_features=request.features)
+            more = (look()[0] for look in looks[1:]) if looks[1:] else None
+            yield Prediction(index, logits, more, features)
+
+    def load(self, images: Dataset[Any]) -> Iterator[tuple[int, Any]]:
+        """(index, sample) of a data set of such pairs, with the validation loader's workers."""
+        data = self.cfg.data
+        given = data.get("val_dataloader", {}).get("workers_per_gpu", data.get("workers_per_gpu"))
+        loader: DataLoader[Any] = DataLoader(
+            images,
+            batch_size=None,
+            num_workers=min(int(given or 0), len(images)),  # type: ignore[arg-type]
+            collate_fn=same,
+            generator=torch.Generator().manual_seed(0),  # leave the global one alone
+        )
+        for index, sample in loader:
+            if isinstance(sample, str):
+                raise DataError(sample)
+            yield index, sample
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision where the config asks for it, on CUDA."""
+        if self.device.type != "cuda" or not half_precision(self.cfg):
+            return nullcontext()
+        return torch.autocast("cuda", dtype=torch.float16)
+
+
+class PoolImages(Dataset[Any]):
+    """(index, un-augmented sample without annotation) of some images; a str instead of a sample
+    says in one line what is wrong with the image (exceptions would cross workers as tracebacks)."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int], pipeline: Any) -> None:
+        self.dataset, self.indices, self.pipeline = dataset, list(indices), pipeline
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Any]:
+        index = self.indices[place]
+        leaf, inner = locate(self.dataset, index)
+        make = lambda: test_sample(leaf, inner, self.pipeline)  # noqa: E731
+        return index, sample_or_reason(make, str(image_path(leaf, inner)))
+
+
+def test_sample(leaf: Any, index: int, pipeline: Any) -> dict[str, Any]:
+    """{img: float [3, h, w], meta: its img_meta} of one image by an un-augmented pipeline."""
+    data = {"img_info": leaf.img_infos[index]}
+    leaf.pre_pipeline(data)
+    found = pipeline(data)
+    view = {key: found[key][0] if isinstance(found[key], list) else found[key]
+            for key in ("img", "img_metas")}  # fmt: skip
+    opened = {key: item.data if isinstance(item, DataContainer) else item
+              for key, item in view.items()}  # fmt: skip
+    return {"img": opened["img"], "meta": opened["img_metas"]}
+
+
+class View:
+    """One image on the device, to be seen in several ways."""
+
+    def __init__(
+        self, owner: Predictor, model: Any, sample: Any, index: int, stochastic: bool
+    ) -> None:
+        self.owner, self.model, self.index, self.stochastic = owner, model, index, stochastic
+        self.image, self.meta = sample["img"][None].to(owner.device), sample["meta"]
+
+    @torch.inference_mode()
+    def logits(
+        self, number: int, flipped: bool, with_features: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits float32 [C, H, W] at the image's own size; one-channel heads as [0, z].
+
+        mmseg's `inference` gives probabilities; this is what it takes the softmax of.
+        """
+        image = self.image.flip(-1) if flipped else self.image
+        infer = getattr(self.model, f"{self.model.test_cfg['mode']}_inference")
+        with self.owner.autocast(), self._dropout(number), captured(self.model, with_features) as f:
+            out = infer(image, [self.meta], False)
+        if flipped:
+            out = out.flip(-1)
+        logits = to_original(out.float(), self.meta, self.model.align_corners)
+        if logits.shape[0] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits])
+        return logits, (f[0] if len(f) == 1 else None)
+
+    def _dropout(self, number: int) -> AbstractContextManager[None]:
+        """Dropout on, with noise of this image and pass alone; else nothing."""
+        if not self.stochastic:
+            return nullcontext()
+        return dropout_on(self.model, pass_seed(self.index, number), self.owner.device)
+
+
+def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:
+    """Network output [1, C, h, w] -> [C, H, W]: padding and flip undone, resized to `ori_shape`,
+    as mmseg's inference does with rescale=True."""
+    height, width = meta["img_shape"][:2]
+    logits = logits[..., :height, :width]
+    if meta.get("flip"):
+        logits = logits.flip(-1 if meta.get("flip_direction") == "horizontal" else -2)
+    size = tuple(meta["ori_shape"][:2])
+    if tuple(logits.shape[-2:]) != size:
+        logits = resize(
+            logits, size=size, mode="bilinear", align_corners=align_corners, warning=False
+        )
+    return logits[0]
+
+
+def build_model(cfg: Config) -> Any:
+    """The segmentor of a config, weights unset, batch norm unsynchronised. Raises ConfigError in
+    one line."""
+    return revert_sync_batchnorm(build_trainable(cfg))
+
+
+def build_trainable(cfg: Config) -> Any:
+    """The segmentor of a config, weights unset. Raises ConfigError in one line."""
+    try:
+        with quiet_warnings():
+            model = build_segmentor(
+                copy.deepcopy(cfg.model), cfg.get("train_cfg"), cfg.get("test_cfg")
+            )
+    except Exception as error:  # whatever the classes named in a config raise
+        text = str(error.args[0]).splitlines()[0] if isinstance(error, KeyError) and error.args \
+            else first_line(error)  # fmt: skip
+        raise ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}") from None
+    mode = (model.test_cfg or {}).get("mode") if hasattr(model, "test_cfg") else None
+    if mode not in ("whole", "slide"):
+        raise ConfigError(f"model.test_cfg.mode={mode!r} must be 'whole' or 'slide'")
+    if not hasattr(model, f"{mode}_inference"):
+        raise UnsupportedError(
+            f"model.type={type_name(cfg.model)!r} has no dense logits; use an EncoderDecoder"
+        )
+    return model
+
+
+def own_start(cfg: Config) -> Any:
+    """The model before any training: its initialisation, then `load_from` or `resume_from` if the
+    config has it. Seeds torch's generator."""
+    torch.manual_seed(int(cfg.get("seed") or 0))
+    model = build_model(cfg)
+    with quiet_warnings():
+        model.init_weights()
+    source = cfg.get("resume_from") or cfg.get("load_from")
+    if source:
+        load_checkpoint(model, located(source), map_location="cpu", logger=log)
+    return model
+
+
+def load_weights(model: Any, checkpoint: Path) -> None:
+    """A stretch's checkpoint into a model. Raises ConfigError when they do not fit."""
+    content = load_from_plain(str(checkpoint))
+    try:
+        found = model.load_state_dict(content.get("state_dict", content), strict=False)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise ConfigError(
+            f"{checkpoint} does not fit the config's model: {lines[-1].strip()}"
+        ) from None
+    if found.missing_keys:
+        raise ConfigError(
+            f"{checkpoint} does not fit the config's model: no {found.missing_keys[0]}"
+        )

@@ -1,0 +1,221 @@
+"""What can be checked before any training, in one line each; the pool's annotations stay shut."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv import Config
+from mmcv.parallel import collate
+from mmseg.datasets.pipelines import Compose
+
+from ... import dist
+from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...images import image_size, read_ids, write_png
+from ...progress import progress
+from ...types import JSON, UNLABELED, LabelSpace
+from ..quiet import quiet_warnings
+from ..specs import dicts, first_line, heads, type_name
+from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
+from .config import inference_pipeline, max_iterations
+from .parallel import opened
+from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
+from .predict import PoolImages, Predictor, View, build_model
+
+log = logging.getLogger("regional_al")
+
+
+def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
+    """All checks, cheap ones first; an error on one rank is raised on all."""
+    check_classes(cfg, pool.label_space)
+    check_start(cfg)
+    check_weights(cfg)
+    if sparse and dist.is_main():
+        hint_at_transforms(cfg)
+    error: RegionalALError | None = None
+    try:
+        check_validation(cfg, validation, pool.label_space)
+        check_model(cfg, pool)
+    except RegionalALError as caught:
+        error = caught
+    dist.raise_together(error)
+
+
+def check_classes(cfg: Config, space: LabelSpace) -> None:
+    """Every head predicts as many classes as the data set has."""
+    for name, head in heads(cfg.model):
+        if head.get("num_classes") not in (None, space.num_classes):
+            raise ConfigError(
+                f"{name}.num_classes={head['num_classes']}, but the data set has "
+                f"{space.num_classes} classes: set it to {space.num_classes}"
+            )
+
+
+def check_start(cfg: Config) -> None:
+    """`load_from` is there when it is needed; `queries` fit the schedule."""
+    acquisition = cfg.get("acquisition") or {}
+    init, source = acquisition.get("round_init", "scratch"), cfg.get("load_from")
+    if init == "pretrained" and not source:
+        raise ConfigError(
+            "acquisition.round_init='pretrained' needs load_from='checkpoint.pth' in the config"
+        )
+    for key in ("load_from", "resume_from"):
+        if cfg.get(key) and not is_remote(cfg[key]) and not os.path.isfile(cfg[key]):
+            raise ConfigError(f"{key}={cfg[key]!r} does not exist")
+    if source and init == "scratch" and dist.is_main():
+        log.warning(
+            "load_from is not trained on from, since acquisition.round_init='scratch': set it to "
+            "'pretrained' (each round, or one run with queries, starts there) or 'continue'"
+        )
+    queries = acquisition.get("queries")
+    if queries:
+        last = max_iterations(cfg)
+        if last is None:
+            raise UnsupportedError(
+                "acquisition.queries counts iterations, but runner counts epochs: use "
+                "runner=dict(type='IterBasedRunner', max_iters=...)"
+            )
+        if max(queries) > last:
+            raise ConfigError(
+                f"acquisition.queries holds {max(queries)}, but runner.max_iters={last}"
+            )
+
+
+def check_weights(cfg: Config) -> None:
+    """Weights that come from the network are there, or are fetched, once; files can be read."""
+
+    def look() -> JSON:
+        for key, source, mend in remote_weights(cfg.model):
+            fetch(source, key, f"give a file, or random weights by --cfg-options {mend}=None")
+        for key in ("load_from", "resume_from"):
+            source = cfg.get(key)
+            if source and is_remote(source):
+                fetch(source, key, "give a file")
+            elif source:
+                load_from_plain(source)
+        return {}
+
+    dist.on_main(look)
+
+
+def hint_at_transforms(cfg: Config) -> None:
+    """Say once which transforms of the training pipeline lose sparse labels, and what does not."""
+    names = {type_name(spec) for spec in dicts(cfg.data.train)}
+    lossy = [(old, new) for old, new in (("Resize", "SparseResize"),
+             ("RandomCrop", "LabelledRandomCrop")) if old in names]  # fmt: skip
+    if lossy:
+        old, new = (" and ".join(column) for column in zip(*lossy, strict=True))
+        log.warning(
+            f"data.train.pipeline: {old} may lose sparse labels (label_share in results.json says "
+            f"how many); {new} with the same arguments keep them"
+        )
+
+
+def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
+    """Validation images and masks are there, of one size, with known ids (this rank's share)."""
+    inference_pipeline(cfg)
+    if len(dataset) == 0:
+        raise DataError("data.val holds no image: check its data_root, img_dir and img_suffix")
+    spaces: dict[int, LabelSpace] = {}
+    for leaf in leaves(dataset):
+        spaces[id(leaf)] = found = label_space(leaf, loads_truth(leaf))
+        if found.class_names != space.class_names:
+            raise ConfigError(
+                f"data.val has classes {found.class_names}, data.train {space.class_names}: they "
+                "must be the same"
+            )
+        if not np.array_equal(found.raw_to_train, space.raw_to_train):
+            raise ConfigError(
+                "data.val reads label ids otherwise than data.train: reduce_zero_label of the data "
+                "set and of LoadAnnotations in data.train.pipeline must agree"
+            )
+    mine = range(dist.rank(), len(dataset), dist.world_size())
+
+    def look(index: int) -> None:
+        leaf, inner = locate(dataset, index)
+        check_mask(image_path(leaf, inner), mask_path(leaf, inner), spaces[id(leaf)])
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        for _ in progress(threads.map(look, mine), "checking validation masks", len(mine)):
+            pass
+
+
+def check_mask(image: Path, path: Path | None, space: LabelSpace) -> None:
+    """One validation image. Raises DataError naming the file and what is wrong."""
+    if path is None:
+        raise ConfigError("data.val has no ann_dir; each round is measured on it")
+    size = image_size(image)
+    mask = read_ids(path)
+    if mask.shape != size:
+        raise DataError(
+            f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
+        )
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
+    if unknown:
+        raise DataError(
+            f"{path} holds id {unknown[0]}, which is no class (there are {space.num_classes}) and "
+            "not void (255)"
+        )
+
+
+def check_model(cfg: Config, pool: Pool) -> None:
+    """The model is built and initialised; it takes a batch without any label, with a finite loss,
+    and predicts an image. Finds crops and sizes that do not fit, missing weights and absent ops."""
+    model = build_model(cfg)
+    try:
+        with quiet_warnings():
+            model.init_weights()
+    except Exception as error:  # a file that is not there or does not fit
+        raise ConfigError(
+            f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
+            "that is there, or random weights by --cfg-options model.pretrained=None"
+        ) from None
+    loss = unlabeled_loss(model.train(), pool)
+    if not np.isfinite(loss):
+        raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
+    predict_one(cfg, model.eval(), pool)
+
+
+def predict_one(cfg: Config, model: Any, pool: Pool) -> None:
+    """Predict the pool's first image, to see that test pipeline and model go together."""
+    predictor = Predictor(cfg)
+    predictor.device = torch.device("cpu")
+    images = PoolImages(pool.dataset, [0], Compose(inference_pipeline(cfg)))
+    _, sample = images[0]
+    if isinstance(sample, str):
+        raise DataError(sample)
+    try:
+        View(predictor, model, sample, 0, stochastic=False).logits(0, False)
+    except Exception as error:  # models raise all kinds on sizes they cannot take
+        raise ConfigError(
+            f"the model cannot predict {pool.items[0].image}: {first_line(error)}"
+        ) from None
+
+
+def unlabeled_loss(model: Any, pool: Pool) -> float:
+    """Loss of two training samples of the first image with every pixel 255."""
+    with tempfile.TemporaryDirectory() as folder:
+        mask = Path(folder) / "unlabeled.png"
+        write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
+        try:
+            with quiet_warnings(), torch.no_grad():
+                samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
+                batch = opened(collate(samples, samples_per_gpu=2), torch.device("cpu"))
+                losses = model.forward_train(**batch)
+        except RegionalALError:
+            raise
+        except Exception as error:  # pipelines and models raise all kinds
+            raise ConfigError(
+                f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
+            ) from None
+    # mmseg's own sum of them (_parse_losses) is a collective, and one rank may have stopped before
+    found = [value if isinstance(value, list) else [value]
+             for name, value in losses.items() if "loss" in name]  # fmt: skip
+    return float(sum(item.mean() for several in found for item in several))

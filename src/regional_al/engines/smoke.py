@@ -1,0 +1,213 @@
+"""`--smoke`: any config cut down until three rounds of it fit a coffee break on a CPU.
+
+To see that data, model and acquisition go together, never to measure anything. Works on the nested
+dict that a config is, of MMSegmentation 0.x or 1.x; no framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .specs import dicts, type_name
+
+ITERATIONS = 10
+SIDE = 128  # pixels, of the longer side of a training crop
+BATCH = 2
+TRAIN_IMAGES = 8
+VAL_IMAGES = 4
+ROUNDS = 3  # after the warm start
+
+_SIZES = ("crop_size", "img_scale", "stride")
+_LENGTHS = ("begin", "end", "T_max", "total_iters", "warmup_iters")
+
+
+def shrink(tree: Any) -> list[str]:
+    """Cut a config down in place. Returns what was changed, a line each, for people to read.
+
+    Trainings of 10 iterations (or 1 epoch), schedules shortened with them; images, crops and
+    windows scaled so that a crop is 128 pixels long; 2 images a batch, read by the main process;
+    the first 8 training and 4 validation images; weights from the network left out; 3 rounds after
+    the warm start, pool-wide budgets in plain numbers as 1 % (image level: one image).
+    """
+    told: list[str] = []
+    ratio = _lengths(tree, told)
+    _sizes(tree, told)
+    _loaders(tree, told)
+    _images(tree, told)
+    _weights(tree.get("model"), "model", told)
+    if isinstance(tree.get("acquisition"), dict):
+        _acquisition(tree["acquisition"], ratio, told)
+    return told
+
+
+def stretch(schedule: Any, ratio: float) -> None:
+    """Scale the iterations in an LR policy (`lr_config`, or an item of `param_scheduler`)."""
+    for key in _LENGTHS:
+        if isinstance(schedule.get(key), int):
+            schedule[key] = round(schedule[key] * ratio)
+    for key in ("step", "milestones", "periods"):
+        if isinstance(schedule.get(key), (list, tuple)):
+            schedule[key] = [max(1, round(step * ratio)) for step in schedule[key]]
+    if isinstance(schedule.get("step"), int):
+        schedule["step"] = max(1, round(schedule["step"] * ratio))
+    if "warmup_iters" in schedule:
+        schedule["warmup_iters"] = max(1, schedule["warmup_iters"])
+    if isinstance(schedule.get("end"), int):
+        schedule["end"] = max(schedule["end"], schedule.get("begin", 0) + 1)
+
+
+def _lengths(tree: Any, told: list[str]) -> float:
+    """Shorten the training; returns how much shorter."""
+    ratio = 1.0
+    for where in ("runner", "train_cfg", ""):
+        holder = tree if not where else tree.get(where)
+        if not isinstance(holder, dict):
+            continue
+        for key, least in (("max_iters", ITERATIONS), ("total_iters", ITERATIONS),
+                           ("max_epochs", 1)):  # fmt: skip
+            if isinstance(holder.get(key), int) and holder[key] > least:
+                ratio = least / holder[key]
+                name = f"{where}.{key}" if where else key
+                told.append(f"{name}: {holder[key]} -> {least}")
+                holder[key] = least
+        if where == "train_cfg" and "val_interval" in holder:
+            holder["val_interval"] = min(holder["val_interval"], ITERATIONS)
+    for key in ("lr_config", "momentum_config", "param_scheduler"):
+        found = tree.get(key)
+        for item in found if isinstance(found, (list, tuple)) else [found]:
+            if isinstance(item, dict):
+                stretch(item, ratio)
+    logger = (tree.get("default_hooks") or {}).get("logger")
+    for item in (tree.get("log_config"), logger):
+        if isinstance(item, dict) and isinstance(item.get("interval"), int):
+            item["interval"] = min(item["interval"], ITERATIONS // 2)
+    return ratio
+
+
+def _sizes(tree: Any, told: list[str]) -> None:
+    """Scale crops, image scales, paddings and windows alike."""
+    specs = list({id(spec): spec for spec in dicts(tree)}.values())
+    crops = [spec["crop_size"] for spec in specs if "type" in spec and spec.get("crop_size")]
+    scales = [spec[key] for spec in specs for key in ("img_scale", "scale")
+              if "Resize" in type_name(spec) and spec.get(key)]  # fmt: skip
+    longest = max((_side(size) for size in crops or scales), default=0)
+    if longest <= SIDE:
+        return
+    factor = SIDE / longest
+    for spec in specs:
+        kind = type_name(spec)
+        keys = [key for key in _SIZES if key in spec and not (key == "stride" and "type" in spec)]
+        keys += ["scale", "scales"] if "Resize" in kind or "MultiScale" in kind else []
+        keys += ["size"] if kind in ("Pad", "SegDataPreProcessor") else []
+        for key in keys:
+            if spec.get(key) is not None:
+                spec[key] = _scaled(spec[key], factor, 1 if key == "stride" else 32)
+    told.append(f"image scales, crops and windows: x {factor:.3g}")
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, (list, tuple)):
+        return max((_side(item) for item in size), default=0)
+    return size if isinstance(size, int) else 0
+
+
+def _scaled(size: Any, factor: float, least: int) -> Any:
+    if isinstance(size, (list, tuple)):
+        return type(size)(_scaled(item, factor, least) for item in size)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        return size
+    return max(least, round(size * factor))
+
+
+def _loaders(tree: Any, told: list[str]) -> None:
+    """Small batches, read in the main process (workers take longer to start than this lasts)."""
+    data = tree.get("data") if isinstance(tree.get("data"), dict) else {}
+    for name, holder in (("data", data), ("", tree)):
+        loaders = {f"{part}_dataloader": holder.get(f"{part}_dataloader") for part in
+                   ("train", "val", "test", "source")}  # fmt: skip
+        if name:
+            loaders[""] = holder
+        for inner, loader in loaders.items():
+            if not isinstance(loader, dict):
+                continue
+            where = ".".join(part for part in (name, inner) if part)
+            for key in ("samples_per_gpu", "batch_size"):
+                if isinstance(loader.get(key), int) and loader[key] > BATCH:
+                    told.append(f"{where}.{key}: {loader[key]} -> {BATCH}")
+                    loader[key] = BATCH
+            for key in ("workers_per_gpu", "num_workers"):
+                if loader.get(key):
+                    loader[key] = 0
+            if loader.get("persistent_workers"):
+                loader["persistent_workers"] = False
+            loader.pop("prefetch_factor", None)
+
+
+def _images(tree: Any, told: list[str]) -> None:
+    """The first images only: 0.x by a key that the engine reads, 1.x by `indices` of data sets."""
+    if "data" in tree:
+        tree["smoke"] = {"train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES}
+    for part, count in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES), ("test", VAL_IMAGES),
+                        ("source", TRAIN_IMAGES)):  # fmt: skip
+        for spec in dicts((tree.get(f"{part}_dataloader") or {}).get("dataset")):
+            if "pipeline" in spec and not {"dataset", "datasets"} & set(spec):
+                spec.setdefault("indices", count)
+    told.append(f"images: the first {TRAIN_IMAGES} for training, {VAL_IMAGES} for validation")
+
+
+def _weights(model: Any, key: str, told: list[str]) -> None:
+    """Leave out pretrained weights that would be downloaded."""
+    if isinstance(model, dict):
+        for name, value in list(model.items()):
+            source = value.get("checkpoint") if isinstance(value, Mapping) else value
+            if name in ("pretrained", "init_cfg") and isinstance(source, str) and "://" in source:
+                told.append(f"{key}.{name}: {source!r} -> None (random weights)")
+                model[name] = None
+            else:
+                _weights(value, f"{key}.{name}", told)
+    elif isinstance(model, (list, tuple)):
+        for index, item in enumerate(model):
+            _weights(item, f"{key}.{index}", told)
+
+
+def _acquisition(acquisition: Any, ratio: float, told: list[str]) -> None:
+    """Fewer rounds; budgets that fit a pool of a few images."""
+
+    def change(key: str, value: Any) -> None:
+        told.append(f"acquisition.{key}: {acquisition.get(key, 'default')} -> {value}")
+        acquisition[key] = value
+
+    queries = acquisition.get("queries")
+    if isinstance(queries, (list, tuple)) and all(isinstance(q, int) for q in queries):
+        change("queries", _queries(list(queries)[:ROUNDS], ratio))
+        acquisition.pop("rounds", None)
+    elif not isinstance(acquisition.get("rounds", 5), int) or acquisition.get("rounds", 5) > ROUNDS:
+        change("rounds", ROUNDS)
+    if acquisition.get("iterations") is not None:
+        change("iterations", ITERATIONS)
+    level = acquisition.get("level", "region")
+    for key in ("budget", "warm_start"):
+        budget = acquisition.get(key)
+        whole = isinstance(budget, Mapping)
+        if not whole and not isinstance(budget, int):
+            continue
+        unit = budget.get("unit") if whole else None
+        own = budget.get("level", level) if whole else level
+        amount = budget.get("amount") if whole else budget
+        scope = budget.get("scope") if whole else None
+        if scope is None:
+            scope = "image" if own == "pixel" else "pool"
+        if isinstance(amount, int) and scope == "pool":
+            less: Any = 1 if unit == "image" or (unit is None and own == "image") else "1%"
+            change(key, {**budget, "amount": less} if whole else less)
+
+
+def _queries(queries: list[int], ratio: float) -> list[int]:
+    """Scaled, still strictly rising, and before the end of the training."""
+    found: list[int] = []
+    for query in queries:
+        least = found[-1] + 1 if found else 0
+        found.append(max(least, min(math.floor(query * ratio), ITERATIONS - len(queries))))
+    return found
