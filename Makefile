@@ -2,13 +2,25 @@
 # make test   the tests (make test SLOW=1: the slow ones too, as CI does)
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs
 #
+# make env-mmseg0    the second environment, .venv-mmseg0: MMSegmentation 0.x with mmcv-full. Needs a
+#                    C++ compiler; the first time on a machine it compiles for about 25 minutes
+# make test-mmseg0   the tests there; SLOW=1 as above
+#
 # PYTHON  the interpreter that .venv is made with (3.10 or newer, with its venv module)
 # TORCH   exactly this version: an open range may pull gigabytes of newer CUDA packages. For the
 #         small CPU wheel from PyTorch's own index:
 #         make env TORCH="torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
+#
+# PYTHON0     the interpreter for .venv-mmseg0: 3.10 or 3.11, the newest that torch 2.1 knows
+# TORCH0      e.g. "torch==2.1.2+cpu torchvision==0.16.2+cpu --extra-index-url https://..." as above
+# WHEELHOUSE  where compiled wheels are kept, in one folder for each Python, torch and CPU or CUDA
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+PYTHON0 ?= $(PYTHON)
+VENV0 ?= .venv-mmseg0
+TORCH0 ?= torch==2.1.2 torchvision==0.16.2
+WHEELHOUSE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regional_al/wheels
 SLOW ?=
 GPUS ?= 1
 DEMO_CONFIG ?= configs/streets/region_ripu_slic.py
@@ -16,13 +28,20 @@ DEMO_CONFIG ?= configs/streets/region_ripu_slic.py
 BIN := $(VENV)/bin
 # --no-compile: half of the time goes into compiling modules that nobody will import.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+BIN0 := $(VENV0)/bin
+PIP0 := $(BIN0)/python -m pip --disable-pip-version-check
 PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 
-.PHONY: env env-test demo test lint types bench clean
+# Tests compare with BAAL. It works without the jupyter that it asks for, so it goes in without its
+# requirements, and these are the ones that it imports. 2.1 is for numpy 2, 2.0 for numpy 1.
+BAAL := scikit-learn tqdm 'structlog<23'
+
+.PHONY: env env-test env-mmseg0 demo test test-mmseg0 lint types bench clean
 .DELETE_ON_ERROR:
 
 env: $(VENV)/.stamp
 env-test: $(VENV)/.stamp-test
+env-mmseg0: $(VENV0)/.stamp
 
 # Made once; brought up to date when pyproject.toml changes.
 $(VENV)/.stamp: pyproject.toml
@@ -37,7 +56,22 @@ $(VENV)/.stamp: pyproject.toml
 
 # Tests also run the GPU kernels in Triton's interpreter; nothing else needs that wheel.
 $(VENV)/.stamp-test: $(VENV)/.stamp
-	$(PIP) install -q --no-compile -e '.[triton]'
+	$(PIP) install -q --no-compile -e '.[triton]' $(BAAL) 'torchmetrics>=1.7.3,<2'
+	$(PIP) install -q --no-compile --no-deps baal==2.1.0
+	@touch $@
+
+# One pip call for everything with a version bound, so that nothing replaces torch or numpy after;
+# what is compiled follows without its requirements, against the torch that is then there.
+$(VENV0)/.stamp: pyproject.toml tools/compiled_wheels.py
+	@$(PIP0) --version >/dev/null 2>&1 || { \
+	  $(PYTHON0) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' || { \
+	    echo "error: torch 2.1 needs Python 3.10 or 3.11: make env-mmseg0 PYTHON0=python3.11"; exit 1; }; \
+	  $(PYTHON0) -m venv --clear $(VENV0) || { \
+	    echo "error: $(PYTHON0) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }; }
+	$(PIP0) install -q --no-compile $(TORCH0) -e '.[fast,report,mmseg0,test]' \
+	  $(BAAL) 'torchmetrics<0.10' 'wheel<0.43' ninja
+	$(PIP0) install -q --no-compile --no-deps baal==2.0.0
+	$(BIN0)/python tools/compiled_wheels.py --wheelhouse '$(WHEELHOUSE)'
 	@touch $@
 
 demo: env
@@ -48,6 +82,10 @@ demo: env
 
 test: env-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Everything but the tests of the other engine runs there too.
+test-mmseg0: env-mmseg0
+	$(BIN0)/python -m pytest -m "not mmseg1$(if $(SLOW),, and not slow)"
 
 lint: env types
 	$(BIN)/ruff check .
