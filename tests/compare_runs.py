@@ -54,7 +54,7 @@ def write_run(
         given["warm_start"] = {"run": str(grid.cell_dir(out, made.start, seed).resolve())}
     results = Results(
         "config", grammar.parse(given).resolved, CLASSES, PALETTE,
-        tuple([*range(6), *[-1] * 249, 255]), IMAGES, PIXELS, "mmseg1", 1, tuple(rounds), stopped,
+        (*range(6), *[-1] * 249, 255), IMAGES, PIXELS, "mmseg1", 1, tuple(rounds), stopped,
     )  # fmt: skip
     records.write(grid.cell_dir(out, made.name, seed), results)
 

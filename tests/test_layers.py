@@ -70,6 +70,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "acquire", "annotators.base", "annotators.collect", "config", "dist", "engines.base",
         "labels", "ledger", "metrics", "query", "shared_start", "stopping", "summary", "timing",
     },
+    # Runs are processes of their own; a comparison reads configs, to refuse mistakes, and files.
+    "compare": FILES | {
+        "config", "config_checks", "engines", "heuristics", "ledger", "report", "version",
+    },
     "run": FILES | {
         "annotators", "annotators.base", "budget", "config", "dist", "engines", "engines.base",
         "labels", "ledger", "loop", "partitions", "report", "shared_start", "summary",

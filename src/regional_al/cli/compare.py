@@ -81,7 +81,8 @@ def make_plan(args: argparse.Namespace, wishes: Wishes) -> Grid:
     """Read every config that an arm names, and check every arm before anything is trained."""
     options = parse_options(args.cfg_options)
     recipes: dict[Path, Recipe] = {}
-    for config in dict.fromkeys([args.config, *(arm.config or args.config for arm in wishes.arms)]):
+    named = [args.config, wishes.full_config, *(arm.config for arm in wishes.arms)]
+    for config in dict.fromkeys(path for path in named if path is not None):
         check_config(config)
         recipes[config] = grid.load_recipe(config, options, args.amp)
     return grid.build(wishes, recipes, args.config)

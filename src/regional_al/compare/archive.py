@@ -91,6 +91,12 @@ def read(path: Path) -> Comparison:
     if get("format", check.integer) != FORMAT:
         raise DataError(f"{path}: format is {data['format']!r}, this version reads {FORMAT}")
     arms = get("arms", check.mapping)
+    for name, arm in arms.items():
+        inner = Reader(arm, f"{path}: arms: {name}")
+        inner("acquisition", check.mapping)
+        inner("recipe", check.text)
+        inner("config", check.text)
+        inner("start", check.text, None)
     head = {key: data.get(key) for key in ("title", "classes", "palette", "pool")}
     runs = []
     for i, item in enumerate(get("runs", check.list_of(check.mapping))):

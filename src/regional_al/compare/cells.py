@@ -215,8 +215,13 @@ def training_table(a: Analysis) -> JSON:
 def iterations(by_seed: Sequence[Sequence[int]]) -> str:
     """'300' where all points have as many; '300, 600, 900' by round; '280 to 300' over seeds."""
     rounds = [sorted({s[r] for s in by_seed if r < len(s)}) for r in range(max(map(len, by_seed)))]
-    texts = [f"{r[0]}" if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in rounds]
+    texts = [span(r) for r in rounds]
     return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
+
+
+def span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def row(a: Analysis, arm: str, cells: list[JSON], small: str = "") -> JSON:

@@ -139,7 +139,7 @@ def build(wishes: Wishes, recipes: Mapping[Path, Recipe], base: Path) -> Grid:
             start = start_of(recipe, wishes.start, starts, base)
             arm = replace(arm, start=start.name)
         arms.append(arm)
-    full = [full_supervision(recipes[base])] if wishes.full else []
+    full = [full_supervision(recipes[wishes.full_config or base])] if wishes.full else []
     for arm in (*starts.values(), *full, *arms):
         check(arm)
     _check_baselines(arms)

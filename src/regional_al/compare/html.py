@@ -127,6 +127,12 @@ def cost_notes(a: Analysis) -> list[str]:
             found.append(
                 f"Not in the curves over {COST_NAMES[cost]}, which are not known: {names}."
             )
+    behind = sorted({seed[-1] for arm in a.arms for seed in a.training[arm]})
+    if a.full and behind != sorted(set(a.full.iterations)):
+        found.append(
+            f"Full supervision was trained for {cells.span(a.full.iterations)} iterations; behind "
+            f"the last points of the arms are {cells.span(behind)}."
+        )
     alone = [a.label(arm) for arm in a.arms if a.baselines[arm] is None]
     if alone:
         found.append(f"No random baseline for {', '.join(alone)}: nothing to measure against.")

@@ -172,15 +172,15 @@ def _same_data(where: str, there: str, mine: Results, theirs: Results) -> None:
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know before trusting the curves."""
     found = []
-    recipes = {arm.get("recipe") for arm in comparison.arms.values()}
+    named = {name: arm for name, arm in comparison.arms.items() if not name.startswith("_")}
+    recipes = {arm.get("recipe") for arm in named.values()}
     if len(recipes) > 1:
         found.append(
             f"The arms were trained under {len(recipes)} different training configs; differences "
             "between them are not due to the labels alone."
         )
-    own = [name for name, arm in comparison.arms.items() if not arm.get("start")]
-    own = [name for name in own if not name.startswith("_")]
-    if own and len(own) < len(comparison.arms):
+    own = [name for name, arm in named.items() if not arm.get("start")]
+    if own and len(own) < len(named):
         found.append(f"With a round 0 of their own, not the shared one: {', '.join(own)}.")
     for status in ("under way", "failed"):
         runs = [r for r in comparison.runs if r.state == status]

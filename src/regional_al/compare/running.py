@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from ..errors import RegionalALError
+from ..report import records
 from ..report.table import spell
 from . import WITH_PARENT, state
 from .grid import Cell
@@ -176,9 +177,11 @@ def judge(cell: Cell, code: int, error: str, seconds: float) -> Outcome:
         return Outcome(cell, "failed", error or f"exit code {code}", seconds)
     if state.finished(cell):
         return Outcome(cell, "done", "", seconds)
-    if (cell.work_dir / "results.json").is_file():
+    if not (cell.work_dir / records.FILE).is_file():
+        return Outcome(cell, "failed", f"ended well but left no {records.FILE}", seconds)
+    if records.load(cell.work_dir).stopped is None:
         return Outcome(cell, "waiting", "for answers", seconds)
-    return Outcome(cell, "failed", "ended well but left no results.json", seconds)
+    return Outcome(cell, "failed", "ended well but before its rounds were done", seconds)
 
 
 def last_error(job: Job) -> str:

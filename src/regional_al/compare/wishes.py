@@ -31,12 +31,14 @@ class ArmWish:
 
 @dataclass(frozen=True)
 class Wishes:
-    """start: overrides of the shared start; share_start False: every arm makes its own round 0.
+    """full: train full supervision too, under full_config where one is given. start: overrides of
+    the shared start; share_start False: every arm makes its own round 0.
     levels: mIoU levels (0..1) for the label-efficiency ratio, () = chosen from the curves."""
 
     arms: tuple[ArmWish, ...] = ()
     seeds: tuple[int, ...] = SEEDS
     full: bool = False
+    full_config: Path | None = None
     start: JSON = field(default_factory=dict)
     share_start: bool = True
     levels: tuple[float, ...] = ()
@@ -60,9 +62,15 @@ def gather(
     start = raw.get("start", {})
     if start is not None and not isinstance(start, Mapping):
         raise ConfigError(f"{grid}: start={start!r} must be a dict of acquisition keys, or None")
+    wanted = raw.get("full", False)
+    if not isinstance(wanted, (bool, str)):
+        raise ConfigError(
+            f"{grid}: full={wanted!r} must be True, or the config of full supervision"
+        )
+    full_config = grid.parent / wanted if grid is not None and isinstance(wanted, str) else None
     return Wishes(
         tuple(arms), _seeds(seeds if seeds is not None else raw.get("seeds", SEEDS)),
-        full or bool(raw.get("full")), dict(start or {}), start is not None and not own_start,
+        full or bool(wanted), full_config, dict(start or {}), start is not None and not own_start,
         levels(raw.get("levels", ())),
     )  # fmt: skip
 

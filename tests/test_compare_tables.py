@@ -1,0 +1,358 @@
+"""What a comparison says, worked by hand on a grid of two seeds; archive, merging, CSV, page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compare_runs
+from compare_runs import arm, record, write_grid, write_run
+from regional_al import cli
+from regional_al.compare import archive, findings, html, reading, rows, state, tables
+from regional_al.compare.curves import Ratio, Reach
+from regional_al.errors import DataError, RegionalALError
+
+COSTS = (100, 200, 400)
+RANDOM = {0: (0.20, 0.30, 0.40), 1: (0.22, 0.32, 0.42)}
+BETTER = {0: (0.20, 0.40, 0.44), 1: (0.22, 0.38, 0.46)}
+FULL = {0: 0.45, 1: 0.47}
+
+
+def rounds(mious: Any, clicks: float | None = 2, **more: Any) -> list[Any]:
+    """Rounds of 100, 200 and 400 pixels, as many visits, `clicks` times as many clicks."""
+    return [
+        record(r, c, m, None if clicks is None else int(clicks * c), c, **more)
+        for r, (c, m) in enumerate(zip(COSTS, mious, strict=True))
+    ]
+
+
+def two(out: Path, **more: Any) -> None:
+    """Random, RIPU and full supervision, two seeds."""
+    write_grid(out, [
+        (arm("Random"), {s: rounds(m) for s, m in RANDOM.items()}),
+        (arm("RIPU", **more), {s: rounds(m, 3) for s, m in BETTER.items()}),
+        (arm("_full", None, heuristic="Random", level="image", rounds=0),
+         {s: [record(0, 1000, m, 50, 50)] for s, m in FULL.items()}),
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> findings.Analysis:
+    two(tmp_path)
+    return tables.analyse(reading.collect(tmp_path))
+
+
+def test_curves_are_means_over_seeds(found: findings.Analysis) -> None:
+    points = found.means["pixels"]["RIPU"]
+    assert [(p.round, p.cost, p.n) for p in points] == [(0, 100, 2), (1, 200, 2), (2, 400, 2)]
+    assert [p.mean for p in points] == pytest.approx([0.21, 0.39, 0.45])
+    assert points[1].std == pytest.approx(math.sqrt(0.0002))
+    assert found.arms == ("Random", "RIPU")
+    assert found.baselines == {"Random": "Random", "RIPU": "Random"}
+    assert found.full is not None
+    assert found.full.miou.mean == pytest.approx(0.46)
+
+
+def test_equal_costs_are_drawn_once(found: findings.Analysis, tmp_path: Path) -> None:
+    assert found.costs == ("pixels", "clicks")
+    assert found.same == {"regions": "pixels"}
+    made = arm("Random", level="pixel")
+    write_grid(tmp_path / "pixel", [(made, {0: rounds((0.1, 0.2, 0.3), 1)})])
+    alone = tables.analyse(reading.collect(tmp_path / "pixel"))
+    assert alone.costs == ("pixels",)
+    assert alone.same == {"clicks": "pixels", "regions": "pixels"}
+
+
+def test_areas_by_hand(found: findings.Analysis, tmp_path: Path) -> None:
+    # cost spans a factor of four, so linear: (100 * 0.25 + 200 * 0.35) / 300 for random, seed 0
+    random, better = found.areas["pixels"]["Random"], found.areas["pixels"]["RIPU"]
+    assert (better.low, better.high, better.log) == (100, 400, False)
+    assert random.value is not None
+    assert random.value.mean == pytest.approx((95 / 300 + 101 / 300) / 2)
+    assert better.value is not None
+    assert better.value.mean == pytest.approx(0.38)
+    assert better.gain is not None
+    assert better.gain.mean == pytest.approx((19 / 300 + 13 / 300) / 2)
+    assert better.gain.std == pytest.approx(math.sqrt(2) * 3 / 300)
+    log = tables.analyse(found.comparison, scale="log").areas["pixels"]["Random"]
+    assert log.log
+    assert log.value is not None
+    assert log.value.mean == pytest.approx(0.31)
+
+
+def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
+    half, last, ninety, _, all_ = found.efficiency["pixels"]["RIPU"]
+    # halfway of random's mean curve is 0.31, at 200; RIPU is there 5/9 of the way from 100 to 200
+    assert half.level == pytest.approx(0.31)
+    assert half.ratio is not None
+    assert half.ratio.value == pytest.approx(2 ** (1 - 5 / 9))
+    assert half.over_seeds is not None
+    assert half.over_seeds.mean == pytest.approx((2 ** (1.1 - 0.55) + 2 ** (0.9 - 0.5625)) / 2)
+    # 0.41 is random's last; seed 0 of random never gets there
+    assert last.level == pytest.approx(0.41)
+    assert last.ratio is not None
+    assert last.ratio.value == pytest.approx(2 ** (2 / 3))
+    assert (last.reached, last.seeds) == (1, 2)
+    assert last.over_seeds is not None
+    assert last.over_seeds.mean == pytest.approx(2**0.525)
+    # 90 % of full is 0.414: random never, RIPU 0.4 of the way from 200 to 400
+    assert ninety.ratio == Ratio(">=", pytest.approx(2**0.6))
+    assert ninety.reach == Reach("reached", pytest.approx(200 * 2**0.4))
+    assert all_.ratio == Ratio("", None, "neither reaches it")
+    assert [e.ratio for e in found.efficiency["pixels"]["Random"]] == [None] * 5
+    (given,) = tables.analyse(found.comparison, levels=(0.31,)).efficiency["pixels"]["RIPU"]
+    assert given.ratio is not None
+    assert given.ratio.value == pytest.approx(half.ratio.value)
+    # in clicks RIPU pays 3 for random's 2
+    click = found.efficiency["clicks"]["RIPU"][0].ratio
+    assert click is not None
+    assert click.value == pytest.approx(2 ** (1 - 5 / 9) * 2 / 3)
+
+
+def test_wins_by_hand(found: findings.Analysis) -> None:
+    win = found.wins["pixels"]["RIPU"]["Random"]
+    assert (win.wins, win.ties, win.total) == (4, 0, 4)  # two seeds, at 200 and 400
+    assert win.difference.mean == pytest.approx(0.06)  # 0.07 and 0.05
+    assert win.difference.std == pytest.approx(math.sqrt(0.0002))
+    assert win.clear
+    lost = found.wins["pixels"]["Random"]["RIPU"]
+    assert (lost.wins, lost.total) == (0, 4)
+    assert lost.difference.mean == pytest.approx(-0.06)
+    assert "Random" not in found.wins["pixels"]["Random"]
+
+
+def test_gains_by_class_at_the_last_shared_cost(tmp_path: Path) -> None:
+    random = {s: rounds(m) for s, m in RANDOM.items()}
+    better = {s: rounds(m) for s, m in BETTER.items()}
+    random[0][2] = record(2, 400, 0.4, 800, 400, (0.8, 0.3, None, 0.1, 0.2, 0.3))
+    better[0][2] = record(2, 400, 0.5, 800, 400, (0.7, 0.5, None, 0.1, 0.2, 0.4))
+    longer = [*better[1], record(3, 800, 0.9, 1600, 800)]
+    full = arm("_full", None, level="image", heuristic="Random", rounds=0)
+    tops = {0: [record(0, 1000, 0.5, 9, 9, (0.9, 0.4, None, 0.2, 0.2, 0.2))]}
+    pairs = [(arm("Random"), random), (arm("RIPU"), {0: better[0], 1: longer}), (full, tops)]
+    write_grid(tmp_path, pairs)
+    gain = tables.analyse(reading.collect(tmp_path)).gains["pixels"]["RIPU"]
+    assert gain.cost == 400
+    over = [None if g is None else (g.mean, g.n) for g in gain.over_baseline]
+    assert over[0] == (pytest.approx((-0.1 + 0.04) / 2), 2)
+    assert over[1] == (pytest.approx((0.2 + 0.04) / 2), 2)
+    assert over[2] == (pytest.approx(0.04), 1)  # absent from the validation set of seed 0
+    assert gain.over_full[0] == pytest.approx((0.7 + 0.46) / 2 - 0.9)
+    assert gain.over_full[2] is None
+    assert gain.miou_over_baseline is not None
+    assert gain.miou_over_baseline.mean == pytest.approx((0.1 + 0.04) / 2)
+
+
+def test_training_behind_a_point(tmp_path: Path) -> None:
+    pairs = [
+        (arm("Random"), {0: rounds((0.1, 0.2, 0.3))}),
+        (arm("RIPU", round_init="continue"), {0: rounds((0.1, 0.2, 0.3), iterations=120)}),
+    ]
+    write_grid(tmp_path, pairs)
+    found = tables.analyse(reading.collect(tmp_path))
+    assert found.training == {"Random": ((300, 300, 300),), "RIPU": ((120, 240, 360),)}
+    assert found.seconds["RIPU"] == {"fit": 15.0, "score": 2.0}  # of rounds 1 and 2
+    behind = [row["iterations_behind"] for row in rows.rows(found.comparison)]
+    assert behind == [300, 300, 300, 120, 240, 360]
+
+
+def test_unknown_clicks_are_left_out_with_a_note(tmp_path: Path) -> None:
+    pairs = [
+        (arm("Random"), {s: rounds(m) for s, m in RANDOM.items()}),
+        (arm("RIPU"), {0: rounds(BETTER[0]), 1: rounds(BETTER[1], None)}),
+    ]
+    write_grid(tmp_path, pairs)
+    found = tables.analyse(reading.collect(tmp_path))
+    assert list(found.means["clicks"]) == ["Random"]
+    assert list(found.means["pixels"]) == ["Random", "RIPU"]
+    notes = html.cost_notes(found)
+    assert "Not in the curves over clicks, which are not known: RIPU." in notes
+    page = html.render(found, tmp_path / "figures", "auto")
+    assert notes[-1] in page
+
+
+def test_only_finished_runs_are_drawn_and_the_others_named(tmp_path: Path) -> None:
+    two(tmp_path)
+    write_run(tmp_path, arm("RIPU"), 1, rounds(BETTER[1])[:2], None)
+    (tmp_path / "runs/Random/seed0/results.json").unlink()
+    note = {"attempts": [{"exit_code": 2}, {"exit_code": 1, "error": "no space"}]}
+    state.write_json(state.note_path(tmp_path, "RIPU", 1), note)
+    found = tables.analyse(reading.collect(tmp_path))
+    assert [p.n for p in found.means["pixels"]["RIPU"]] == [1, 1, 1]
+    notes = reading.notes(found.comparison)
+    assert "Not drawn, failed: RIPU seed 1 (no space)." in notes
+    assert "Not there yet: Random seed 0." in notes
+    assert html.state(found.comparison) == "4 of 6 runs are finished."
+
+
+def test_without_random_there_is_nothing_to_measure_against(tmp_path: Path) -> None:
+    write_grid(tmp_path, [(arm("RIPU"), {0: rounds(BETTER[0])})])
+    found = tables.analyse(reading.collect(tmp_path))
+    assert found.efficiency["pixels"] == {}
+    assert any("No random baseline for RIPU" in note for note in html.cost_notes(found))
+    assert "RIPU" in html.render(found, tmp_path / "figures", "auto")
+
+
+def test_the_archive_draws_the_same_page(tmp_path: Path, found: findings.Analysis) -> None:
+    path = tmp_path / "a.json"
+    archive.write(path, found.comparison, findings.to_json(found))
+    again = archive.read(path)
+    assert findings.to_json(tables.analyse(again)) == findings.to_json(found)
+    first = html.render(found, tmp_path / "one", "auto")
+    assert html.render(tables.analyse(again), tmp_path / "two", "auto") == first
+    archive.write(tmp_path / "b.json", again, findings.to_json(found))
+    assert (tmp_path / "b.json").read_bytes() == path.read_bytes()
+
+
+def test_an_archive_holds_no_path_of_the_machine(tmp_path: Path, found: findings.Analysis) -> None:
+    path = tmp_path / "a.json"
+    archive.write(path, found.comparison, {})
+    text = path.read_text()
+    assert str(tmp_path) not in text
+    run = json.loads(text)["runs"][-1]
+    assert run["acquisition"]["warm_start"] == {"run": "runs/_start/seed1"}
+    assert "cache_dir" not in run["acquisition"]
+    assert len(text.splitlines()) > 20  # a record a line, for version control
+
+
+def halves(tmp_path: Path) -> tuple[Path, Path]:
+    """The two seeds of `two` in an archive each."""
+    files = []
+    for seed in (0, 1):
+        out = tmp_path / f"seed{seed}"
+        write_grid(out, [
+            (arm("Random"), {seed: rounds(RANDOM[seed])}),
+            (arm("RIPU"), {seed: rounds(BETTER[seed], 3)}),
+            (arm("_full", None, heuristic="Random", level="image", rounds=0),
+             {seed: [record(0, 1000, FULL[seed], 50, 50)]}),
+        ])  # fmt: skip
+        there = reading.collect(out)
+        archive.write(out / "c.json", there, {})
+        files.append(out / "c.json")
+    return files[0], files[1]
+
+
+def test_archives_merge_into_what_one_grid_would_be(
+    tmp_path: Path, found: findings.Analysis
+) -> None:
+    parts = [(str(path), archive.read(path)) for path in halves(tmp_path)]
+    merged = tables.analyse(reading.merge(parts))
+    assert merged.means == found.means
+    assert merged.efficiency == found.efficiency
+    assert merged.wins == found.wins
+    assert reading.merge([parts[0], parts[0]]).runs == parts[0][1].runs
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
+    one, two_ = halves(tmp_path)
+    data = json.loads(one.read_text())
+
+    def merged(text: str) -> str:
+        (tmp_path / "x.json").write_text(text)
+        paths = [one, two_, tmp_path / "x.json"]
+        with pytest.raises(RegionalALError) as caught:
+            reading.merge([(path.name, archive.read(path)) for path in paths])
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    changed = json.loads(json.dumps(data))
+    changed["runs"][1]["records"][1]["mIoU"] = 0.9
+    expected = "x.json and c.json hold different numbers of Random seed 0 in round 1"
+    assert expected in merged(json.dumps(changed))
+    changed = json.loads(json.dumps(data))
+    changed["arms"]["RIPU"]["acquisition"]["budget"] = 5
+    assert "acquisition.budget was null, now it is 5" in merged(json.dumps(changed))
+    changed = json.loads(json.dumps(data))
+    changed["pool"]["pixels"] = 5
+    assert "x.json has other pixels in the pool than c.json (5, 1000000)" in merged(
+        json.dumps(changed)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(kind="other"), "is no compare.json"),
+        (lambda d: d.update(format=99), "format is 99"),
+        (lambda d: d.pop("arms"), "key 'arms' is missing"),
+        (lambda d: d.update(runs=[]), "no run has left results"),
+        (lambda d: d["runs"][0].update(arm="x"), r"runs\[0\]: arm 'x' is not among the arms"),
+        (lambda d: d["runs"][0]["records"][0].pop("pixels"), r"runs\[0\]: records\[0\].*'pixels'"),
+        (lambda d: d["runs"][0].update(seed="0"), "seed must be an integer"),
+        (lambda d: d["arms"].update(Random=3), "arms: Random"),
+        (lambda d: d["arms"]["Random"].pop("acquisition"), "'acquisition' is missing"),
+    ],
+)
+def test_damaged_archives_are_named(tmp_path: Path, change: Any, message: str) -> None:
+    path, _ = halves(tmp_path)
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=message):
+        archive.read(path)
+
+
+def test_csv_has_a_row_a_round(tmp_path: Path, found: findings.Analysis) -> None:
+    rows.write(tmp_path / "c.csv", found.comparison)
+    with (tmp_path / "c.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 2 * 3 * 2 + 2
+    row = next(r for r in table if (r["arm"], r["seed"], r["round"]) == ("RIPU", "1", "2"))
+    assert (row["pixels"], row["clicks"], row["regions"]) == ("400", "1200", "400")
+    assert float(row["mIoU"]) == 0.46
+    assert (row["iterations"], row["iou_road"], row["seconds_fit"]) == ("300", "0.46", "20.0")
+
+
+def test_redrawn_from_archives_by_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(path) for path in halves(tmp_path)]
+    out = tmp_path / "drawn"
+    assert cli.main(["compare", "--from-json", *files, "--out", str(out), "--levels", "0.31"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"RIPU +45.0 ± 1.4 % mIoU, 0.0400 % of pixels, n=2, area \+5.3", printed)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"compare.html", "compare.json", "compare.csv", "figures"}
+    figures = {path.name for path in (out / "figures").iterdir()}
+    assert figures == {"curve_pixels.png", "curve_clicks.png", "seconds.png", "gains.png"}
+    page = (out / "compare.html").read_text()
+    assert "1.36x" in page  # 2 ** (4 / 9)
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="http', page)
+    assert "Curves over annotation visits are those over pixels." in page
+    assert cli.main(["compare", "--from-json", str(out / "none.json"), "--out", str(out)]) == 2
+    assert capsys.readouterr().err.endswith("that `regional-al compare` has written\n")
+
+
+def test_names_are_shown_as_text(tmp_path: Path) -> None:
+    made = arm("Random")
+    from dataclasses import replace
+
+    write_grid(tmp_path, [(replace(made, label="<b>$x$ & _y"), {0: rounds((0.1, 0.2, 0.3))})])
+    found = tables.analyse(reading.collect(tmp_path))
+    page = html.render(found, tmp_path / "figures", "auto")
+    assert "&lt;b&gt;$x$ &amp; _y" in page
+    assert "<b>$x$" not in page
+
+
+def test_the_example_of_all_there_is(tmp_path: Path) -> None:
+    compare_runs.example(tmp_path)
+    assert cli.main(["compare", "--only-report", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "compare.html").read_text()
+    for text in ("Measured against Random_window", "full supervision", "no space left", "≥ "):
+        assert text in page
+
+
+def test_only_report_of_a_folder_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", "--only-report", "--out", str(tmp_path)]) == 2
+    assert "holds no grid.json" in capsys.readouterr().err
+    assert cli.main(["compare", "--out", str(tmp_path)]) == 2
+    assert "give a CONFIG to train" in capsys.readouterr().err
