@@ -1,4 +1,8 @@
-"""Name -> class tables. A duplicate name raises; an unknown one names the nearest that exists."""
+"""Name -> class tables. A duplicate name raises; an unknown one names the nearest that exists.
+
+Names with a dot, `prefix.X`, may belong to a family: they are looked up when they are used, so that
+what makes them (another library) is not needed before.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, Callable[..., T]] = {}
+        self._families: dict[str, Callable[[str], Callable[..., T]]] = {}
 
     def register(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Class decorator: `@HEURISTICS.register('RIPU')`. Raises ValueError on a duplicate."""
@@ -39,11 +44,29 @@ class Registry(Generic[T]):
 
         return add
 
+    def family(
+        self, prefix: str
+    ) -> Callable[[Callable[[str], Callable[..., T]]], Callable[[str], Callable[..., T]]]:
+        """Function decorator: the function makes what is named `prefix.X` from X, and raises
+        ConfigError for an X that is not there. Such names are not listed. Raises ValueError on a
+        duplicate."""
+
+        def add(find: Callable[[str], Callable[..., T]]) -> Callable[[str], Callable[..., T]]:
+            if prefix in self._families:
+                raise ValueError(f"{self.kind} family {prefix!r} is registered twice")
+            self._families[prefix] = find
+            return find
+
+        return add
+
     def get(self, name: str) -> Callable[..., T]:
         """The class of that name. Raises ConfigError that names the nearest one."""
-        if name not in self._items:
-            raise ConfigError(f"unknown {self.kind} {name!r}.{nearest(name, self._items)}")
-        return self._items[name]
+        if name in self._items:
+            return self._items[name]
+        prefix, dot, rest = str(name).partition(".")
+        if dot and prefix in self._families:
+            return self._families[prefix](rest)
+        raise ConfigError(f"unknown {self.kind} {name!r}.{nearest(name, self._items)}")
 
     def build(self, spec: str | dict[str, Any], **defaults: Any) -> T:
         """Build from a name or `dict(type=name, ...)`; a wrong argument is a ConfigError."""
@@ -61,4 +84,6 @@ class Registry(Generic[T]):
         return iter(sorted(self._items))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._items
+        """True for a registered name and for any name of a family."""
+        prefix, dot, _ = str(name).partition(".")
+        return name in self._items or (bool(dot) and prefix in self._families)

@@ -1,6 +1,7 @@
 """Heuristics by name. Importing this package registers the built-in ones."""
 
 from . import (
+    baal,
     badge,
     bald,
     clasp,
@@ -22,6 +23,6 @@ from .base import HEURISTICS, Heuristic, Observation
 
 __all__ = [
     "HEURISTICS", "Heuristic", "Observation",
-    "badge", "bald", "clasp", "class_balance", "class_random", "combine", "contextual", "coreset",
-    "equal", "pixelpick", "random", "real", "redal", "ripu", "stochastic", "uncertainty",
+    "baal", "badge", "bald", "clasp", "class_balance", "class_random", "combine", "contextual",
+    "coreset", "equal", "pixelpick", "random", "real", "redal", "ripu", "stochastic", "uncertainty",
 ]  # fmt: skip

@@ -43,12 +43,14 @@ class BALD(Heuristic):
         return functional.bald(seen.views())
 
 
-def existing(checkpoints: Sequence[str | Path]) -> tuple[Path, ...]:
+def existing(
+    checkpoints: Sequence[str | Path], where: str = "heuristic BALD"
+) -> tuple[Path, ...]:
     """The files as paths. Raises ConfigError for none at all and for one that is not there."""
     if isinstance(checkpoints, (str, Path)) or not checkpoints:
-        raise ConfigError(f"heuristic BALD: checkpoints={checkpoints!r} must be a list of files")
+        raise ConfigError(f"{where}: checkpoints={checkpoints!r} must be a list of files")
     paths = tuple(Path(path) for path in checkpoints)
     for path in paths:
         if not path.is_file():
-            raise ConfigError(f"heuristic BALD: checkpoints: {path} does not exist")
+            raise ConfigError(f"{where}: checkpoints: {path} does not exist")
     return paths
