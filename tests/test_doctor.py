@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from regional_al.cli import doctor, facts
 from regional_al.cli.doctor import Problem, diagnose, engine_of, version
@@ -31,8 +34,9 @@ OLD = Facts(
     mmcv=Package("1.7.2", ("mmcv-full",)),
     mmseg=Package("0.30.0", ("mmsegmentation",)),
     mmcv_ops=True,
-    others={**ALL, "torchvision": "0.16.2"},
+    others={**ALL, "torchvision": "0.16.2", "yapf": "0.40.1"},
 )
+SYMBOL = "OSError: /site/mmcv/_ext.so: undefined symbol: _ZN3c106detail14torchCheckFail"
 
 
 @pytest.mark.parametrize("good", [FORKS, OFFICIAL, OLD])
@@ -128,7 +132,7 @@ CASES = {
     "no torchvision": (
         OLD,
         {"others": without(OLD, "torchvision")},
-        "mmseg 0.x imports torchvision",
+        "torchvision is missing, which mmcv 1.x imports",
         "pip install torchvision==0.16.2",
     ),
     "another torchvision": (
@@ -137,17 +141,62 @@ CASES = {
         "torchvision 0.15.2+cu118 does not fit torch 2.1.2",
         "pip install torchvision==0.16.2",
     ),
-    "no pkg_resources": (
+    "setuptools without pkg_resources": (
         OLD,
-        {"pkg_resources": False},
-        "imports pkg_resources",
+        {
+            "build_tools_error": "ModuleNotFoundError: No module named 'pkg_resources'",
+            "others": {**OLD.others, "setuptools": "84.2.1"},
+        },
+        "setuptools 84.2.1 does not suit torch 2.1.2",
         "pip install 'setuptools<60'",
+    ),
+    "yapf too new": (
+        OLD,
+        {"others": {**OLD.others, "yapf": "0.43.0"}},
+        "yapf 0.43.0 has dropped",
+        "pip install 'yapf<=0.40.1'",
+    ),
+    "mmcv-full of another torch": (
+        OLD,
+        {"mmcv_ops_error": SYMBOL},
+        "mmcv._ext was built for another torch than 2.1.2 (OSError",
+        "--no-build-isolation --no-cache-dir --force-reinstall --no-deps mmcv-full==1.7.2",
+    ),
+    "official mmcv of another torch": (
+        OFFICIAL,
+        {"mmcv_ops": True, "mmcv_ops_error": SYMBOL},
+        "mmcv._ext was built for another torch than 2.13.0+cpu",
+        "pip install --force-reinstall --no-deps --no-cache-dir mmcv==2.1.0",
+    ),
+    "no mmcv-full": (
+        OLD,
+        {"mmcv": Package(), "mmcv_ops": False},
+        "mmcv is missing beside mmseg 0.30.0",
+        "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir mmcv-full==1.7.2",
+    ),
+    "mmcv beside mmcv-full": (
+        OLD,
+        {"mmcv": Package("1.7.2", ("mmcv", "mmcv-full"))},
+        "over each other: mmcv mmcv-full",
+        "pip uninstall -y mmcv mmcv-full && pip install 'setuptools<60'",
+    ),
+    "OpenCV beside numpy 1": (
+        OLD,
+        {"cv2_error": "ImportError: numpy.core.multiarray failed to import"},
+        "OpenCV (mmcv needs it) does not import",
+        "pip install --force-reinstall --no-deps 'opencv-python-headless<4.12'",
+    ),
+    "broken mmseg 0.x": (
+        OLD,
+        {"import_error": "AssertionError: MMCV==1.7.2 is used but incompatible"},
+        "mmseg does not import: AssertionError",
+        "make env-mmseg0",
     ),
     "mmcv 2 beside mmseg 0.x": (
         OLD,
         {"mmcv": Package("2.1.0", ("mmcv",))},
         "which needs mmcv-full 1.x",
-        "pip uninstall -y mmcv && pip install --no-build-isolation mmcv-full==1.7.2",
+        "pip uninstall -y mmcv && pip install 'setuptools<60' 'wheel<0.43' ninja && MMCV_",
     ),
 }
 
@@ -248,11 +297,53 @@ def test_run_prints_the_table_and_the_problems(
     assert out.endswith("engine mmseg1: works\n")
 
 
-@pytest.mark.mmseg1
-def test_the_environment_of_the_tests_works() -> None:
+def test_a_library_of_another_torch_is_told_from_a_broken_package(tmp_path: Path) -> None:
+    broken = tmp_path / "_ext.cpython-311.so"
+    broken.write_bytes(b"")
+    assert "file too short" in str(facts._load_error(broken))
+    there = Path(torch.__file__).parent / "lib" / "libc10.so"
+    assert facts._load_error(there) is None
+
+
+def test_the_compiled_part_is_found_without_importing_mmcv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mmcv").mkdir()
+    (tmp_path / "mmcv" / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mmcv", raising=False)
+    assert facts._ops_library() is None
+    library = tmp_path / "mmcv" / "_ext.cpython-311-x86_64-linux-gnu.so"
+    library.write_bytes(b"")
+    assert facts._ops_library() == library
+
+
+@pytest.mark.mmseg0
+def test_a_setuptools_without_pkg_resources_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer ones have none: a stand-in that cannot be imported hides the one that is there."""
+    gone = "ModuleNotFoundError: No module named 'pkg_resources'"
+    (tmp_path / "pkg_resources.py").write_text('import sys; sys.exit("' + gone + '")')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (problem,) = [p for p in diagnose(facts.find()) if p.fatal]
+    assert gone in problem.cause
+    assert problem.fix == "pip install 'setuptools<60'"
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param("mmseg1", marks=pytest.mark.mmseg1),
+        pytest.param("mmseg0", marks=pytest.mark.mmseg0),
+    ],
+)
+def test_the_environment_of_the_tests_works(engine: str) -> None:
     found = facts.find()
     assert found.torch is not None
     assert found.mmseg.version is not None
+    assert engine_of(found) == engine
+    assert found.mmcv_ops or engine == "mmseg1"
     fatal: list[Problem] = [p for p in diagnose(found) if p.fatal]
     assert fatal == []
     assert facts._import_error("no_such_module") == (

@@ -13,6 +13,14 @@ from .facts import Facts, find
 
 FORKS = "onedl-mmcv==2.3.6 onedl-mmengine==0.10.12 onedl-mmsegmentation==1.4.2"
 PIP = "pip install"
+COMPILE = (
+    f"{PIP} 'setuptools<60' 'wheel<0.43' ninja && MMCV_WITH_OPS=1 {PIP} --no-build-isolation "
+    "--no-cache-dir"
+)
+"""What compiles mmcv-full with its ops: pip's isolated build has no torch, and leaves them out; its
+cache may hold a wheel for another torch."""
+MMCV0 = f"{COMPILE} mmcv-full==1.7.2"
+MMCV0_AGAIN = f"{COMPILE} --force-reinstall --no-deps mmcv-full==1.7.2"
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,9 @@ def engine_of(facts: Facts) -> str:
 
 def diagnose(facts: Facts) -> list[Problem]:
     """Everything that is wrong, fatal problems first; [] when all is well."""
-    rules: list[Callable[[Facts], Iterator[Problem]]] = [_core, _mixed]
-    rules.append(_mmseg0 if engine_of(facts) == "mmseg0" else _mmseg1)
-    fatal = [p for rule in [*rules, _opencv] for p in rule(facts)]
+    engine = _mmseg0 if engine_of(facts) == "mmseg0" else _mmseg1
+    rules: list[Callable[[Facts], Iterator[Problem]]] = [_core, _mixed, engine, _ops, _opencv]
+    fatal = [p for rule in rules for p in rule(facts)]
     if not fatal and facts.import_error:
         fatal = [Problem(f"mmseg does not import: {facts.import_error}", _reinstall(facts))]
     return [*fatal, *_optional(facts)]
@@ -73,13 +81,16 @@ def _core(f: Facts) -> Iterator[Problem]:
 
 def _mixed(f: Facts) -> Iterator[Problem]:
     """Two distributions of one module write over each other's files."""
-    keep = dict(zip(("mmcv", "mmengine", "mmseg"), FORKS.split(), strict=True))
+    forks = [f"{PIP} {fork}" for fork in FORKS.split()]
+    keep = dict(zip(("mmcv", "mmengine", "mmseg"), forks, strict=True))
+    if engine_of(f) == "mmseg0":
+        keep |= {"mmcv": MMCV0, "mmseg": f"{PIP} mmsegmentation==0.30.0"}
     for module, package in (("mmcv", f.mmcv), ("mmengine", f.mmengine), ("mmseg", f.mmseg)):
         if len(package.distributions) > 1:
             names = " ".join(package.distributions)
             yield Problem(
                 f"{module} was installed by several packages over each other: {names}",
-                f"pip uninstall -y {names} && {PIP} {keep[module]}",
+                f"pip uninstall -y {names} && {keep[module]}",
             )
 
 
@@ -117,25 +128,21 @@ def _mmseg1(f: Facts) -> Iterator[Problem]:
 
 
 def _mmseg0(f: Facts) -> Iterator[Problem]:
-    for module, package, pin in (
-        ("mmseg", f.mmseg, "mmsegmentation==0.30.0"),
-        ("mmcv", f.mmcv, "--no-build-isolation mmcv-full==1.7.2"),
+    for module, package, command in (
+        ("mmseg", f.mmseg, f"{PIP} mmsegmentation==0.30.0"),
+        ("mmcv", f.mmcv, MMCV0),
     ):
         if package.version is None:
-            command = f"{PIP} {pin}"
             yield Problem(f"{module} is missing beside {_beside(f, module)}", command)
     mmcv = version(f.mmcv.version)
     if mmcv >= (2,):
         yield Problem(
             f"mmcv {f.mmcv.version} beside mmseg {f.mmseg.version}, which needs mmcv-full 1.x",
-            f"pip uninstall -y {' '.join(f.mmcv.distributions)} && "
-            f"{PIP} --no-build-isolation mmcv-full==1.7.2",
+            f"pip uninstall -y {' '.join(f.mmcv.distributions)} && {MMCV0}",
         )
     elif mmcv and not f.mmcv_ops:
         yield Problem(
-            f"mmcv {f.mmcv.version} was built without its compiled part (mmcv._ext)",
-            "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir --force-reinstall "
-            "--no-deps mmcv-full==1.7.2",
+            f"mmcv {f.mmcv.version} was built without its compiled part (mmcv._ext)", MMCV0_AGAIN
         )
     if version(f.numpy) >= (2,) and version(f.torch) >= (2, 3):
         yield Problem(
@@ -144,25 +151,48 @@ def _mmseg0(f: Facts) -> Iterator[Problem]:
         )
     torchvision = f.others.get("torchvision")
     if torchvision is None:
-        yield Problem("mmseg 0.x imports torchvision", f"{PIP} {_torchvision(f.torch)}")
+        yield Problem(
+            "torchvision is missing, which mmcv 1.x imports", f"{PIP} {_torchvision(f.torch)}"
+        )
     elif _torchvision(f.torch) != f"torchvision=={torchvision.split('+')[0]}":
         yield Problem(
             f"torchvision {torchvision} does not fit torch {f.torch}",
             f"{PIP} {_torchvision(f.torch)}",
         )
-    if not f.pkg_resources:
+    if f.build_tools_error:
+        have = f.others.get("setuptools") or "missing"
         yield Problem(
-            "mmcv 1.x imports pkg_resources, which this setuptools no longer has",
+            f"setuptools {have} does not suit torch {f.torch}, whose build tools mmcv 1.x imports "
+            f"({f.build_tools_error})",
             f"{PIP} 'setuptools<60'",
+        )
+    if version(f.others.get("yapf")) >= (0, 40, 2):
+        yield Problem(
+            f"yapf {f.others['yapf']} has dropped what mmcv 1.x prints configs with",
+            f"{PIP} 'yapf<=0.40.1'",
+        )
+
+
+def _ops(f: Facts) -> Iterator[Problem]:
+    """mmcv's compiled part, where there is one."""
+    if f.mmcv.version and f.mmcv_ops_error:
+        old = version(f.mmcv.version) < (2,)
+        pin = f"{f.mmcv.distributions[0]}=={f.mmcv.version}"
+        yield Problem(
+            f"mmcv._ext was built for another torch than {f.torch} ({f.mmcv_ops_error})",
+            MMCV0_AGAIN if old else f"{PIP} --force-reinstall --no-deps --no-cache-dir {pin}",
         )
 
 
 def _opencv(f: Facts) -> Iterator[Problem]:
     if f.mmcv.version and f.cv2_error:
+        headless = "opencv-python-headless"
+        if version(f.numpy) < (2,):
+            headless = "'opencv-python-headless<4.12'"  # newer ones bring numpy 2
         if "libGL" in f.cv2_error or "libgthread" in f.cv2_error or "libxcb" in f.cv2_error:
-            fix = f"pip uninstall -y opencv-python && {PIP} opencv-python-headless"
+            fix = f"pip uninstall -y opencv-python && {PIP} {headless}"
         else:
-            fix = f"{PIP} --force-reinstall opencv-python-headless"
+            fix = f"{PIP} --force-reinstall --no-deps {headless}"
         yield Problem(f"OpenCV (mmcv needs it) does not import: {f.cv2_error}", fix)
 
 

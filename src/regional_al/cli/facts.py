@@ -18,7 +18,7 @@ DISTRIBUTIONS = {
 }
 OTHERS = (
     "pillow", "rich", "numba", "scikit-image", "matplotlib", "jinja2", "triton", "torch-scatter",
-    "torchvision", "ftfy", "regex",
+    "torchvision", "ftfy", "regex", "setuptools", "yapf", "baal",
 )  # fmt: skip
 
 
@@ -54,8 +54,9 @@ class Facts:
     mmengine: Package = Package()
     mmseg: Package = Package()
     mmcv_ops: bool = False
+    mmcv_ops_error: str | None = None
     others: Mapping[str, str | None] = field(default_factory=dict)
-    pkg_resources: bool = True
+    build_tools_error: str | None = None
     cuda_devices: int = 0
     cuda_build: str | None = None
     cv2_error: str | None = None
@@ -65,6 +66,7 @@ class Facts:
     def table(self) -> list[tuple[str, str]]:
         """(name, value) rows for people."""
         ops = "present" if self.mmcv_ops else "absent (models that use mmcv.ops are refused)"
+        ops = "does not load" if self.mmcv_ops_error else ops
         cuda = f"{self.cuda_devices} device(s), torch built for {self.cuda_build or 'CPU only'}"
         rows = [("python", ".".join(map(str, self.python)))]
         rows += [("torch", self.torch or "-"), ("CUDA", cuda), ("numpy", self.numpy or "-")]
@@ -80,6 +82,7 @@ def find() -> Facts:
     mmseg, mmcv = _package("mmseg"), _package("mmcv")
     devices, build = _cuda() if torch else (0, None)
     others = {name: _version(name) for name in OTHERS}
+    ops, old = _ops_library(), (mmcv.version or "").startswith("1.")
     return Facts(
         python=tuple(sys.version_info[:3]),
         torch=torch,
@@ -87,9 +90,10 @@ def find() -> Facts:
         mmcv=mmcv,
         mmengine=_package("mmengine"),
         mmseg=mmseg,
-        mmcv_ops=_has_ops(),
+        mmcv_ops=ops is not None,
+        mmcv_ops_error=_load_error(ops) if ops and torch else None,
         others=others,
-        pkg_resources=importlib.util.find_spec("pkg_resources") is not None,
+        build_tools_error=_import_error("torch.utils.cpp_extension") if old and torch else None,
         cuda_devices=devices,
         cuda_build=build,
         cv2_error=_import_error("cv2") if mmcv.version else None,
@@ -111,11 +115,11 @@ def _package(module: str) -> Package:
     return Package(next(iter(there.values()), None), tuple(there))
 
 
-def _has_ops() -> bool:
-    """mmcv/_ext*.so lies in the package's folder; found without importing mmcv."""
+def _ops_library() -> Path | None:
+    """mmcv/_ext*.so in the package's folder; found without importing mmcv."""
     spec = importlib.util.find_spec("mmcv")
     folders = spec.submodule_search_locations if spec else None
-    return any(any(Path(folder).glob("_ext*")) for folder in folders or ())
+    return next((file for folder in folders or () for file in Path(folder).glob("_ext*")), None)
 
 
 def _cuda() -> tuple[int, str | None]:
@@ -130,8 +134,18 @@ def _cuda() -> tuple[int, str | None]:
 
 def _import_error(module: str) -> str | None:
     """Last line of what `import module` prints when it fails in a fresh interpreter, else None."""
+    return _failure(f"import {module}")
+
+
+def _load_error(library: Path) -> str | None:
+    """Why a compiled part of a package does not load beside torch; its package is not imported, so
+    that nothing else can be the cause."""
+    return _failure(f"import torch, ctypes; ctypes.CDLL({str(library)!r}, mode=2)")  # RTLD_NOW
+
+
+def _failure(code: str) -> str | None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"import {module}"], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
     )
     if done.returncode == 0:
         return None
