@@ -28,6 +28,12 @@ def mmseg_generation() -> str | None:
     return None
 
 
+# The files of an engine's tests import its packages.
+collect_ignore_glob = [
+    f"test_{mark}_*.py" for mark in ("mmseg1", "mmseg0") if mark != mmseg_generation()
+]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked gpu without CUDA, and those of an MMSegmentation that is not installed."""
     marks = {mark.name for item in items for mark in item.iter_markers()}
