@@ -104,7 +104,7 @@ def ratio(a: Analysis, cost: str, found: Efficiency) -> JSON:
     if value is None:
         return text(why, seeds)
     return {
-        **text(f"{'≥ ' if sign == '>=' else ''}{value:.2f}x", f"{spent}; {seeds}"),
+        **text(f"{'≥ ' if sign == '>=' else ''}{value:.2f}x", f"{spent}\n{seeds}"),
         "bold": value > 1,
     }  # fmt: skip
 

@@ -109,6 +109,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "efficiency": _plain(analysis.efficiency),
         "wins": _plain(analysis.wins),
         "gains": _plain(analysis.gains),
+        "training": _plain(analysis.training),
         "seconds": _plain(analysis.seconds),
     }
 

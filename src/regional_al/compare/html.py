@@ -162,7 +162,7 @@ def tiles(a: Analysis) -> list[JSON]:
         if not own:
             continue
         best = max(own, key=lambda x: _mean(gains[x].gain))
-        note = f"most area above random, over {COST_NAMES[cost]}: {a.label(best)}"
+        note = f"points of area above random: {a.label(best)}"
         found.append(_tile(f"best over {COST_NAMES[cost]}", signed(gains[best].gain), note))
     if a.costs:
         cost = a.costs[0]

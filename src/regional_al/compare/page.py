@@ -7,7 +7,8 @@ STYLE = """
 .curves .chart { max-width: none; }
 .curves + .scroll { margin-top: 1.4em; }
 td b { font-weight: 700; }
-td small, th small { display: block; color: var(--muted); font-size: .75rem; line-height: 1.2; }
+td small, th small { display: block; color: var(--muted); font-size: .75rem; line-height: 1.25;
+  font-weight: 400; white-space: pre-line; }
 td.text, th.text { text-align: left; }
 .dash { display: inline-block; width: 1.5em; height: 0; border-top: 3px solid;
   margin-right: .5em; vertical-align: .25em; }

@@ -159,7 +159,7 @@ class Runner:
         }]  # fmt: skip
         path = state.note_path(cell.out, cell.arm.name, cell.seed)
         state.write_json(path, {"machine": dict(self.facts), "attempts": attempts})
-        what = f"{outcome.state} after {spell(seconds)}"
+        what = f"{outcome.state} after {spell(seconds)}{reached(outcome)}"
         self.say(
             f"[{len(outcomes)}/{total}] {cell.name}: {what}" + (outcome.why and f": {outcome.why}")
         )
@@ -182,6 +182,14 @@ def judge(cell: Cell, code: int, error: str, seconds: float) -> Outcome:
     if records.load(cell.work_dir).stopped is None:
         return Outcome(cell, "waiting", "for answers", seconds)
     return Outcome(cell, "failed", "ended well but before its rounds were done", seconds)
+
+
+def reached(outcome: Outcome) -> str:
+    """The mIoU of the last round of a run that is done."""
+    if outcome.state != "done":
+        return ""
+    miou = records.load(outcome.cell.work_dir).records[-1].miou
+    return "" if miou is None else f", {100 * miou:.2f} % mIoU"
 
 
 def last_error(job: Job) -> str:
