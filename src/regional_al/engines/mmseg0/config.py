@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,8 @@ def read(
     if not path.is_file():
         raise ConfigError(f"{path} does not exist: give a config file")
     try:
-        cfg = Config.fromfile(str(path), import_custom_modules=False)
+        with tidied():
+            cfg = Config.fromfile(str(path), import_custom_modules=False)
         if change is not None:
             change(cfg._cfg_dict)
         if options:
@@ -53,6 +57,23 @@ def read(
     return cfg
 
 
+@contextmanager
+def tidied() -> Iterator[None]:
+    """Take away what mmcv leaves behind when a config fails: an open file whose later end would be
+    reported as an error of its own, and a folder on `sys.path`."""
+    try:
+        yield
+    except Exception as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            left, folder = (frame.f_locals.get(f"temp_config_{n}") for n in ("file", "dir"))
+            if left is not None:
+                with suppress(OSError):
+                    left.close()
+            if folder in sys.path:
+                sys.path.remove(folder)
+        raise
+
+
 def import_custom(cfg: Config, path: Path) -> None:
     """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
     wanted = cfg.get("custom_imports")
@@ -61,7 +82,8 @@ def import_custom(cfg: Config, path: Path) -> None:
     try:
         import_modules_from_strings(**wanted)
     except Exception as error:  # modules are code
-        raise EnvironmentProblem(f"{path}: custom_imports: {first_line(error)}") from None
+        cause = error if str(error) else error.__context__ or error  # mmcv raises a bare one
+        raise EnvironmentProblem(f"{path}: custom_imports: {first_line(cause)}") from None
 
 
 def plain(value: Any) -> Any:

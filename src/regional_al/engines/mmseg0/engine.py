@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from mmcv import Config
 
+from ...data import ActiveLearningDataset
+from ...labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem
 from ..base import FitRequest, FitResult, Prediction, PredictRequest
 from ..quiet import quiet_warnings
@@ -18,7 +20,7 @@ from . import datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import check_keys, fit_to_cpu, max_iterations
 from .console import calm_loggers
 from .losses import average_over_labels
-from .pool import build_dataset, build_pool
+from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor
 
 
@@ -64,6 +66,17 @@ class MMSeg0Engine:
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
         return evaluate.confusion(self._validation, self._predictor, checkpoint)
+
+    def network(self, checkpoint: Path | None) -> Any:
+        """The segmentor in eval mode, with a checkpoint's weights or the config's own start."""
+        return self._predictor.model(checkpoint)
+
+    def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
+        """The training data set seen through the labels of `store`."""
+        keys, trainable = [item.key for item in self.pool], self.label_space.trainable
+        return ActiveLearningDataset(
+            self._pool.dataset, store, keys, trainable, inject=read_sample, **arguments
+        )
 
     @cached_property
     def _validation(self) -> Any:
