@@ -13,11 +13,12 @@ import torch
 
 pytest.importorskip("mmseg")
 from mmseg1_tiny import fit_once, make_data, make_engine, write_config
-from regional_al import config, run
+from regional_al import config, engines, run
 from regional_al.images import read_ids
 from regional_al.labels import LabelStore
 from regional_al.ledger import Ledger
 from regional_al.report import records
+from regional_al.testing import streets
 from regional_al.types import ImageAnswer
 from test_mmseg1_source import SOURCE
 
@@ -131,7 +132,10 @@ param_scheduler = []
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_with_both_halves(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_two_processes_train_as_one_with_both_halves(
+    checkpointing: bool, root: Path, tmp_path: Path
+) -> None:
     """Without batch norm and with as many labels in every image, the gradients are the same: two
     ranks with 1 + 1 images, or one with 2 + 2."""
     store = LabelStore(tmp_path / "labels")
@@ -142,6 +146,7 @@ def test_two_processes_train_as_one_with_both_halves(root: Path, tmp_path: Path)
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
     text = (root / "tiny.py").read_text() + NO_NORM
+    text += f"model['backbone']['with_cp'] = {checkpointing}\n"
     config_path = tmp_path / "two.py"
     config_path.write_text(
         text + "train_dataloader['batch_size'] = source_dataloader['batch_size'] = 1\n"
@@ -163,3 +168,58 @@ def test_two_processes_train_as_one_with_both_halves(root: Path, tmp_path: Path)
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert torch.allclose(value, two[name], rtol=1e-4, atol=1e-6), name
+
+
+SMALL = """
+_base_ = 'BASE'
+model = dict(
+    pretrained=None, data_preprocessor=dict(size=(64, 128)),
+    backbone=dict(depth=18, base_channels=8),
+    decode_head=dict(in_channels=64, channels=8, c1_in_channels=8, c1_channels=4),
+    auxiliary_head=dict(in_channels=32, channels=8))
+names = dict(img_suffix='_leftImg8bit.png', seg_map_suffix='_gtFine_labelTrainIds.png')
+load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
+    data_root='ROOT/city', pipeline=[
+        *load, dict(type='LabelledRandomCrop', crop_size=(64, 128)), dict(type='PackSegInputs')],
+    **names))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
+    data_root='ROOT/city', pipeline=[*load, dict(type='PackSegInputs')], **names))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=6)
+param_scheduler = [dict(type='PolyLR', eta_min=0.0, begin=0, end=6, by_epoch=False)]
+acquisition = dict(budget=dict(amount=2, unit='region', scope='image'), queries=QUERIES)
+"""
+SMALL_SOURCE = """
+source_dataloader = dict(num_workers=0, dataset=dict(
+    data_root='ROOT/game', data_prefix=dict(
+        img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
+    pipeline=[*load, dict(type='Resize', scale=(160, 90)),
+              dict(type='RandomCrop', crop_size=(64, 128)), dict(type='PackSegInputs')], **names))
+"""
+
+
+@pytest.mark.slow
+def test_published_schedule_and_source_free_scaled_down(tmp_path: Path) -> None:
+    """The GTAV -> Cityscapes configs with a small network, small scenes and 6 iterations."""
+    folder = Path(__file__).parents[1] / "configs/cityscapes"
+    streets.generate(tmp_path / "city", train=2, val=1, size=(96, 160), layout="cityscapes")
+    streets.generate(tmp_path / "game", train=3, val=0, size=(96, 160), style="game",
+                     layout="cityscapes")  # fmt: skip
+
+    def go(name: str, queries: list[int], more: str) -> Path:
+        path = tmp_path / f"{name}.py"
+        text = SMALL.replace("BASE", str(folder / f"deeplabv3plus_r101_{name}.py")) + more
+        path.write_text(text.replace("ROOT", str(tmp_path)).replace("QUERIES", str(queries)))
+        work_dir = tmp_path / f"run_{name}"
+        loaded = engines.load(path, {}, work_dir)
+        work_dir.mkdir()
+        run.run(loaded.build(), config.parse(loaded.acquisition), work_dir, report=False)
+        return work_dir
+
+    both = go("gtav_ripu", [2, 3, 4], SMALL_SOURCE)
+    assert iterations(both) == [2, 1, 1, 2]
+    assert [r.costs.regions for r in records.load(both).records] == [0, 4, 8, 12]
+    checkpoint = both / "rounds/000/fit/checkpoint.pth"
+    free = go("gtav_ripu_source_free", [0, 2], f"load_from = {str(checkpoint)!r}\n")
+    assert iterations(free) == [0, 2, 4]
