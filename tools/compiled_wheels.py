@@ -34,12 +34,12 @@ GIB_PER_COMPILER = 2
 
 @dataclass(frozen=True)
 class Package:
-    """source: what pip builds, a requirement or a folder. module: imports only when the wheel was
-    compiled, and for this torch."""
+    """source: what pip builds, a requirement or a folder. proof: Python that runs only beside a
+    wheel that was compiled, and for this torch."""
 
     name: str
     version: str
-    module: str
+    proof: str
     source: str = ""
 
     @property
@@ -52,8 +52,8 @@ class Package:
 
 
 PACKAGES = (
-    Package("torch-scatter", "2.1.2", "torch_scatter"),
-    Package("mmcv-full", "1.7.2", "mmcv._ext"),
+    Package("torch-scatter", "2.1.2", "import torch_scatter"),
+    Package("mmcv-full", "1.7.2", "import torch, mmcv._ext"),
 )
 
 
@@ -111,9 +111,9 @@ def environment(cuda: str | None, cores: int, gib: float) -> dict[str, str]:
     return chosen | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} -g0".strip()}
 
 
-def import_error(wheel: Path, module: str) -> str | None:
-    """Why `module` does not import from the unpacked wheel; None when it does."""
-    code = f"import sys; sys.path.insert(0, sys.argv[1]); import torch, {module}"
+def import_error(wheel: Path, proof: str) -> str | None:
+    """Why `proof` does not run beside the unpacked wheel; None when it does."""
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); {proof}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(wheel) as archive:
@@ -130,7 +130,7 @@ def import_error(wheel: Path, module: str) -> str | None:
 def provide(package: Package, house: Path, variables: Mapping[str, str]) -> Path:
     """The wheel of `package` in `house`, built when it is not there or does not import."""
     for wheel in sorted(house.glob(package.pattern)):
-        error = import_error(wheel, package.module)
+        error = import_error(wheel, package.proof)
         if error is None:
             print(f"{wheel.name}: from {house}", flush=True)
             return wheel
@@ -139,7 +139,7 @@ def provide(package: Package, house: Path, variables: Mapping[str, str]) -> Path
     with tempfile.TemporaryDirectory(prefix=".build-", dir=house) as folder:
         build(package, Path(folder), house / f"{package.name}.log", variables)
         wheels = list(Path(folder).glob("*.whl"))
-        error = import_error(wheels[0], package.module) if wheels else "pip made no wheel"
+        error = import_error(wheels[0], package.proof) if wheels else "pip made no wheel"
         if error:
             raise BuildError(f"{package.requirement} was built but does not import: {error}")
         return wheels[0].replace(house / wheels[0].name)
@@ -176,7 +176,7 @@ def build(package: Package, folder: Path, log: Path, variables: Mapping[str, str
         follow(process.stdout, log, start)
     minutes = (time.monotonic() - start) / 60
     if process.returncode:
-        tail = log.read_text(errors="replace").splitlines()[-15:]
+        tail = log.read_text(errors="replace").splitlines()[-30:]
         print("\n".join(f"  {line[:200]}" for line in tail), flush=True)
         raise BuildError(f"{package.requirement} did not compile; all that was said is in {log}")
     print(f"compiled {package.requirement} in {minutes:.1f} min", flush=True)
