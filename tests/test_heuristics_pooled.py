@@ -342,7 +342,7 @@ def test_candidates_keep_the_most_uncertain_and_then_the_rest() -> None:
     share = HEURISTICS.build({"type": "CoreSet", "candidates": "75%"})
     assert picks(share, pool, 4) == [4, 2, 1, 3]  # three of four open
     for wrong in (0, -1, 2.5, True, "0%", "120%", "x%", "5"):
-        with pytest.raises(ConfigError, match=r"CoreSet: candidates=.* must be"):
+        with pytest.raises(ConfigError, match=r"CoreSet: candidates=.* must be a"):
             HEURISTICS.build({"type": "CoreSet", "candidates": wrong})
 
 

@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regional_al import config, dist, pooled, run
-from regional_al.errors import UnsupportedError
+from regional_al.candidates import make_picks
+from regional_al.errors import ScoreError, UnsupportedError
 from regional_al.heuristics import Observation
 from regional_al.heuristics.embedding import embed, region_features
 from regional_al.labels import LabelStore
+from regional_al.pool_table import TableWriter, read_table
 from regional_al.query import read_query
 from regional_al.report import records
 from regional_al.testing import streets
@@ -176,6 +178,20 @@ def launch(processes: int, data: Path, work_dir: Path, acquisition: dict[str, An
         }  # fmt: skip
         ranks.append(subprocess.Popen(command, env={**os.environ, **group}))
     assert [rank.wait(timeout=240) for rank in ranks] == [0] * processes
+
+
+def test_features_of_some_images_only_are_refused(tmp_path: Path) -> None:
+    units = make_picks(0, np.zeros(2), [1, 1], unit=[0, 1])
+    writer = TableWriter(tmp_path, 0, 4)
+    writer.add(units, {"vector": torch.zeros(2, 3)}, "a")
+    with pytest.raises(ScoreError, match=r"image 'b': vector has \[5\] numbers.*mode='whole'"):
+        writer.add(units, {"vector": torch.zeros(2, 5)}, "b")
+    writer.close()
+    other = TableWriter(tmp_path, 1, 4)
+    other.add(units, {"vector": torch.zeros(2, 5)}, "b")
+    other.close()
+    with pytest.raises(ScoreError, match=r"an image: vector has \[5\] numbers.*mode='whole'"):
+        read_table(tmp_path)
 
 
 @given(

@@ -42,6 +42,14 @@ def positive(where: str, value: Any) -> float:
     return float(value)
 
 
+def within(where: str, value: Any, low: float, high: float) -> float:
+    """`value` as a float in [low, high]."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise ConfigError(f"{where}={value!r} must be a number from {low:g} to {high:g}")
+    return float(value)
+
+
 def percentage(where: str, value: Any) -> Fraction:
     """A percentage as text, above 0 and up to 100: '5%' -> 1/20."""
     try:

@@ -78,7 +78,7 @@ class TableWriter:
                 array = self._stored(name, array.astype(np.float64), key)
             rows[name] = array
         for name, array in rows.items():
-            self._append(name, np.ascontiguousarray(array))
+            self._append(name, np.ascontiguousarray(array), key)
 
     def close(self) -> None:
         for file in self._files.values():
@@ -101,11 +101,12 @@ class TableWriter:
             return array.astype(np.float32)
         return np.clip(array, -65504, 65504).astype(np.float16)
 
-    def _append(self, name: str, array: Column) -> None:
+    def _append(self, name: str, array: Column, key: str) -> None:
         if name not in self._files:
             self._files[name] = (self.folder / f"{name}.bin").open("wb")
             dtype = "picks" if array.dtype.names else array.dtype.str
             self._layout[name] = (dtype, list(array.shape[1:]))
+        check_width(name, list(array.shape[1:]), self._layout[name][1], f"image {key!r}")
         self._files[name].write(array.tobytes())
 
 
@@ -122,7 +123,20 @@ def read_table(folder: Path, round_: int = 1, rounds: int = 1) -> PoolTable | No
             parts.append(columns)
     if not parts:
         return None
+    for part in parts[1:]:
+        for name, values in part.items():
+            check_width(name, list(values.shape[1:]), list(parts[0][name].shape[1:]), "an image")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((joined["units"]["unit"], joined["units"]["image"]))
     joined = {name: values[order] for name, values in joined.items()}
     return PoolTable(joined.pop("units"), joined, round_, rounds)
+
+
+def check_width(name: str, shape: list[int], others: list[int], where: str) -> None:
+    """Raise ScoreError where one image's column is of another width than the others'."""
+    if shape != others:
+        raise ScoreError(
+            f"{where}: {name} has {shape} numbers a unit, other images {others}: the model offers "
+            "features for some images only, as with sliding windows over images of several sizes; "
+            "set model.test_cfg=dict(mode='whole')"
+        )

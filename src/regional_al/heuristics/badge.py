@@ -34,8 +34,8 @@ class BADGE(Heuristic):
         `candidates` (a number, or a share such as '5%', of the open units with the highest
         entropy) bounds N.
     Deviations: gradients with respect to the logits [C], pooled over pixels, not to the last
-        layer's weights [C x D]. The paper starts from the longest gradient too; labelled units
-        take no part.
+        layer's weights [C x D]. Labelled units take no part, as in the paper.
+    Example: dict(level='region', heuristic=dict(type='BADGE', candidates='10%'))
     """
 
     levels = ("image", "region")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..config_checks import integer
+from ..config_checks import integer, within
 from ..engines.base import PredictRequest
 from ..errors import ConfigError
 from ..kernels import region_mean
@@ -17,7 +17,6 @@ from ..selection import Basket, best_first
 from ..selection.diversity import in_turns
 from ..types import I64
 from .base import HEURISTICS, Heuristic, Observation
-from .shortlist import within
 
 
 @HEURISTICS.register("ClaSPPE")
@@ -37,6 +36,7 @@ class ClaSPPE(Heuristic):
         the budget (pixels, clicks, regions, images): the class that has spent least is next and
         takes its best unit that is left, so that classes differ by less than a unit; which
         classes are first is drawn.
+    Example: dict(level='region', heuristic=dict(type='ClaSPPE', exclude=[0]))
     """
 
     levels = ("image", "region")

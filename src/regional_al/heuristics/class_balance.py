@@ -29,6 +29,8 @@ class ClassBalance(Heuristic):
     Deviations: labelled regions are left out (the public code scores them 0, so that they can be
         asked again). A region with some pixels answered is open. Where all open regions have the
         same mean, m is 1, so that the weight decides.
+    Example: dict(level='region', heuristic='ClassBalance', budget=dict(amount=500, unit='click'),
+        annotator=dict(type='oracle', answer='dominant'))
     """
 
     levels = ("region",)

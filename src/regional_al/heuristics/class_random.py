@@ -17,8 +17,8 @@ from .base import HEURISTICS, Heuristic, Observation
 class ClassAwareRandom(Heuristic):
     """Random, stratified by predicted class: every class that is predicted gets an equal share.
 
-    Source: the class-balanced random baseline of comparisons of active learning; here by
-        *predicted* class, the ground truth is not looked at.
+    Source: a baseline, no published method; by *predicted* class, so that the ground truth is not
+        looked at.
     Score: units of a partition and images: uniform in [0, 1). Over the pool, predicted majority
         classes take turns, the one with least spent so far is next, and each takes its unit with
         the highest number. Pixels and windows: n ln u, u uniform and n the number of open pixels
@@ -28,6 +28,7 @@ class ClassAwareRandom(Heuristic):
     Deviations: shares are of the budget in its own unit, so that pixels are shared evenly where
         units differ in size. Pixels and windows are stratified within each image, windows by the
         class of their centre.
+    Example: dict(level='pixel', heuristic='ClassAwareRandom')
     """
 
     pooled = True

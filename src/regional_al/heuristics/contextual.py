@@ -39,6 +39,7 @@ class ContextualDiversity(Heuristic):
         equal (0). A mean over common classes as in the public code, a sum in the paper. Units
         need not be images. Where the entropies of a class are all 0 the mean is unweighted.
         Probabilities below 1e-6 count as 1e-6. The first pick is not random.
+    Example: dict(level='image', heuristic='ContextualDiversity')
     """
 
     levels = ("image", "region")

@@ -28,6 +28,7 @@ class CoreSet(Heuristic):
         features, without an N x N matrix. Below image level set `candidates` (a number, or a
         share such as '5%', of the open units with the highest entropy) to bound N.
     Deviations: mean softmax where the model offers no features. A unit answered in part is open.
+    Example: dict(level='image', heuristic='CoreSet')
     """
 
     levels = ("image", "region")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from .. import functional, kernels
-from ..config_checks import integer
+from ..config_checks import integer, within
 from ..engines.base import PredictRequest
 from ..errors import DataError, EnvironmentProblem
 from ..images import read_rgb
@@ -22,7 +22,7 @@ from ..selection.diversity import draw, squared_distances
 from ..types import F32, I64
 from .base import HEURISTICS, Heuristic, Observation
 from .embedding import embed
-from .shortlist import Shortlist, within
+from .shortlist import Shortlist
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,6 +42,7 @@ class ReDAL(Heuristic):
     Deviations: colour gradient and surface curvature of point clouds become edge strength (0 where
         no image file is known). At most N / 10 clusters. The decay follows the sorted order (the
         public code indexes the unsorted scores). K-means runs once, from k-means++ seeds.
+    Example: dict(level='region', heuristic=dict(type='ReDAL', clusters=150))
     """
 
     levels = ("image", "region")

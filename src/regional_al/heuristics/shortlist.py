@@ -1,4 +1,4 @@
-"""Arguments of heuristics that pick from the whole pool: `candidates`, and numbers in a range."""
+"""The argument `candidates` of heuristics that measure distances over the whole pool."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..config_checks import integer, percentage
 from ..selection import Basket, best_first
 from ..types import I64
 
@@ -21,21 +21,12 @@ class Shortlist:
     """
 
     def __init__(self, heuristic: str, candidates: Any) -> None:
-        self.amount: int | Fraction | None = candidates
-        if isinstance(candidates, str) and candidates.strip().endswith("%"):
-            try:
-                self.amount = Fraction(candidates.strip()[:-1].strip()) / 100
-            except (ValueError, ZeroDivisionError):
-                self.amount = Fraction(-1)
-            usable = 0 < self.amount <= 1
-        else:
-            whole = isinstance(candidates, int) and not isinstance(candidates, bool)
-            usable = candidates is None or (whole and candidates >= 1)
-        if not usable:
-            raise ConfigError(
-                f"heuristic {heuristic}: candidates={candidates!r} must be None, a whole number of "
-                "at least 1, or a share of the open units such as '5%'"
-            )
+        where = f"heuristic {heuristic}: candidates"
+        self.amount: int | Fraction | None = None
+        if isinstance(candidates, str):
+            self.amount = percentage(where, candidates)
+        elif candidates is not None:
+            self.amount = integer(where, candidates, 1)
 
     def count(self, units: int) -> int:
         """How many of so many open units are kept, at least 1."""
@@ -52,11 +43,3 @@ class Shortlist:
             if not len(best):
                 return
             yield np.sort(best[:size])
-
-
-def within(where: str, value: Any, low: float, high: float) -> float:
-    """`value` as a float in [low, high]. Raises ConfigError."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
-        raise ConfigError(f"{where}={value!r} must be a number from {low:g} to {high:g}")
-    return float(value)
