@@ -26,10 +26,10 @@ _LENGTHS = ("begin", "end", "T_max", "total_iters", "warmup_iters")
 def shrink(tree: Any) -> list[str]:
     """Cut a config down in place. Returns what was changed, a line each, for people to read.
 
-    Trainings of 10 iterations (or 1 epoch), schedules shortened with them; images, crops and
-    windows scaled so that a crop is 128 pixels long; 2 images a batch, read by the main process;
-    the first 8 training and 4 validation images; weights from the network left out; 3 rounds after
-    the warm start, pool-wide budgets in plain numbers as 1 % (image level: one image).
+    Trainings of 10 iterations (or 1 epoch), schedules shortened with them; crops and images scaled
+    to about 128 pixels; 2 images a batch, read by the main process; the first 8 training and 4
+    validation images; weights from the network left out; 3 rounds after the warm start, pool-wide
+    budgets in plain numbers as 1 % (image level: one image).
     """
     told: list[str] = []
     ratio = _lengths(tree, told)
@@ -91,8 +91,8 @@ def _sizes(tree: Any, told: list[str]) -> None:
     specs = list({id(spec): spec for spec in dicts(tree)}.values())
     crops = [spec["crop_size"] for spec in specs if "type" in spec and spec.get("crop_size")]
     scales = [spec[key] for spec in specs for key in ("img_scale", "scale")
-              if "Resize" in type_name(spec) and spec.get(key)]  # fmt: skip
-    longest = max((_side(size) for size in crops or scales), default=0)
+              if "type" in spec and spec.get(key)]  # fmt: skip
+    longest = max([*map(_longer, crops), *map(_shorter, scales)], default=0)
     if longest <= SIDE:
         return
     factor = SIDE / longest
@@ -107,10 +107,20 @@ def _sizes(tree: Any, told: list[str]) -> None:
     told.append(f"image scales, crops and windows: x {factor:.3g}")
 
 
-def _side(size: Any) -> int:
+def _longer(size: Any) -> int:
+    """The longer side of a size, or of the largest of several."""
     if isinstance(size, (list, tuple)):
-        return max((_side(item) for item in size), default=0)
+        return max(map(_longer, size), default=0)
     return size if isinstance(size, int) else 0
+
+
+def _shorter(scale: Any) -> int:
+    """The shorter side of an image scale (the longer one is often only a bound), or of the largest
+    of several."""
+    if isinstance(scale, (list, tuple)) and scale:
+        several = isinstance(scale[0], (list, tuple))
+        return max(map(_shorter, scale)) if several else min(map(_longer, scale))
+    return _longer(scale)
 
 
 def _scaled(size: Any, factor: float, least: int) -> Any:

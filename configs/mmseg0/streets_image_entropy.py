@@ -1,0 +1,2 @@
+_base_ = "./_streets.py"
+acquisition = dict(level="image", heuristic="Entropy")
