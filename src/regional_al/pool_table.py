@@ -123,8 +123,8 @@ def read_table(folder: Path, round_: int = 1, rounds: int = 1) -> PoolTable | No
             parts.append(columns)
     if not parts:
         return None
-    for part in parts[1:]:
-        for name, values in part.items():
+    for other in parts[1:]:
+        for name, values in other.items():
             check_width(name, list(values.shape[1:]), list(parts[0][name].shape[1:]), "an image")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((joined["units"]["unit"], joined["units"]["image"]))

@@ -112,11 +112,11 @@ def divergences(mixtures: F32, present: Bool, one: F32, its: Bool) -> F32:
     held = np.flatnonzero(its)
     q = np.maximum(one[held], np.float32(LEAST))
     log_q = np.log(q)
-    for block in blocks(len(mixtures), len(held) * mixtures.shape[2]):
-        both = present[block][:, held]
-        p = np.maximum(mixtures[block][:, held], np.float32(LEAST))
+    sharing = np.flatnonzero(present[:, held].any(axis=1))
+    for block in blocks(len(sharing), len(held) * mixtures.shape[2]):
+        rows = sharing[block]
+        both = present[np.ix_(rows, held)]
+        p = np.maximum(mixtures[np.ix_(rows, held)], np.float32(LEAST))
         each = 0.5 * ((p - q) * (np.log(p) - log_q)).sum(axis=2)
-        number = both.sum(axis=1)
-        some = number > 0
-        out[block][some] = (each * both).sum(axis=1)[some] / number[some]
+        out[rows] = (each * both).sum(axis=1) / both.sum(axis=1)
     return out
