@@ -34,14 +34,17 @@ class ReDAL(Heuristic):
     Source: Wu et al., "ReDAL: Region-based and Diversity-aware Active Learning for Point Cloud
         Semantic Segmentation", ICCV 2021, arXiv 2107.11769; here in two dimensions.
     Score: mean over the region of entropy / ln C + `edge` * strength of the grey image's edges
-        (Sobel, 0..1). K-means on mean features of the open regions; then down the list sorted by
-        that score each region is multiplied by the weight of its cluster, which starts at 1 and
-        is multiplied by `decay` afterwards; sorted again. Shown and recorded: before the discount.
+        (Sobel, 0..1). K-means (`clusters`) on mean features of the open regions; then, down the
+        list sorted by that score, each region is multiplied by the weight of its cluster, which
+        starts at 1 and is multiplied by `decay` afterwards; sorted again. Shown and recorded:
+        before the discount.
     Cost: one pass over the logits and a Sobel filter; then O(N K D) an iteration of k-means, at
-        most 20, for N regions of D features; `candidates` bounds N.
-    Deviations: colour gradient and surface curvature of point clouds become edge strength (0 where
-        no image file is known). At most N / 10 clusters. The decay follows the sorted order (the
-        public code indexes the unsorted scores). K-means runs once, from k-means++ seeds.
+        most 20, for N regions of D features; `candidates` (a number, or a share such as '5%', of
+        the open regions with the highest score) bounds N.
+    Deviations: colour gradient and surface curvature of point clouds (0.1 and 0.05 in the public
+        code) become edge strength (0.05; 0 where no image file is known). At most N / 10 clusters.
+        The decay follows the sorted order (the public code indexes the unsorted scores). K-means
+        runs once, from k-means++ seeds.
     Example: dict(level='region', heuristic=dict(type='ReDAL', clusters=150))
     """
 
