@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from regional_al.data import ActiveLearningDataset
-from regional_al.errors import DataError, WorkDirError
+from regional_al.errors import ConfigError, DataError, WorkDirError
 from regional_al.labels import LabelStore
 from regional_al.types import ImageAnswer
 
@@ -203,3 +203,77 @@ def test_state(store):
     store.drop_rounds_from(0)
     with pytest.raises(WorkDirError, match="'s/1'"):
         other.load_state_dict(state)
+
+
+def test_steps_and_what_baal_calls_things(store):
+    truth = np.array([[0, 255], [1, 2]], np.uint8)
+    data = ActiveLearningDataset(Plain(), store, KEYS, CLASSES, oracle=lambda i: truth)
+    assert data.current_al_step == 0
+    assert data.labelled_map.tolist() == [0, 0, 0, 0]
+    data.label(2)
+    data.current_round = 3
+    data.label(0)
+    put(store, "s/3", [[255, 255], [255, 255]], round_=3)  # answered, but no class
+    data.refresh()
+    assert data.labelled_map.tolist() == [4, 0, 1, 0]
+    assert data.current_al_step == 4
+    assert [data.is_labelled(i) for i in range(4)] == [True, False, True, False]
+    assert not data.can_label
+    assert data.get_raw(1)[2] == "name1"
+    assert [sample[2] for sample in data] == ["name0", "name2"]
+    assert next(iter(data))[1].tolist() == truth.tolist()
+    data.reset_labelled()
+    assert (len(data), len(data.pool), data.current_al_step) == (0, 4, 0)
+
+
+def test_an_image_labelled_again_carries_its_last_round(store):
+    data = ActiveLearningDataset(Plain(), store, KEYS, CLASSES)
+    data.label(1, np.array([[0, 255], [255, 255]]))
+    data.label(1, np.array([[255, 1], [255, 255]]), round=6)
+    assert data.labelled_map.tolist() == [0, 7, 0, 0]
+    assert store.rounds_of("s/1") == [0, 6]
+    assert store.rounds_of("s/0") == []
+
+
+def test_labels_at_random_are_seeded_and_go_on(store, tmp_path):
+    truth = np.zeros((2, 2), np.uint8)
+
+    def fresh(name, **more):
+        return ActiveLearningDataset(
+            Plain(), LabelStore(tmp_path / name), KEYS, CLASSES, oracle=lambda i: truth, **more
+        )
+
+    one, other = fresh("a", random_state=5), fresh("b", random_state=5)
+    one.label_randomly(2)
+    other.label_randomly(2)
+    assert one.labelled.tolist() == other.labelled.tolist()
+    assert one.n_labelled == 2
+    one.label_randomly()
+    resumed = fresh("b", random_state=0)
+    resumed.load_state_dict(json.loads(json.dumps(other.state_dict())))
+    resumed.label_randomly()
+    assert resumed.labelled.tolist() == one.labelled.tolist()
+    firsts = set()
+    for seed in range(8):
+        drawn = fresh(f"seed{seed}", random_state=seed)
+        drawn.label_randomly()
+        firsts.add(tuple(drawn.labelled))
+    assert len(firsts) > 1
+    with pytest.raises(DataError, match=r"label_randomly\(2\), but the pool holds 1"):
+        one.label_randomly(2)
+
+
+def test_the_pools_own_view(store):
+    data = ActiveLearningDataset(
+        Plain(), store, KEYS, CLASSES, pool_specifics={"initialised": 9},
+        make_unlabelled=lambda sample: sample[0],
+    )  # fmt: skip
+    assert torch.equal(data.pool[1], torch.full((3, 2, 2), 1.0))
+    assert data.pool.dataset.initialised == 9
+    assert data.dataset.initialised == 0
+    put(store, "s/1", [[0, 1], [1, 1]])
+    data.refresh()
+    assert len(data[0]) == 3  # labelled samples are whole
+    wrong = ActiveLearningDataset(Plain(), store, KEYS, CLASSES, pool_specifics={"transform": 1})
+    with pytest.raises(ConfigError, match="Plain has no attribute 'transform'"):
+        _ = wrong.pool

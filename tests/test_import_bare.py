@@ -74,7 +74,7 @@ assert picks.shape == (3, 2)
 units = selection.select_units(np.array([1.0, 3.0, 2.0]), np.array([1, 1, 1]), 2)
 assert units.tolist() == [1, 2]
 assert UNLABELED == 255
-for name in ("LabelStore", "ActiveLearningDataset", "ActiveLearningLoop"):
+for name in ("LabelStore", "ActiveLearningDataset", "ActiveLearningLoop", "ModelWrapper"):
     assert isinstance(getattr(regional_al, name), type), name
 loaded = {m.partition(".")[0] for m in sys.modules}
 assert not loaded & {"mmcv", "mmengine", "mmseg", "numba", "skimage", "rich", "PIL"}, loaded

@@ -49,6 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": FILES | {
         "config_checks", "data", "dist", "engines.base", "labels", "metrics", "testing",
     },
+    "probabilities": GROUND | {"data", "engines", "engines.base"},
+    "model_wrapper": FILES | {
+        "annotators", "data", "engines", "engines.base", "labels", "metrics", "probabilities",
+    },
     "candidates": GROUND | {"budget", "selection"},
     "training": GROUND | {"config_checks"},
     "config": GROUND | {"budget", "config_checks", "engines.base", "training"},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data import ActiveLearningDataset
     from .labels import LabelStore
     from .loop import ActiveLearningLoop
+    from .model_wrapper import ModelWrapper
     from .types import UNLABELED
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "ActiveLearningDataset",
     "ActiveLearningLoop",
     "LabelStore",
+    "ModelWrapper",
     "__version__",
     "functional",
     "kernels",
@@ -34,6 +36,7 @@ _NAMES = {
     "ActiveLearningDataset": "data",
     "ActiveLearningLoop": "loop",
     "LabelStore": "labels",
+    "ModelWrapper": "model_wrapper",
     "UNLABELED": "types",
 }
 

@@ -1,12 +1,14 @@
 """`ActiveLearningDataset`: any data set, seen through what is labelled so far.
 
+Its names and their meaning are those of BAAL's class; docs/migrating.md lists what differs.
 At image level a labelled image has its whole mask and the wrapper is a subset by index; below it
 the masks are sparse (255 = no class). Either way an image without a trainable label never comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from .errors import DataError, WorkDirError
+from .errors import ConfigError, DataError, WorkDirError
 from .images import read_ids
 from .labels import LabelStore
 from .types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
@@ -31,7 +33,9 @@ class ActiveLearningDataset(Dataset[Any]):
     dataset: has `__len__` and `__getitem__`; keys[i] names its sample i in the store (unique).
     trainable: bool [256], raw ids that count as a label. inject: how a label file enters a sample;
     None: samples are (image, mask, ...) and the mask is replaced (`replace_mask`). oracle: dataset
-    index -> raw ids uint8 [H, W], for `label(index)` without a value.
+    index -> raw ids uint8 [H, W], for `label(index)` without a value. make_unlabelled: applied to
+    the pool's samples; pool_specifics: attributes that the pool's copy of `dataset` gets (a
+    pipeline without augmentation, say). random_state: seed of `label_randomly`.
     Everything else is asked of `dataset` itself (`metainfo`, `full_init`, ...). Call `refresh()`
     when the store has changed. Survives deepcopy and the pickling of spawned workers.
     """
@@ -47,6 +51,9 @@ class ActiveLearningDataset(Dataset[Any]):
         trainable: Bool,
         inject: Inject | None = None,
         oracle: Callable[[int], U8] | None = None,
+        make_unlabelled: Callable[[Any], Any] | None = None,
+        pool_specifics: Mapping[str, Any] | None = None,
+        random_state: int = 0,
     ) -> None:
         if len(dataset) != len(keys):
             raise DataError(f"the data set has {len(dataset)} samples, but {len(keys)} keys came")
@@ -60,6 +67,9 @@ class ActiveLearningDataset(Dataset[Any]):
         self.trainable = np.asarray(trainable, dtype=np.bool_)
         self.inject: Inject = inject or partial(replace_mask, trainable=self.trainable)
         self.oracle = oracle
+        self.make_unlabelled = make_unlabelled
+        self.pool_specifics = dict(pool_specifics or {})
+        self.random_state = random_state
         self.current_round = 0
         self._indices: I64 = np.zeros(0, dtype=np.int64)
         self._pool: ActiveLearningPool | None = None
@@ -111,6 +121,33 @@ class ActiveLearningDataset(Dataset[Any]):
         return mask
 
     @property
+    def labelled_map(self) -> I64:
+        """int64 [number of images]: 0 where not `labelled`, else 1 + the last round that answered
+        pixels of the image."""
+        out = np.zeros(len(self.keys), dtype=np.int64)
+        for index in self._indices.tolist():
+            out[index] = 1 + max(self.store.rounds_of(self.keys[index]), default=0)
+        return out
+
+    @property
+    def current_al_step(self) -> int:
+        """The largest entry of `labelled_map`: 0 before anything is labelled."""
+        return int(self.labelled_map.max(initial=0))
+
+    @property
+    def can_label(self) -> bool:
+        """True when `label` must be given the mask; False when an oracle knows it."""
+        return self.oracle is None
+
+    def is_labelled(self, index: int) -> bool:
+        """Whether image `index` of the wrapped data set has a trainable label."""
+        return bool(self.labelled[index])
+
+    def get_raw(self, index: int) -> Any:
+        """Sample `index` of the wrapped data set, untouched."""
+        return self.dataset[index]
+
+    @property
     def n_labelled(self) -> int:
         """Images with at least one trainable label."""
         return len(self)
@@ -144,6 +181,19 @@ class ActiveLearningDataset(Dataset[Any]):
             self.store.write(answer, self.current_round if round is None else round)
         self.refresh()
 
+    def label_randomly(self, n: int = 1) -> None:
+        """Have the oracle label n images of the pool, drawn uniformly; the draw follows
+        `random_state` and the size of the pool. Raises DataError when the pool holds fewer."""
+        if n > len(self.pool):
+            raise DataError(f"label_randomly({n}), but the pool holds {len(self.pool)} images")
+        rng = np.random.default_rng([self.random_state, len(self.pool)])
+        self.label(rng.choice(len(self.pool), n, replace=False).tolist())
+
+    def reset_labelled(self) -> None:
+        """Forget every answer of the store."""
+        self.store.drop_rounds_from(0)
+        self.refresh()
+
     def _answer(self, place: int, mask: Any) -> ImageAnswer:
         if mask is None:
             if self.oracle is None:
@@ -156,11 +206,13 @@ class ActiveLearningDataset(Dataset[Any]):
     def state_dict(self) -> JSON:
         """JSON-able. The pixels are in the store, this only says which images it knew."""
         labelled = [self.keys[index] for index in self._indices]
-        return {"labelled": labelled, "current_round": self.current_round}
+        own = {"current_round": self.current_round, "random_state": self.random_state}
+        return {"labelled": labelled, **own}
 
     def load_state_dict(self, state: JSON) -> None:
         """Go on from `state`. Raises WorkDirError when the store lacks an image's labels."""
         self.current_round = int(state["current_round"])
+        self.random_state = int(state.get("random_state", self.random_state))
         self.refresh()
         there = {self.keys[index] for index in self._indices}
         missing = [key for key in state["labelled"] if key not in there]
@@ -171,11 +223,13 @@ class ActiveLearningDataset(Dataset[Any]):
 class ActiveLearningPool(Dataset[Any]):
     """The images of which at least one pixel was never answered, in data-set order; a snapshot.
 
-    Items are the wrapped data set's own samples, untouched.
+    Items are the wrapped data set's own samples, through the owner's `make_unlabelled` if it has
+    one. Raises ConfigError for an attribute in `pool_specifics` that the data set does not have.
     """
 
     def __init__(self, owner: ActiveLearningDataset) -> None:
-        self.dataset = owner.dataset
+        self.dataset = with_attributes(owner.dataset, owner.pool_specifics)
+        self.make_unlabelled = owner.make_unlabelled
         open_ = [i for i, key in enumerate(owner.keys) if not owner.store.is_complete(key)]
         self.indices: I64 = np.asarray(open_, dtype=np.int64)
         self.keys = [owner.keys[i] for i in open_]
@@ -184,7 +238,8 @@ class ActiveLearningPool(Dataset[Any]):
         return int(self.indices.size)
 
     def __getitem__(self, item: int) -> Any:
-        return self.dataset[self.index_of(item)]
+        sample = self.dataset[self.index_of(item)]
+        return sample if self.make_unlabelled is None else self.make_unlabelled(sample)
 
     def index_of(self, item: int) -> int:
         """The wrapped data set's index of the pool's item-th image."""
@@ -208,6 +263,18 @@ def replace_mask(dataset: Any, index: int, path: Path, *, trainable: Bool) -> An
     if isinstance(mask, torch.Tensor):
         return (image, torch.from_numpy(labels).to(mask.dtype).reshape(shape), *rest)
     return (image, labels, *rest)
+
+
+def with_attributes(dataset: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of `dataset` with attributes set; the data set itself when there are none."""
+    if not values:
+        return dataset
+    changed = copy.deepcopy(dataset)
+    for name, value in values.items():
+        if not hasattr(changed, name):
+            raise ConfigError(f"pool_specifics: {type(dataset).__name__} has no attribute {name!r}")
+        setattr(changed, name, value)
+    return changed
 
 
 def _as_mask(value: Any) -> U8:

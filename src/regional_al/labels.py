@@ -126,6 +126,10 @@ class LabelStore:
         counts = self._counts(self.sidecar_path(key))
         return int(counts[1:].sum() if round is None else counts[round + 1])
 
+    def rounds_of(self, key: str) -> list[int]:
+        """The rounds that have answered pixels of one image, in order."""
+        return [int(r) for r in np.flatnonzero(self._counts(self.sidecar_path(key))[1:])]
+
     def is_complete(self, key: str) -> bool:
         """True when every pixel of the image has been answered."""
         counts = self._counts(self.sidecar_path(key))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,16 @@ class OracleAnnotator:
                 f"{path} is {item.shape} (height, width), its image {item.image} is {size}"
             )
         self._truth(item)
+
+
+def whole_masks(pool: Sequence[PoolItem], label_space: LabelSpace) -> Callable[[int], U8]:
+    """Index into the pool -> raw ids uint8 [H, W] of its annotation file: what simulates a person
+    for `ActiveLearningDataset(oracle=...)`. The call raises DataError like the oracle itself."""
+    return partial(_whole_mask, pool, allowed_ids(label_space))
+
+
+def _whole_mask(pool: Sequence[PoolItem], allowed: Bool, index: int) -> U8:
+    return checked_ids(_annotation(pool[index]), pool[index].shape, allowed)
 
 
 def _annotation(item: PoolItem) -> Path:

@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as nnf
+from torch.utils.data import Dataset
 
 from .. import metrics
+from ..data import ActiveLearningDataset
 from ..errors import ConfigError, DataError
 from ..images import read_ids, read_rgb
-from ..types import I64, UNLABELED, LabelSpace, PoolItem
+from ..labels import LabelStore
+from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem
 from .base import FitRequest, FitResult, Prediction, PredictRequest
 from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
@@ -110,6 +113,15 @@ class TorchEngine:
             total += metrics.confusion_matrix(pred, truth, classes)
         return total
 
+    def network(self, checkpoint: Path | None) -> torch.nn.Module:
+        """The model in eval mode, with a checkpoint's weights or its own start."""
+        return self._load(checkpoint).eval()
+
+    def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
+        """(image float32 [3, H, W] in -1..1, labels uint8 [H, W]) of the pool, through `store`."""
+        keys, trainable = [item.key for item in self.pool], self.label_space.trainable
+        return ActiveLearningDataset(Images(self), store, keys, trainable, **arguments)
+
     def _initialise(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, request: FitRequest
     ) -> int:
@@ -169,6 +181,20 @@ class TorchEngine:
             assert raw is not None
             labels[n, :h, :w] = table[torch.from_numpy(raw.astype(np.int64))]
         return images, labels
+
+
+class Images(Dataset[Any]):
+    """(image float32 [3, H, W], labels uint8 [H, W], all 255) of an engine's pool."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        self.engine = engine
+
+    def __len__(self) -> int:
+        return len(self.engine.pool)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, U8]:
+        item = self.engine.pool[index]
+        return self.engine._image(item), np.full(item.shape, UNLABELED, dtype=np.uint8)
 
 
 def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -13,13 +13,15 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 
+from ...data import ActiveLearningDataset
+from ...labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem
 from ..base import FitRequest, FitResult, Prediction, PredictRequest
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
 from .console import quiet_warnings
 from .losses import average_over_labels
-from .pool import build_dataset, build_pool
+from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor
 from .source import build_source
 
@@ -77,6 +79,17 @@ class MMSeg1Engine:
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
         return evaluate.confusion(self._validation, self._predictor, checkpoint)
+
+    def network(self, checkpoint: Path | None) -> Any:
+        """The segmentor in eval mode, with a checkpoint's weights or the config's own start."""
+        return self._predictor.model(checkpoint)
+
+    def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
+        """The training data set seen through the labels of `store`."""
+        keys, trainable = [item.key for item in self.pool], self.label_space.trainable
+        return ActiveLearningDataset(
+            self._pool.dataset, store, keys, trainable, inject=read_sample, **arguments
+        )
 
     @cached_property
     def _validation(self) -> Any:
