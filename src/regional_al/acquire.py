@@ -52,10 +52,24 @@ class Acquirer:
             self.warm_place = Place.build(warm.level, warm.region, cache)
 
     def prepare(self) -> None:
-        """Compute and cache partitions (this rank's share of the pool)."""
+        """Compute and cache partitions (this rank's share of the pool); see that the model can give
+        what the heuristic needs, before anything is trained. Raises RegionalALError on all ranks."""
+        dist.raise_together(self._missing_views())
         for place in {id(p): p for p in (self.place, self.warm_place)}.values():
             if place.partition is not None:
                 place.partition.prepare([self.engine.pool[i] for i in self.share()])
+
+    def _missing_views(self) -> RegionalALError | None:
+        """Why the config's model cannot give dropout passes or the ensemble, if so: the engine
+        says it when it is asked to predict, here for no image at all."""
+        needs = self.heuristic.needs
+        if needs is None or (needs.passes == 1 and not needs.ensemble):
+            return None
+        try:
+            next(self.engine.predict(None, [], needs), None)
+        except RegionalALError as error:
+            return error
+        return None
 
     def share(self) -> range:
         """Pool indices of this rank: every image on exactly one rank."""

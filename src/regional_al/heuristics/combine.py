@@ -28,7 +28,7 @@ class Combine(Heuristic):
         of the other units that score less, ties counting half.
     Cost: the sum of the parts'; `normalize` keeps one number a part and unit of the pool.
     Deviations: beside a part with dropout passes, the others see the first of these passes.
-    Example: dict(level='region', heuristic=dict(type='Combine', normalize='rank', parts=[
+    Example: dict(level='region', heuristic=dict(type='Combine', how='product', parts=[
         dict(type='RIPU', weight=2.0), dict(type='BvSB')]))
 
     parts: list of dict(type=..., weight=1.0, ...), each one that scores a unit by itself; weights

@@ -21,7 +21,7 @@ class RIPU(Heuristic):
 
     Source: Xie et al., "Towards Fewer Annotations: Active Learning via Region Impurity and
         Prediction Uncertainty for Domain Adaptive Semantic Segmentation", CVPR 2022, arXiv
-        2111.12940, eq. 3 to 6.
+        2111.12940.
     Score: P * U, 0..1, with P = entropy / ln C of the shares of the predicted classes in the region
         and U = mean of pixel entropy / ln C there. At pixel level the pixel's own entropy / ln C
         times P of the (2 radius + 1)^2 window around it.

@@ -13,14 +13,14 @@ from ..types import LabelSpace, PoolItem
 
 
 class ToyNet(nn.Module):
-    """Two convolutions and a 1x1 head; [N, 3, H, W] -> logits [N, C, H, W] at full size."""
+    """Two convolutions, dropout and a 1x1 head; [N, 3, H, W] -> logits [N, C, H, W], full size."""
 
-    def __init__(self, num_classes: int, width: int = 12) -> None:
+    def __init__(self, num_classes: int, width: int = 12, dropout: float = 0.1) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=2, dilation=2), nn.ReLU(),
-            nn.Conv2d(width, num_classes, 1),
+            nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1),
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
