@@ -1,7 +1,7 @@
 """The same weights give the same picks under MMSegmentation 0.x and 1.x.
 
-The fixture was made in one environment; this runs in both (`mmseg1`, `mmseg0`). Scores may differ in
-the last digits, since the two normalise images in different places; picks may not.
+The fixture was made in one environment; this runs in both (`mmseg1`, `mmseg0`). Scores may differ
+in the last digits, since the two normalise images in different places; picks may not.
 """
 
 from __future__ import annotations

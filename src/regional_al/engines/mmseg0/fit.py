@@ -143,7 +143,8 @@ def stop_iteration(cfg: Config, request: FitRequest) -> int | None:
 
 def prepare_process(cfg: Config, seed: int) -> None:
     """Seeds and process settings, as mmseg's tools/train.py makes them."""
-    setup_multi_processes(cfg)
+    if "workers_per_gpu" in cfg.data:
+        setup_multi_processes(cfg)
     torch.backends.cudnn.benchmark = bool(cfg.get("cudnn_benchmark", False))
     set_random_seed(seed, deterministic=bool(cfg.get("deterministic", False)))
 

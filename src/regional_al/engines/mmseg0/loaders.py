@@ -79,7 +79,7 @@ def loader_options(cfg: Config, key: str, seed: int) -> dict[str, Any]:
         **{name: value for name, value in cfg.data.items() if name not in sets},
         **cfg.data.get(key, {}),
     }  # fmt: skip
-    if not options["workers_per_gpu"]:
+    if not options.setdefault("workers_per_gpu", 0):
         options["persistent_workers"] = False
         options.pop("prefetch_factor", None)
     if not torch.cuda.is_available():

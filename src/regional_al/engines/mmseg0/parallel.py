@@ -25,7 +25,7 @@ def opened(value: Any, device: torch.device) -> Any:
         return value.to(device, non_blocking=True)
     if isinstance(value, dict):
         return {key: opened(item, device) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [opened(item, device) for item in value]
     return value
 

@@ -177,17 +177,17 @@ def check_model(cfg: Config, pool: Pool) -> None:
             f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
             "that is there, or random weights by --cfg-options model.pretrained=None"
         ) from None
-    loss = unlabeled_loss(model.train(), pool)
+    predictor = Predictor(cfg)
+    model = model.to(predictor.device)
+    loss = unlabeled_loss(model.train(), pool, predictor.device)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
-    predict_one(cfg, model.eval(), pool)
+    predict_one(predictor, model.eval(), pool)
 
 
-def predict_one(cfg: Config, model: Any, pool: Pool) -> None:
+def predict_one(predictor: Predictor, model: Any, pool: Pool) -> None:
     """Predict the pool's first image, to see that test pipeline and model go together."""
-    predictor = Predictor(cfg)
-    predictor.device = torch.device("cpu")
-    images = PoolImages(pool.dataset, [0], Compose(inference_pipeline(cfg)))
+    images = PoolImages(pool.dataset, [0], Compose(inference_pipeline(predictor.cfg)))
     _, sample = images[0]
     if isinstance(sample, str):
         raise DataError(sample)
@@ -199,7 +199,7 @@ def predict_one(cfg: Config, model: Any, pool: Pool) -> None:
         ) from None
 
 
-def unlabeled_loss(model: Any, pool: Pool) -> float:
+def unlabeled_loss(model: Any, pool: Pool, device: torch.device) -> float:
     """Loss of two training samples of the first image with every pixel 255."""
     with tempfile.TemporaryDirectory() as folder:
         mask = Path(folder) / "unlabeled.png"
@@ -207,7 +207,7 @@ def unlabeled_loss(model: Any, pool: Pool) -> float:
         try:
             with quiet_warnings(), torch.no_grad():
                 samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
-                batch = opened(collate(samples, samples_per_gpu=2), torch.device("cpu"))
+                batch = opened(collate(samples, samples_per_gpu=2), device)
                 losses = model.forward_train(**batch)
         except RegionalALError:
             raise
