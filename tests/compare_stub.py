@@ -1,7 +1,7 @@
 """Stands for `regional-al train` of one cell: python compare_stub.py WORK_DIR FOLDER.
 
 FOLDER/behave.json says by cell (`RIPU/seed0`) what it does: 'ok' (default), 'fail', 'crash',
-'kill', 'wait' or 'sleep'; FOLDER/results.json is what it leaves. Called as a module's main with
+'kill', 'wait', 'slow' or 'sleep'; FOLDER/results.json is what it leaves. Called as a module's main with
 `compare` first it is the command line itself, with this stub in the place of training.
 """
 
@@ -32,8 +32,8 @@ def train(work_dir: Path, folder: Path) -> int:
         raise ValueError("a bug")
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "sleep":
-        time.sleep(120)
+    if how in ("sleep", "slow"):
+        time.sleep(120 if how == "sleep" else 0.5)
     results = json.loads((folder / "results.json").read_text())
     results["acquisition"]["seed"] = int(name[-1])
     if how == "wait":

@@ -71,19 +71,24 @@ def test_mean_curve_keeps_the_rounds_that_all_seeds_have() -> None:
 
 def test_the_first_crossing_of_a_level() -> None:
     dip = [(100.0, 0.2), (1000.0, 0.4), (2000.0, 0.3), (4000.0, 0.5)]
-    assert curves.reach(dip, 0.3) == Reach("reached", pytest.approx(math.sqrt(1e5)))
-    assert curves.reach(dip, 0.4) == Reach("reached", pytest.approx(1000))
+    assert curves.reach(dip, 0.3) == Reach("reached", pytest.approx(math.sqrt(1e5)), 10)
+    assert curves.reach(dip, 0.4) == Reach("reached", pytest.approx(1000), 10)
+    assert curves.reach(dip, 0.45) == Reach("reached", pytest.approx(2000 * 2**0.75), 2)
     assert curves.reach(dip, 0.2) == Reach("start", 100.0)
     assert curves.reach(dip, 0.51) == Reach("never", 4000.0)
-    assert curves.reach([(0.0, 0.0), (10.0, 1.0)], 0.5) == Reach("reached", 5.0)
+    assert curves.reach([(0.0, 0.0), (10.0, 1.0)], 0.5) == Reach("reached", 5.0, math.inf)
 
 
 def test_label_efficiency_by_hand() -> None:
     fast = [(100.0, 0.2), (500.0, 0.4), (5000.0, 0.5)]
-    assert curves.efficiency(fast, LINE, 0.4) == Ratio("=", pytest.approx(2.0))
-    assert curves.efficiency(LINE, fast, 0.4) == Ratio("=", pytest.approx(0.5))
+    assert curves.efficiency(fast, LINE, 0.4) == Ratio("~", pytest.approx(2.0))
+    assert curves.efficiency(LINE, fast, 0.4) == Ratio("~", pytest.approx(0.5))
     # 0.45: halfway in log cost: sqrt(1000 * 10000) / sqrt(500 * 5000) = 2
-    assert curves.efficiency(fast, LINE, 0.45) == Ratio("=", pytest.approx(2.0))
+    assert curves.efficiency(fast, LINE, 0.45) == Ratio("~", pytest.approx(2.0))
+    # between points whose costs differ less than threefold it is not the interpolation that decides
+    dense = [(100.0, 0.2), (250.0, 0.3), (500.0, 0.4)]
+    twice = [(2 * cost, value) for cost, value in dense]
+    assert curves.efficiency(dense, twice, 0.35) == Ratio("=", pytest.approx(2.0))
 
 
 def test_what_is_not_reached_is_said_and_never_guessed() -> None:
@@ -141,5 +146,5 @@ def test_a_curve_that_is_k_times_cheaper_has_ratio_k(
 ) -> None:
     cheaper = [(c / k, v) for c, v in curve]
     found = curves.efficiency(cheaper, curve, level)
-    if found.sign == "=":
+    if found.sign in ("=", "~"):
         assert found.value == pytest.approx(k, rel=1e-6)

@@ -40,7 +40,7 @@ def test_two_arms_two_seeds_on_the_streets(tmp_path: Path) -> None:
         "acquisition.region.n_segments=30",
     )  # fmt: skip
     done = compare(tmp_path, *arguments)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "[6/6] RIPU seed 1: done after" in done.stdout
     runs = tmp_path / "out/runs"
     for seed in (0, 1):  # the same first labels and the same first model for every arm

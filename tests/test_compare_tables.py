@@ -69,21 +69,36 @@ def test_equal_costs_are_drawn_once(found: findings.Analysis, tmp_path: Path) ->
     assert alone.same == {"clicks": "pixels", "regions": "pixels"}
 
 
-def test_areas_by_hand(found: findings.Analysis, tmp_path: Path) -> None:
-    # cost spans a factor of four, so linear: (100 * 0.25 + 200 * 0.35) / 300 for random, seed 0
+def test_areas_by_hand(found: findings.Analysis) -> None:
+    # without round 0: costs of 200 to 400, so linear; (0.30 + 0.40) / 2 for random, seed 0
     random, better = found.areas["pixels"]["Random"], found.areas["pixels"]["RIPU"]
-    assert (better.low, better.high, better.log) == (100, 400, False)
+    assert (better.low, better.high, better.log) == (200, 400, False)
     assert random.value is not None
-    assert random.value.mean == pytest.approx((95 / 300 + 101 / 300) / 2)
+    assert random.value.mean == pytest.approx((0.35 + 0.37) / 2)
     assert better.value is not None
-    assert better.value.mean == pytest.approx(0.38)
+    assert better.value == pytest.approx((0.42, 0.0, 2), abs=1e-12)
     assert better.gain is not None
-    assert better.gain.mean == pytest.approx((19 / 300 + 13 / 300) / 2)
-    assert better.gain.std == pytest.approx(math.sqrt(2) * 3 / 300)
-    log = tables.analyse(found.comparison, scale="log").areas["pixels"]["Random"]
-    assert log.log
-    assert log.value is not None
-    assert log.value.mean == pytest.approx(0.31)
+    assert better.gain == pytest.approx((0.06, math.sqrt(0.0002), 2))
+    assert tables.analyse(found.comparison, scale="log").areas["pixels"]["Random"].log
+    # in clicks RIPU's first round costs 600, random's last 800: RIPU from 600 (0.39) to 800
+    click = found.areas["clicks"]["RIPU"]
+    assert (click.low, click.high) == (600, 800)
+    assert click.gain is not None
+    random0 = (0.30 + 0.10 * 0.5 + 0.40) / 2  # linear in cost: 600 is halfway from 400 to 800
+    better0 = (0.40 + 0.40 + 0.04 / 3) / 2  # 800 is a third of the way from 600 to 1200
+    random1, better1 = random0 + 0.02, (0.38 + 0.38 + 0.08 / 3) / 2
+    assert click.gain.mean == pytest.approx((better0 - random0 + better1 - random1) / 2)
+
+
+def test_round_0_counts_where_nothing_else_is_shared(tmp_path: Path) -> None:
+    pairs = [
+        (arm("Random"), {0: rounds((0.2, 0.3, 0.4))[:2]}),
+        (arm("RIPU"), {0: rounds((0.2, 0.4, 0.5))[:2]}),
+    ]
+    write_grid(tmp_path, pairs)
+    area = tables.analyse(reading.collect(tmp_path)).areas["pixels"]["RIPU"]
+    assert (area.low, area.high) == (100, 200)
+    assert area.gain == (pytest.approx(0.05), None, 1)
 
 
 def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
@@ -103,7 +118,7 @@ def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
     assert last.over_seeds.mean == pytest.approx(2**0.525)
     # 90 % of full is 0.414: random never, RIPU 0.4 of the way from 200 to 400
     assert ninety.ratio == Ratio(">=", pytest.approx(2**0.6))
-    assert ninety.reach == Reach("reached", pytest.approx(200 * 2**0.4))
+    assert ninety.reach == Reach("reached", pytest.approx(200 * 2**0.4), 2)
     assert all_.ratio == Ratio("", None, "neither reaches it")
     assert [e.ratio for e in found.efficiency["pixels"]["Random"]] == [None] * 5
     (given,) = tables.analyse(found.comparison, levels=(0.31,)).efficiency["pixels"]["RIPU"]
@@ -221,6 +236,28 @@ def test_an_archive_holds_no_path_of_the_machine(tmp_path: Path, found: findings
     assert len(text.splitlines()) > 20  # a record a line, for version control
 
 
+def test_runs_that_start_without_labels(tmp_path: Path) -> None:
+    """Source-free: the first point costs nothing, so nothing is logarithmic there."""
+
+    def free(mious: tuple[float, ...]) -> list[Any]:
+        costs = (0, 100, 2000)
+        return [record(r, c, m, c, c) for r, (c, m) in enumerate(zip(costs, mious, strict=True))]
+
+    arms = [arm(name, None, warm_start=None) for name in ("Random", "RIPU")]
+    pairs = [(arms[0], {0: free((0.2, 0.3, 0.4))}), (arms[1], {0: free((0.2, 0.5, 0.6))})]
+    write_grid(tmp_path, pairs)
+    assert cli.main(["compare", "--only-report", "--out", str(tmp_path), "--levels", "0.25"]) == 0
+    data = json.loads((tmp_path / "compare.json").read_text())
+    (found,) = data["aggregates"]["efficiency"]["pixels"]["RIPU"]
+    assert found["reach"] == {
+        "how": "reached",
+        "cost": pytest.approx(100 / 6, rel=1e-5),
+        "gap": None,
+    }
+    assert found["ratio"]["sign"] == "~"
+    assert found["ratio"]["value"] == pytest.approx(3)
+
+
 def halves(tmp_path: Path) -> tuple[Path, Path]:
     """The two seeds of `two` in an archive each."""
     files = []
@@ -316,7 +353,7 @@ def test_redrawn_from_archives_by_the_command_line(
     out = tmp_path / "drawn"
     assert cli.main(["compare", "--from-json", *files, "--out", str(out), "--levels", "0.31"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"RIPU +45.0 ± 1.4 % mIoU, 0.0400 % of pixels, n=2, area \+5.3", printed)
+    assert re.search(r"RIPU +45.0 ± 1.4 % mIoU, 0.0400 % of pixels, n=2, area \+6.0", printed)
     names = {path.name for path in out.iterdir()}
     assert names == {"compare.html", "compare.json", "compare.csv", "figures"}
     figures = {path.name for path in (out / "figures").iterdir()}

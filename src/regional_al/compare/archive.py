@@ -6,6 +6,7 @@ machines or days can be read together and drawn again.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,10 @@ def read(path: Path) -> Comparison:
 
 
 def _rounded(value: Any) -> Any:
-    """Six significant digits: what is behind is noise, and half of the file."""
+    """Six significant digits: what is behind is noise, and half of the file. Strict JSON knows no
+    infinity: null."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(k): _rounded(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -14,6 +14,7 @@ from .tables import family
 
 COST_NAMES = {"pixels": "pixels", "clicks": "clicks", "regions": "annotation visits"}
 _DASH_NAMES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "double"}
+_SIGNS = {">=": "≥ ", "~": "~ "}
 _BLUE, _RED = (31, 95, 168), (193, 66, 66)
 
 
@@ -104,7 +105,7 @@ def ratio(a: Analysis, cost: str, found: Efficiency) -> JSON:
     if value is None:
         return text(why, seeds)
     return {
-        **text(f"{'≥ ' if sign == '>=' else ''}{value:.2f}x", f"{spent}\n{seeds}"),
+        **text(f"{_SIGNS.get(sign, '')}{value:.2f}x", f"{spent}\n{seeds}"),
         "bold": value > 1,
     }  # fmt: skip
 

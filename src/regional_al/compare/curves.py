@@ -14,6 +14,7 @@ from typing import NamedTuple
 Curve = Sequence[tuple[float, float]]
 
 _SLACK = 1e-9  # relative; costs that are equal but for rounding
+ROUGH = 3.0
 SAME_COST = 0.05  # costs that differ by less than this share count as one position
 
 
@@ -42,17 +43,20 @@ class Point(NamedTuple):
 class Reach(NamedTuple):
     """Where a curve first reaches a level. how: 'reached' between two points (cost is exact up to
     interpolation); 'start' by the first point (cost is its cost, an upper bound); 'never' within
-    the curve (cost is its last cost: the true one is higher, or there is none)."""
+    the curve (cost is its last cost: the true one is higher, or there is none). gap: costs of the
+    two points, the later / the earlier."""
 
     how: str
     cost: float
+    gap: float = 1.0
 
 
 class Ratio(NamedTuple):
     """Label efficiency: cost of the baseline / cost of the method for the same level.
 
-    sign: '=' exact; '>=' a bound, since the baseline never gets there, or the method had it at the
-    start; '' not known: value is None and why says so.
+    sign: '=' between points; '~' the same, but between points further apart than a factor of
+    `ROUGH`, so that the interpolation decides; '>=' a bound, since the baseline never gets there,
+    or the method had it at the start; '' not known: value is None and why says so.
     """
 
     sign: str
@@ -112,9 +116,9 @@ def area(curve: Curve, low: float, high: float, log: bool) -> float | None:
 
 
 def common_range(curves: Iterable[Curve]) -> tuple[float, float] | None:
-    """The costs that every curve covers; None when there are none, or no curves."""
-    kept = [curve for curve in curves if curve]
-    if not kept:
+    """The costs that every curve covers; None when there are none, no curves, or an empty one."""
+    kept = list(curves)
+    if not kept or not all(kept):
         return None
     low, high = max(c[0][0] for c in kept), min(c[-1][0] for c in kept)
     return (low, high) if low < high else None
@@ -146,8 +150,8 @@ def reach(curve: Curve, level: float) -> Reach:
         if v1 >= level:
             share = (level - v0) / (v1 - v0)
             if c0 <= 0:
-                return Reach("reached", c0 + share * (c1 - c0))
-            return Reach("reached", c0 * (c1 / c0) ** share)
+                return Reach("reached", c0 + share * (c1 - c0), math.inf)
+            return Reach("reached", c0 * (c1 / c0) ** share, c1 / c0)
     return Reach("never", curve[-1][0])
 
 
@@ -163,7 +167,9 @@ def efficiency(method: Curve, baseline: Curve, level: float) -> Ratio:
         return Ratio("", None, "reached at the start")
     if ours.cost <= 0:
         return Ratio("", None, "reached at no cost")
-    sign = "=" if ours.how == theirs.how == "reached" else ">="
+    sign = ">="
+    if ours.how == theirs.how == "reached":
+        sign = "~" if max(ours.gap, theirs.gap) > ROUGH else "="
     return Ratio(sign, theirs.cost / ours.cost)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from ..report.figures import (
     plain_names,
 )
 from ..report.records import STAGES
+from .curves import wide
 from .findings import Analysis
+from .tables import families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,17 +36,21 @@ DASHES = ("-", "--", ":", "-.")
 _WIDE = (7.4, 4.3)
 
 
-def curve(analysis: Analysis, cost: str, scale: str = "auto") -> Figure | None:
+def curve(
+    analysis: Analysis, cost: str, scale: str = "auto", arms: Collection[str] | None = None
+) -> Figure | None:
     """mIoU over a cost: mean of the seeds, shaded one standard deviation up and down; random in
-    grey; full supervision a band. scale: of the cost axis, 'auto' | 'log' | 'linear'."""
+    grey; full supervision a band. scale: of the cost axis, 'auto' | 'log' | 'linear'; arms: only
+    these, in the colours that they have among all."""
     means = analysis.means.get(cost, {})
     pixels = analysis.comparison.pool.pool_pixels
     unit = 100 / pixels if cost == "pixels" else 1.0
     figure, axes = new_figure(_WIDE)
     drawn: list[float] = []
+    chosen: list[float] = []  # without round 0: a cheap start makes no axis logarithmic
     for arm, style in styles(analysis):
         points = means.get(arm, [])
-        if not points:
+        if not points or (arms is not None and arm not in arms):
             continue
         xs = [unit * p.cost for p in points]
         ys = np.array([100 * p.mean for p in points])
@@ -56,10 +62,12 @@ def curve(analysis: Analysis, cost: str, scale: str = "auto") -> Figure | None:
                 zorder=1,
             )  # fmt: skip
         drawn += xs
+        chosen += [x for x, p in zip(xs, points, strict=True) if p.round > 0]
     if not drawn:
         return None
     _full_band(axes, analysis)
-    log = {"log": True, "linear": False}.get(scale)
+    spans = chosen or drawn
+    log = {"log": True, "linear": False}.get(scale, wide(min(spans), max(spans)))
     cost_axis(axes, drawn, "labelled" if cost == "pixels" else cost, log)
     axes.set_ylabel("mIoU (%)", color=INK)
     axes.figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=2.2)
@@ -67,16 +75,20 @@ def curve(analysis: Analysis, cost: str, scale: str = "auto") -> Figure | None:
 
 
 def styles(analysis: Analysis) -> Iterator[tuple[str, dict[str, Any]]]:
-    """How each arm is drawn: random arms grey and first, so that they lie below."""
-    random = [arm for arm in analysis.arms if analysis.baselines[arm] == arm]
-    for arm, dash in zip(random, cycle(DASHES), strict=False):
-        yield arm, {"color": RANDOM_COLOUR, "linestyle": dash, "linewidth": 2.4, "marker": "o",
-                    "markersize": 4, "zorder": 2}  # fmt: skip
-    others = [arm for arm in analysis.arms if arm not in random]
-    for i, arm in enumerate(others):
-        yield arm, {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)],
-                    "linestyle": DASHES[i // len(COLOURS) % len(DASHES)], "linewidth": 1.8,
-                    "markersize": 4.5, "zorder": 3}  # fmt: skip
+    """How each arm is drawn: random arms grey and first, so that they lie below. The dashes say
+    which random an arm is measured against; arms measured against one differ in colour."""
+    groups = families(analysis.arms, analysis.baselines)
+    dashes = dict(zip(groups, cycle(DASHES), strict=False))
+    for arm in (arm for arm in analysis.arms if analysis.baselines[arm] == arm):
+        yield arm, {"color": RANDOM_COLOUR, "linestyle": dashes[arm], "linewidth": 2.4,
+                    "marker": "o", "markersize": 4, "zorder": 2}  # fmt: skip
+    place = 0
+    for head, arms in groups.items():
+        for arm in (arm for arm in arms if analysis.baselines[arm] != arm):
+            yield arm, {"color": COLOURS[place % len(COLOURS)], "linestyle": dashes[head],
+                        "marker": MARKERS[place % len(MARKERS)], "linewidth": 1.8,
+                        "markersize": 4.5, "zorder": 3}  # fmt: skip
+            place += 1
 
 
 def _full_band(axes: Axes, analysis: Analysis) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..images import replacing
 from ..report.figures import save
-from ..report.html import Picture, embed, jinja_environment
+from ..report.html import embed, jinja_environment
 from ..report.page import STYLE as REPORT_STYLE
 from ..report.table import full, percent
 from ..report.wording import plain
@@ -21,8 +21,13 @@ from .curves import Spread
 from .findings import Analysis
 from .page import DEFINITIONS, PAGE, STYLE
 from .reading import Comparison, notes
+from .tables import families
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILE = "compare.html"
+CROWD = 8  # more arms than this on one chart are also drawn apart, baseline by baseline
 
 
 def write(out: Path, analysis: Analysis, scale: str = "auto") -> Path:
@@ -68,12 +73,19 @@ def render(a: Analysis, folder: Path, scale: str) -> str:
 
 
 def charts(a: Analysis, folder: Path, scale: str) -> dict[str, Any]:
-    """Draw, save and embed; what a call does not draw again is removed."""
-    drawn = {
+    """Draw, save and embed; the curves of an earlier call that this one does not draw go."""
+    first = a.costs[0] if a.costs else "pixels"
+    drawn: dict[str, tuple[Figure | None, str]] = {
         f"curve_{cost}": (figures.curve(a, cost, scale), f"mIoU over {COST_NAMES[cost]}")
         for cost in a.costs
     }
-    first = a.costs[0] if a.costs else "pixels"
+    groups = families(a.arms, a.baselines)
+    if len(groups) < 2 or len(a.arms) <= CROWD:
+        groups = {}
+    for head, arms in groups.items():
+        for cost in a.costs:
+            figure = figures.curve(a, cost, scale, arms)
+            drawn[f"curve_{cost}_{head}"] = (figure, f"mIoU over {COST_NAMES[cost]}")
     drawn["seconds"] = (
         figures.seconds(a),
         "Mean wall-clock time of a round after round 0, by stage",
@@ -82,16 +94,26 @@ def charts(a: Analysis, folder: Path, scale: str) -> dict[str, Any]:
         figures.gains(a, first),
         f"IoU points above random at equal {COST_NAMES[first]}, by class",
     )
-    made: dict[str, Picture] = {}
-    for name in (*(f"curve_{cost}" for cost in COST_NAMES), "seconds", "gains"):
-        figure, alt = drawn.get(name, (None, ""))
-        path = folder / f"{name}.png"
-        if figure is None:
-            path.unlink(missing_ok=True)
-        else:
-            made[name] = embed(save(figure, path), alt)
-    curves = [picture for name, picture in made.items() if name.startswith("curve")]
-    return {"curves": curves, "seconds": made.get("seconds"), "heat": made.get("gains")}
+    made = {
+        name: embed(save(figure, folder / f"{name}.png"), alt)
+        for name, (figure, alt) in drawn.items()
+        if figure is not None
+    }
+    for path in folder.glob("*.png"):
+        if path.stem not in made and (path.stem in drawn or path.stem.startswith("curve_")):
+            path.unlink()
+    apart = [
+        {"head": f"{a.label(head)} and what is measured against it",
+         "curves": [made[n] for c in a.costs if (n := f"curve_{c}_{head}") in made]}
+        for head in groups
+    ]  # fmt: skip
+    curves = [made[n] for c in a.costs if (n := f"curve_{c}") in made]
+    return {
+        "curves": curves,
+        "apart": apart,
+        "seconds": made.get("seconds"),
+        "heat": made.get("gains"),
+    }
 
 
 def subtitle(there: Comparison) -> str:

@@ -24,6 +24,11 @@ class SeedCurve(NamedTuple):
     def tidy(self) -> list[tuple[float, float]]:
         return tidy(self.points)
 
+    @property
+    def chosen(self) -> list[tuple[float, float]]:
+        """Without round 0."""
+        return tidy(p for r, p in zip(self.rounds, self.points, strict=True) if r > 0)
+
 
 def seed_curve(run: Run, cost: str) -> SeedCurve | None:
     """mIoU over a cost; None when the cost is not known in some round (a person's clicks)."""

@@ -8,7 +8,7 @@ STYLE = """
 .curves + .scroll { margin-top: 1.4em; }
 td b { font-weight: 700; }
 td small, th small { display: block; color: var(--muted); font-size: .75rem; line-height: 1.25;
-  font-weight: 400; white-space: pre-line; }
+  font-weight: 400; white-space: pre; }
 td.text, th.text { text-align: left; }
 .dash { display: inline-block; width: 1.5em; height: 0; border-top: 3px solid;
   margin-right: .5em; vertical-align: .25em; }
@@ -83,6 +83,10 @@ PAGE = """<!doctype html>
 the same cost. {{ curve_note }}</p>
 <div class="curves">{% for image in curves %}{{ chart(image) }}{% endfor %}</div>
 {{ table(arms) }}
+{% for group in apart %}
+<h3>{{ group.head }}</h3>
+<div class="curves">{% for image in group.curves %}{{ chart(image) }}{% endfor %}</div>
+{% endfor %}
 {% else %}
 <p class="note">No run is finished yet.</p>
 {% endif %}
@@ -93,7 +97,8 @@ the same cost. {{ curve_note }}</p>
 <h2>Label efficiency</h2>
 <p class="note">Cost that random needs / cost that the arm needs for the same mIoU; above 1 the arm
 is cheaper. From the mean curves; below it, over the seeds in which both reach the level. A level
-that is not reached is never extrapolated; ≥ is a bound.</p>
+that is not reached is never extrapolated; ≥ is a bound; ~ lies between two rounds whose costs
+differ more than threefold, so that the interpolation decides.</p>
 {{ each(efficiency) }}
 </section>
 {% endif %}
@@ -176,8 +181,9 @@ DEFINITIONS = (
     (
         "area",
         "mean mIoU over the costs that an arm shares with its baseline and all others measured "
-        "against it: trapezoid area under each run's curve over log10 cost (or cost, where it "
-        "spans less than a factor of ten) divided by the width; in mIoU points",
+        "against it, without round 0, which no strategy has chosen: trapezoid area under each "
+        "run's curve over log10 cost (or cost, where it spans less than a factor of ten) divided "
+        "by the width; in mIoU points",
     ),
     (
         "label efficiency",

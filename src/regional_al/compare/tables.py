@@ -81,14 +81,23 @@ def family(arm: str, baselines: Mapping[str, str | None]) -> str:
     return baselines[arm] or arm
 
 
+def families(arms: Iterable[str], baselines: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """Arms by what they are measured against, the baseline among them."""
+    found: dict[str, list[str]] = {}
+    for arm in arms:
+        found.setdefault(family(arm, baselines), []).append(arm)
+    return found
+
+
 def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) -> dict[str, Area]:
     """Area of each arm over the costs that all runs of its family (a baseline and those measured
     against it) cover; no entry when there are none."""
     found: dict[str, Area] = {}
     for arm, seeds in by_arm.items():
         head = family(arm, baselines)
-        members = [a for a in by_arm if family(a, baselines) == head]
-        shared = curves.common_range(c.tidy for a in members for c in by_arm[a].values())
+        shared = shared_range(
+            [c for a in by_arm if family(a, baselines) == head for c in by_arm[a].values()]
+        )
         if shared is None:
             continue
         low, high = shared
@@ -97,6 +106,14 @@ def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) ->
         theirs = {s: curves.area(c.tidy, low, high, log) for s, c in by_arm.get(head, {}).items()}
         found[arm] = Area(low, high, log, _over(mine.values()), paired(mine, theirs))
     return found
+
+
+def shared_range(lines: Sequence[SeedCurve]) -> tuple[float, float] | None:
+    """The costs that all curves cover after round 0, which no strategy has chosen; with round 0
+    where that leaves none."""
+    return curves.common_range([c.chosen for c in lines]) or curves.common_range(
+        [c.tidy for c in lines]
+    )
 
 
 def paired(mine: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> Spread | None:
@@ -127,7 +144,7 @@ def efficiencies(
                 for seed, curve in seeds.items()
                 if seed in by_arm[head]
             ]
-            exact = [r.value for r in pairs if r.sign == "=" and r.value is not None]
+            exact = [r.value for r in pairs if r.sign in ("=", "~") and r.value is not None]
             ratio = curves.efficiency(mine, theirs, level)
             there = curves.reach(mine, level)
             rows.append(Efficiency(name, level, there, ratio, len(pairs), curves.spread(exact)))
