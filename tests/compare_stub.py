@@ -1,8 +1,8 @@
 """Stands for `regional-al train` of one cell: python compare_stub.py WORK_DIR FOLDER.
 
 FOLDER/behave.json says by cell (`RIPU/seed0`) what it does: 'ok' (default), 'fail', 'crash',
-'kill', 'wait', 'slow' or 'sleep'; FOLDER/results.json is what it leaves. Called as a module's main with
-`compare` first it is the command line itself, with this stub in the place of training.
+'kill', 'wait', 'slow' or 'sleep'; FOLDER/results.json is what it leaves. With `compare` first it is
+the command line itself, with this stub in the place of training.
 """
 
 from __future__ import annotations
