@@ -12,7 +12,7 @@ import pytest
 
 from regional_al import config
 from regional_al.annotators import ANNOTATORS
-from regional_al.heuristics import HEURISTICS
+from regional_al.heuristics import HEURISTICS, catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
@@ -68,11 +68,18 @@ def test_the_table_of_keys_is_complete() -> None:
     assert first_column(ACQUISITION, "key") == list(config.KEYS)
 
 
-def test_the_tables_of_heuristics_and_regions_are_complete() -> None:
+def test_the_table_of_regions_is_complete() -> None:
     assert first_column(ACQUISITION, "`region`") == list(config.REGION_TYPES)
-    assert sorted(first_column(ACQUISITION, "`heuristic`")) == list(HEURISTICS)
-    readme = (ROOT / "README.md").read_text()
-    assert sorted(first_column(readme, "heuristic")) == list(HEURISTICS)
+
+
+def test_every_heuristic_is_named_in_the_readme_and_on_its_page() -> None:
+    readme = first_column((ROOT / "README.md").read_text(), "heuristics")
+    assert sorted(re.findall(r"\w+", " ".join(readme))) == list(HEURISTICS)
+    listed = ACQUISITION.split("## Heuristics")[1].split("## Budgets")[0]
+    assert set(HEURISTICS) <= set(re.findall(r"`(\w+)`", listed))
+    assert catalogue.page() == (ROOT / "docs" / "heuristics.md").read_text(), (
+        "python -m regional_al.heuristics.catalogue docs/heuristics.md"
+    )
 
 
 def test_default_budgets_are_those_of_the_code() -> None:

@@ -52,8 +52,8 @@ class Acquirer:
             self.warm_place = Place.build(warm.level, warm.region, cache)
 
     def prepare(self) -> None:
-        """Compute and cache partitions (this rank's share of the pool); see that the model can give
-        what the heuristic needs, before anything is trained. Raises RegionalALError on all ranks."""
+        """See that the model can give what the heuristic needs, before anything is trained (raises
+        RegionalALError on all ranks); compute and cache partitions, this rank's share."""
         dist.raise_together(self._missing_views())
         for place in {id(p): p for p in (self.place, self.warm_place)}.values():
             if place.partition is not None:

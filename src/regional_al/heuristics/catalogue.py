@@ -29,11 +29,12 @@ HEAD = """\
 in src/regional_al/heuristics/ instead. -->
 
 `heuristic='Name'`, or `heuristic=dict(type='Name', ...)` with arguments, in the
-[`acquisition` key](acquisition.md). Scores are computed from logits; higher means: ask for it. C is the
-number of classes, p = softmax over them, ln the natural logarithm, 0 ln 0 = 0. Equal scores are taken in
-the order of images, then row-major, on every device and any number of processes. What refuses a level or
-region type does so by name, before anything is trained. What differs from papers for all of them is in
-[deviations](deviations.md); how to write one is in [adding a heuristic](add_a_heuristic.md).
+[`acquisition` key](acquisition.md). Scores are computed from logits; higher means: ask for it. C is
+the number of classes, p = softmax over them, ln the natural logarithm, 0 ln 0 = 0. Equal scores are
+taken in the order of images, then row-major, on every device and any number of processes. What
+makes no sense at a level or region type is refused by name, before anything is trained. What
+differs from papers for all of them is in [deviations](deviations.md); how to write one is in
+[adding a heuristic](add_a_heuristic.md).
 
 *Units* are the cells of a partition (`slic`, `grid`, `precomputed`), *windows* the squares of
 `region='window'`. *Over the pool*: units are compared with one another, not only scored one by one.
@@ -56,7 +57,7 @@ class Entry:
 
 
 def parse(docstring: str) -> Entry:
-    """Read a class docstring. Raises ValueError that names a section which is missing or doubled."""
+    """Read a class docstring. Raises ValueError naming a section missing or doubled."""
     lines = inspect.cleandoc(docstring).splitlines()
     entry, found = Entry(lines[0].strip()), dict[str, list[str]]()
     current: list[str] | None = None
@@ -113,7 +114,7 @@ def _docstring(name: str) -> str:
 def _example(name: str, entry: Entry) -> str:
     if entry.example is not None:
         return entry.example
-    levels = getattr(HEURISTICS.get(name), "levels", ())
+    levels: tuple[str, ...] = getattr(HEURISTICS.get(name), "levels", ("region",))
     level = "region" if "region" in levels else levels[0]
     return f"dict(level={level!r}, heuristic={name!r})"
 
@@ -145,8 +146,8 @@ def _places(heuristic: Heuristic) -> list[bool]:
 
 
 def _row(name: str, entry: Entry, heuristic: Heuristic) -> str:
-    marks = ["yes" if works else "–" for works in _places(heuristic)]
-    pooled = "yes" if heuristic.pooled else "–"
+    marks = ["✓" if works else "" for works in _places(heuristic)]
+    pooled = "✓" if heuristic.pooled else ""
     asks = entry.summary.rstrip(".")
     cells = [f"[`{name}`](#{name.lower()})", asks, *marks, pooled, _needs(heuristic)]
     return f"| {' | '.join(cells)} |\n"
