@@ -94,8 +94,7 @@ def test_a_config_of_1x() -> None:
     assert cfg["train_cfg"] == {
         "type": "IterBasedTrainLoop", "max_iters": 10, "val_interval": 10
     }  # fmt: skip
-    linear, poly = cfg["param_scheduler"]
-    assert (linear["begin"], linear["end"]) == (0, 1)
+    (poly,) = cfg["param_scheduler"]  # a warm-up of one iteration would never end
     assert (poly["begin"], poly["end"]) == (0, 10)
     loader = cfg["train_dataloader"]
     assert (loader["batch_size"], loader["num_workers"]) == (2, 0)

@@ -79,6 +79,10 @@ def _lengths(tree: Any, told: list[str]) -> float:
         for item in found if isinstance(found, (list, tuple)) else [found]:
             if isinstance(item, dict):
                 stretch(item, ratio)
+    found = tree.get("param_scheduler")
+    if isinstance(found, list) and len(found) > 1:  # a warm-up of one iteration would never end
+        tree["param_scheduler"] = [item for item in found if type_name(item) != "LinearLR"
+                                   or item.get("end", 2) - item.get("begin", 0) > 1]  # fmt: skip
     logger = (tree.get("default_hooks") or {}).get("logger")
     for item in (tree.get("log_config"), logger):
         if isinstance(item, dict) and isinstance(item.get("interval"), int):
