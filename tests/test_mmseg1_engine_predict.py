@@ -135,6 +135,37 @@ def test_flip_is_flipped_back(engine: Any, trained: Path) -> None:
     assert agreement > max(0.9, wrong)
 
 
+def test_an_ensemble_adds_the_plain_prediction_of_each_checkpoint(
+    noisy: Any, trained: Path, root: Path
+) -> None:
+    store = LabelStore(root / "labels_other")
+    label_some(store, noisy, 3)
+    other = fit_once(noisy, store, root / "fit_other", seed=9).checkpoint
+    plain = [next(noisy.predict(c, [1], PredictRequest())).logits for c in (trained, other)]
+    assert not torch.equal(*plain)
+    request = PredictRequest(ensemble=(other, trained), flip=True)
+    first, last = noisy.predict(trained, [1, 1], request)
+    for found in (first, last):
+        assert found.more is not None
+        views = [found.logits, *found.more]
+        assert len(views) == request.views == 4
+        for view, expected in zip(
+            (views[0], *views[2:]), (plain[0], plain[1], plain[0]), strict=True
+        ):
+            assert torch.equal(view, expected)
+    with pytest.raises(ConfigError, match=r"tiny\.py cannot be loaded"):
+        next(noisy.predict(trained, [1], PredictRequest(ensemble=(root / "tiny.py",))))
+
+
+def test_what_a_model_cannot_give_is_known_without_an_image(noisy: Any, root: Path) -> None:
+    """As `Acquirer.prepare` asks, before any training."""
+    assert next(noisy.predict(None, [], PredictRequest(passes=2)), None) is None
+    bare = make_engine(root, model__decode_head__dropout_ratio=0,
+                       model__auxiliary_head__dropout_ratio=0)  # fmt: skip
+    with pytest.raises(UnsupportedError, match="dropout_ratio"):
+        next(bare.predict(None, [], PredictRequest(passes=2)), None)
+
+
 def test_features_of_the_classifier(engine: Any, trained: Path, root: Path) -> None:
     (prediction,) = engine.predict(trained, [0], PredictRequest(features=True))
     assert prediction.features is not None
