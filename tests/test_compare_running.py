@@ -192,6 +192,21 @@ def test_changed_arms_are_refused(place: Path, capsys: pytest.CaptureFixture[str
     assert "arm 'RIPU': acquisition.budget was null, now it is 9" in capsys.readouterr().err
 
 
+def test_prune_keeps_what_a_run_can_be_prolonged_from(place: Path) -> None:
+    kept = []
+    for arm, rounds in (("_start", 1), ("Random", 3), ("RIPU", 3)):
+        for r in range(rounds):
+            fit = place / f"out/runs/{arm}/seed0/rounds/{r:03d}/fit"
+            fit.mkdir(parents=True)
+            for name in ("checkpoint.pth", "log.json"):
+                (fit / name).write_text("")
+            kept += [fit / "log.json"] + [fit / "checkpoint.pth"] * (r == rounds - 1)
+    behave(place, Random_0="fail")
+    kept += [place / f"out/runs/Random/seed0/rounds/{r:03d}/fit/checkpoint.pth" for r in (0, 1)]
+    assert compare(place, "--seeds", "0", "--prune") == 2
+    assert sorted(place.glob("out/runs/*/seed0/rounds/*/fit/*")) == sorted(kept)
+
+
 @pytest.mark.parametrize(
     ("slot", "jobs", "processes", "devices", "given", "expected"),
     [

@@ -103,6 +103,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
     add("--levels", nargs="+", type=float, metavar="MIOU", help="0 to 1, for label efficiency")
     add("--scale", choices=("auto", "log", "linear"), default="auto", help="of the cost axes")
+    add("--prune", action="store_true", help="of a finished run keep only the last checkpoint")
     add("--dry-run", action="store_true", help="list the runs, train nothing")
     add("--only-report", action="store_true", help="draw what is there, train nothing")
     add("--from-json", nargs="+", type=Path, default=[], metavar="FILE",

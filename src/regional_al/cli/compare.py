@@ -101,6 +101,8 @@ def make_runner(args: argparse.Namespace, levels: Sequence[float]) -> running.Ru
         return running.slot_environment(slot, args.jobs, args.gpus, cores, devices, os.environ)
 
     def keep(cell: Cell) -> None:
+        if args.prune:
+            state.prune(cell)
         if not cell.arm.name.startswith(grid.START):
             save(args.out, reading.collect(args.out), levels, args.scale)
 

@@ -142,6 +142,15 @@ def complete(results: Results, rounds: int, stop: Any) -> bool:
     return asked >= rounds and all(before.get(k) == v for k, v in now.items())
 
 
+def prune(cell: Cell) -> None:
+    """Delete the checkpoints of a finished run but that of its last round, from which it could be
+    prolonged. A shared start has no other."""
+    folders = sorted((cell.work_dir / "rounds").glob("*/fit"))
+    for folder in folders[:-1]:
+        for checkpoint in folder.glob("*.pth"):
+            checkpoint.unlink()
+
+
 def note_path(out: Path, arm: str, seed: int) -> Path:
     """Where is said how a run went: beside its work dir."""
     return out / "runs" / arm / f"seed{seed}.json"
