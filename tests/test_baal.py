@@ -273,26 +273,32 @@ def test_naming_nothing_of_baal_does_not_import_it() -> None:
     assert done.stdout.strip() == "False"
 
 
+GRID = {"level": "region", "region": {"type": "grid", "cell": 8}, "budget": "4%"}
+
+
 @pytest.mark.parametrize(
-    "place",
+    ("place", "name", "arguments"),
     [
-        {"level": "image", "budget": {"amount": 1, "unit": "image"}},
-        {"level": "region", "region": {"type": "grid", "cell": 8}, "budget": "4%"},
-        {"level": "region", "region": "window"},
-        {"level": "pixel", "budget": 5},
+        ({"level": "image", "budget": {"amount": 1, "unit": "image"}}, "Margin", {}),
+        (GRID, "Margin", {}),
+        (GRID, "BALD", {"passes": 3}),
+        ({"level": "region", "region": "window"}, "Margin", {}),
+        ({"level": "pixel", "budget": 5}, "Margin", {}),
     ],
-    ids=["image", "grid", "window", "pixel"],
+    ids=["image", "grid", "grid-passes", "window", "pixel"],
 )
-def test_a_run_picks_what_our_own_margin_picks(
-    place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_picks_what_our_own_heuristic_picks(
+    place: dict[str, Any], name: str, arguments: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     streets.generate(tmp_path / "data", train=3, val=1, size=(32, 40), seed=4)
     monkeypatch.setattr(run, "finish", lambda *_: None)
     picks = []
-    for name in ("Margin", "baal.Margin"):
-        work_dir = tmp_path / name
+    for kind in (name, f"baal.{name}"):
+        work_dir = tmp_path / kind
         work_dir.mkdir()
-        acquisition = config.parse({**place, "heuristic": name, "rounds": 1, "previews": 0})
+        heuristic = {"type": kind, **arguments}
+        acquisition = config.parse({**place, "heuristic": heuristic, "rounds": 1, "previews": 0})
         run.run(toy_engine(tmp_path / "data", SPACE, iterations=2), acquisition, work_dir)
         picks.append(read_query(work_dir / "rounds/001/query").picks)
     for field in ("image", "row", "col", "unit"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,43 @@ def test_the_names_of_baal_are_there() -> None:
         for name in dir(theirs):
             if not name.startswith("_") and not hasattr(ours, name):
                 assert f"`{name}`" in page, (theirs.__name__, name)
+
+
+def blocks_of_the_page(word: str) -> str:
+    """The one python block of docs/migrating.md that holds `word`."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "migrating.md").read_text()
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if word in b]
+    return block
+
+
+def test_the_script_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("baal")
+    streets.generate(tmp_path / "data", train=17, val=1, size=(32, 40), seed=3)
+    small = ModelWrapper(toy_engine(tmp_path / "data", SPACE, iterations=1), tmp_path / "work")
+    asked: list[Any] = []
+
+    def from_config(config: str, work_dir: str) -> ModelWrapper:
+        asked.append(config)
+        return small
+
+    monkeypatch.setattr(ModelWrapper, "from_config", from_config)
+    scope: dict[str, Any] = {}
+    exec(blocks_of_the_page("label_randomly"), scope)
+    assert (Path(__file__).resolve().parents[1] / asked[0]).is_file()
+    assert len(scope["dataset"]) == 17  # 10, then 5, then the 2 that were left
+    assert sorted(small.active_learning_metrics) == [10, 15, 17]
+
+
+def test_the_heuristic_of_the_page_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("baal")
+    from regional_al.heuristics import HEURISTICS, Observation
+
+    monkeypatch.setattr(HEURISTICS, "_items", dict(HEURISTICS._items))
+    exec(blocks_of_the_page("class Disagreement"), {})
+    logits = [torch.tensor([[[p, 0.5]], [[1 - p, 0.5]]]).log() for p in (0.9, 0.3)]
+    seen = Observation(logits[0], more=iter(logits[1:]))
+    scores = HEURISTICS.build({"type": "Disagreement", "passes": 2}).pixel_scores(seen)
+    assert scores.tolist() == [pytest.approx([0.3, 0.0], abs=1e-6)]
 
 
 # --- over MMSegmentation ------------------------------------------------------------------------
