@@ -159,8 +159,7 @@ def check_compiler(package: Package) -> None:
 
 def build(package: Package, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
     """Let pip compile a wheel into `folder`; what it prints goes to `log`."""
-    jobs = variables.get("MAX_JOBS")
-    print(f"compiling {package.requirement} ({jobs} at once); see {log}", flush=True)
+    print(f"compiling {package.requirement}; see {log}", flush=True)
     command = [*pip("wheel"), "-v", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
     command += ["--no-binary", package.name, "-w", str(folder), package.requirement]
     start = time.monotonic()
@@ -235,6 +234,8 @@ def main() -> None:
             subprocess.run([*pip("install"), *options, *map(str, wheels)], check=True)
     except (BuildError, OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; wheels that were done are kept")
 
 
 if __name__ == "__main__":
