@@ -9,6 +9,7 @@ pool's pixels a round, 2 % in all), clicks on superpixels (their dominant class,
 pixels (5 an image a round, 0.058 % in all). Arms are in the order in which they matter.
 """
 
+# ruff: noqa: C408 - in the style of the configs
 SLIC = dict(type="slic", n_segments=200)
 SHARE = dict(amount="0.5%", unit="pixel", scope="pool")
 REGIONS = dict(level="region", region=SLIC, budget=SHARE)

@@ -1,5 +1,5 @@
-# One click a superpixel, weighted towards classes that are predicted seldom (Cai et al., CVPR 2021);
-# 96 of the 4800 superpixels a round, as many as random ones would be in 2 % of the pixels.
+# One click a superpixel, weighted towards classes that are predicted seldom (Cai et al., CVPR
+# 2021); 96 of the 4800 superpixels a round, as many as random ones would be in 2 % of the pixels.
 _base_ = "./_base.py"
 acquisition = dict(
     level="region",

@@ -29,7 +29,7 @@ class Iterations:
         asked for and not known (people's answers)."""
         if self.per is None:
             return int(self.amount)
-        count = getattr(spent, f"{self.per}s")
+        count: int | None = getattr(spent, f"{self.per}s")
         if count is None:
             raise ConfigError(
                 "acquisition.iterations.per='click': the clicks of these answers are not known; "

@@ -72,7 +72,8 @@ class ReAL(Heuristic):
             self.tau, self.max_units, self.max_pixels,
         )  # fmt: skip
         kept = of_unit < count
-        sums = np.bincount(of_unit[kept], weights=values[kept], minlength=count + 1)
+        sums = np.zeros(count + 1)
+        np.add.at(sums, of_unit[kept], values[kept])
         if self.mean:
             sums = sums / np.maximum(1, np.bincount(of_unit[kept], minlength=count + 1))
         sums[count] = -np.inf
