@@ -99,12 +99,16 @@ class Acquirer:
             dist.raise_together(error)
         with watch("select"):
             parts = dist.gather_arrays(mine)
-            picks = method.merge(task, parts) if dist.is_main() else mine
             folder = self.round_dir(round_) / "query"
-            if dist.is_main() and len(picks):
-                write_query(folder, self._info(task), picks, self._asked(task, picks))
-                shutil.rmtree(task.groups_dir, ignore_errors=True)
-            some = dist.broadcast_bytes(b"1" if dist.is_main() and len(picks) else b"")
+
+            def settle() -> JSON:
+                picks = method.merge(task, parts)
+                if len(picks):
+                    write_query(folder, self._info(task), picks, self._asked(task, picks))
+                    shutil.rmtree(task.groups_dir, ignore_errors=True)
+                return {"picks": len(picks)}
+
+            some = dist.on_main(settle)["picks"]
         if not some:
             if warm or (round_ == 1 and self.config.warm_start is None):
                 refuse_unaffordable("warm_start" if warm else "budget", task.budget, cheapest)

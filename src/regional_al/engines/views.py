@@ -67,11 +67,12 @@ def classifier(model: Any) -> Any:
 
 @contextmanager
 def captured(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """What enters the `classifier`, float [D, h, w] a call: one for whole inference, several (and
-    so unusable) for sliding windows; empty for models without one."""
+    """What enters the `classifier`, float [D, h, w] a call; empty for models without one and, so
+    that all images of a pool are alike, for sliding windows, whatever number an image takes."""
     found: list[torch.Tensor] = []
     layer = classifier(model)
-    if not wanted or layer is None:
+    slides = dict(getattr(model, "test_cfg", None) or {}).get("mode") == "slide"
+    if not wanted or layer is None or slides:
         yield found
         return
     handle = layer.register_forward_pre_hook(lambda _, args: found.append(args[0][0].float()))
