@@ -18,6 +18,7 @@ from regional_al import config, functional, run
 from regional_al.acquire import Acquirer
 from regional_al.candidates import make_picks
 from regional_al.engines.base import Prediction, PredictRequest
+from regional_al.engines.views import pass_seed
 from regional_al.errors import ConfigError, ScoreError, UnsupportedError
 from regional_al.heuristics import HEURISTICS, Observation
 from regional_al.heuristics.combine import minmax, rank_share
@@ -234,6 +235,7 @@ def test_views_of_the_torch_engine(scene: Scene) -> None:
     assert all(map(torch.equal, passes, [after.logits, *(after.more or ())]))
     assert not torch.equal(passes[0], expected)
     assert torch.equal(next(engine.predict(one, [2], PredictRequest())).logits, expected)
+    assert len({pass_seed(index, number) for index in range(40) for number in range(40)}) == 1600
 
 
 def test_bald_over_checkpoints_is_bald_over_their_predictions(scene: Scene) -> None:
