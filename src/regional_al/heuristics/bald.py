@@ -43,9 +43,7 @@ class BALD(Heuristic):
         return functional.bald(seen.views())
 
 
-def existing(
-    checkpoints: Sequence[str | Path], where: str = "heuristic BALD"
-) -> tuple[Path, ...]:
+def existing(checkpoints: Sequence[str | Path], where: str = "heuristic BALD") -> tuple[Path, ...]:
     """The files as paths. Raises ConfigError for none at all and for one that is not there."""
     if isinstance(checkpoints, (str, Path)) or not checkpoints:
         raise ConfigError(f"{where}: checkpoints={checkpoints!r} must be a list of files")
