@@ -93,7 +93,7 @@ def test_logits_are_mmsegs_own(
 
 def test_test_time_augmentation_is_left_out(engine: Any, trained: Path, root: Path) -> None:
     pipeline = copy.deepcopy(engine.cfg.data.test.pipeline)
-    pipeline[1].update(flip=True, img_ratios=[1.0, 1.5], flip_direction=["vertical"])
+    pipeline[1].update(flip=True, img_ratios=[1.5, 1.0], flip_direction=["vertical"])
     augmented = make_engine(root, data__test__pipeline=pipeline, data__val__pipeline=pipeline)
     one, two = (next(e.predict(trained, [0], PredictRequest())).logits for e in (engine, augmented))
     assert torch.equal(one, two)

@@ -97,6 +97,8 @@ LOADING = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
         (ConfigError, "NoDataset", {"data__train__type": "NoDataset"}),
         (UnsupportedError, r"workflow phase 'query'.*acquisition", {
             "workflow": [("train", 2), ("query", 1)]}),
+        (UnsupportedError, "workflow phase .*acquisition", {
+            "workflow": [(("train", 3), ("query", 1)), (("train", 10),)]}),
         (UnsupportedError, "workflow=", {"workflow": [("val", 1)]}),
         (UnsupportedError, "source_dataloader.*mmseg1", {"source_dataloader": {"x": 1}}),
         (UnsupportedError, "data.source", {"data__source": {"type": "CustomDataset"}}),

@@ -225,8 +225,9 @@ def check_keys(cfg: Config) -> None:
 
 def phases(cfg: Config) -> list[tuple[str, int]]:
     """`workflow` as mmcv's runners take it. Raises UnsupportedError for a phase they lack."""
-    flow = [tuple(step) for step in cfg.get("workflow") or [("train", 1)]]
-    for mode, _ in flow:
+    flow: list[Any] = [tuple(step) for step in cfg.get("workflow") or [("train", 1)]]
+    for step in flow:
+        mode = step[0] if len(step) == 2 else step
         if mode not in ("train", "val"):
             raise UnsupportedError(
                 f"workflow phase {mode!r}: rounds are no workflow here; leave it at [('train', 1)] "
