@@ -175,8 +175,9 @@ def build(package: Package, folder: Path, log: Path, variables: Mapping[str, str
         follow(process.stdout, log, start)
     minutes = (time.monotonic() - start) / 60
     if process.returncode:
-        tail = log.read_text(errors="replace").splitlines()[-30:]
-        print("\n".join(f"  {line[:200]}" for line in tail), flush=True)
+        said = log.read_text(errors="replace").splitlines()
+        said = [line for line in said if "error:" in line.lower()][:15] or said[-15:]
+        print("\n".join(f"  {line.strip()[:300]}" for line in said), flush=True)
         raise BuildError(f"{package.requirement} did not compile; all that was said is in {log}")
     print(f"compiled {package.requirement} in {minutes:.1f} min", flush=True)
 
