@@ -196,9 +196,8 @@ def test_pip_builds_a_wheel_or_its_words_are_shown(
     (source / "made_up" / "__init__.py").write_text("")
     (source / "made_up" / "_ext.py").write_text("")
     setup = "import setuptools as s; s.setup(name='made-up', version='1.0', packages=['made_up'])"
-    (source / "setup.py").write_text(
-        setup if works else "raise SystemExit('a.h:1: error: no such header')"
-    )
+    fault = "raise SystemExit('a.h:1: error: no such header')"
+    (source / "setup.py").write_text(setup if works else fault)
     package = tool.Package("made-up", "1.0", "import made_up._ext", source=str(source))
     run: Callable[[], Path] = lambda: tool.provide(package, house, {"MAX_JOBS": "1"})  # noqa: E731
     if works:
