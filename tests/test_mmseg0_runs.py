@@ -20,7 +20,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.mmseg0]
 pytest.importorskip("mmcv.runner")
 ROOT = Path(__file__).parents[1]
 CITYSCAPES = ROOT / "configs/mmseg0/_fcn_d6_r50-d16_cityscapes.py"
-STREETS = f"_base_ = {str(ROOT / 'configs/mmseg0/_streets.py')!r}\n"
+STREETS = f"""
+_base_ = {str(ROOT / "configs/mmseg0/_streets.py")!r}
+data = dict(samples_per_gpu=2)
+model = dict(backbone=dict(base_channels=4), decode_head=dict(in_channels=4, channels=4))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def test_a_users_config_and_one_key(scenes: Path, tmp_path: Path, level: str, gp
     results = json.loads((tmp_path / "w/results.json").read_text())
     assert results["title"].startswith("SMOKE RUN of mine")
     assert results["engine"] == "mmseg0"
-    assert results["pool_images"] == 8
+    assert results["pool"]["images"] == 8
     assert [record["iterations"] for record in results["records"]] == [2, 2]
     assert (tmp_path / "w/report.html").is_file()
 
