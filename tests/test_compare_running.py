@@ -247,8 +247,9 @@ def begin(place: Path, *arguments: str) -> subprocess.Popen[str]:
     words = [sys.executable, str(STUB), "compare", str(place), *ARMS, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip  # a shell's background jobs, and so a CI's, are started with SIGINT ignored
 
 
 def sleeper(place: Path, cell: str) -> int:
