@@ -81,8 +81,8 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     finally:
         runner.data_loader = None
         close_logger(runner.logger)
-    ratio, extra = share.result()
-    return FitResult(checkpoint, share.steps, ratio, extra)
+    ratio, extra = share.count.result()
+    return FitResult(checkpoint, share.count.steps, ratio, extra)
 
 
 @dataclass(frozen=True)

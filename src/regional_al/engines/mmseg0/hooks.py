@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 from mmcv.runner import RUNNERS, Hook, IterBasedRunner
 
-from ... import dist
 from ...types import UNLABELED
+from ..label_share import LabelCount
 
 
 @RUNNERS.register_module()
@@ -35,26 +33,15 @@ class LabelShareHook(Hook):  # type: ignore[misc]
     """Counts labelled pixels that reach the loss and labelled pixels of the samples drawn."""
 
     def __init__(self) -> None:
-        self.reached = self.drawn = self.samples = self.empty = self.steps = 0
+        self.count = LabelCount()
 
     def before_train_iter(self, runner: Any) -> None:
         """Count before the model sees the batch: host memory, no synchronisation with the GPU."""
-        self.steps += 1
+        self.count.steps += 1
         batch = runner.data_batch
         if "gt_semantic_seg" not in batch or "img_metas" not in batch:
             return
         metas, masks = batch["img_metas"].data[0], batch["gt_semantic_seg"].data[0]
         for meta, mask in zip(metas, masks, strict=True):
-            drawn = meta.get("labelled_pixels")
-            if drawn is None:
-                continue
-            reached = int((mask != UNLABELED).sum())
-            self.reached, self.drawn = self.reached + reached, self.drawn + int(drawn)
-            self.samples, self.empty = self.samples + 1, self.empty + (reached == 0)
-
-    def result(self) -> tuple[float, dict[str, int]]:
-        """(share over all ranks, NaN when unknown; samples drawn and those without a label)."""
-        counts = [self.reached, self.drawn, self.samples, self.empty]
-        reached, drawn, samples, empty = dist.sum_array(np.array(counts, dtype=np.int64)).tolist()
-        share = reached / drawn if drawn else math.nan
-        return share, {"samples": samples, "samples_without_labels": empty}
+            if meta.get("labelled_pixels") is not None:
+                self.count.add(int(meta["labelled_pixels"]), int((mask != UNLABELED).sum()))

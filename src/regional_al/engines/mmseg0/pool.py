@@ -19,6 +19,9 @@ from torch.utils.data import ConcatDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...images import image_size, write_png
 from ...types import I64, UNLABELED, LabelSpace, PoolItem
+from ..joined import leaves as leaves
+from ..joined import locate as locate
+from ..joined import refuse_duplicates
 from ..specs import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -118,24 +121,6 @@ def build_one(spec: dict[str, Any], key: str) -> Any:
     return dataset
 
 
-def leaves(dataset: Any) -> list[Any]:
-    """The data sets that a ConcatDataset joins, or the data set itself."""
-    inner = getattr(dataset, "datasets", None)
-    return [dataset] if inner is None else [leaf for part in inner for leaf in leaves(part)]
-
-
-def locate(dataset: Any, index: int) -> tuple[Any, int]:
-    """(leaf data set, index in it) of an index into a possibly joined data set."""
-    inner = getattr(dataset, "datasets", None)
-    if inner is None:
-        return dataset, index
-    for part in inner:
-        if index < len(part):
-            return locate(part, index)
-        index -= len(part)
-    raise IndexError(index)
-
-
 def image_path(leaf: Any, index: int) -> Path:
     """The image file of a leaf's item."""
     return Path(os.path.join(leaf.img_dir or "", leaf.img_infos[index]["filename"]))
@@ -153,7 +138,7 @@ def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
     for index in range(len(dataset)):
         leaf, inner = locate(dataset, index)
         found.append((item_key(leaf, inner), image_path(leaf, inner), mask_path(leaf, inner)))
-    refuse_duplicates([(key, path) for key, path, _ in found])
+    refuse_duplicates([(key, path) for key, path, _ in found], "img_dir, split")
     with ThreadPoolExecutor(max_workers=8) as threads:
         sizes = list(threads.map(image_size, (path for _, path, _ in found)))
     return tuple(
@@ -171,18 +156,6 @@ def item_key(leaf: Any, index: int) -> str:
     if suffix and name.endswith(suffix) and len(name) > len(suffix):
         return name[: -len(suffix)].replace(os.sep, "/")
     return os.path.splitext(name)[0].replace(os.sep, "/")
-
-
-def refuse_duplicates(keys: Sequence[tuple[str, Path]]) -> None:
-    """Raise DataError when two images would share one label file."""
-    seen: dict[str, Path] = {}
-    for key, path in keys:
-        if key in seen:
-            raise DataError(
-                f"{seen[key]} and {path} would share the label file {key}.png; list each image "
-                "once (img_dir, split) or rename one"
-            )
-        seen[key] = path
 
 
 def loads_annotations(leaf: Any) -> Callable[[dict[str, Any]], Any]:

@@ -20,8 +20,9 @@ from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...images import image_size, read_ids, write_png
 from ...progress import progress
 from ...types import JSON, UNLABELED, LabelSpace
+from ..checks import check_classes, check_ids
 from ..quiet import quiet_warnings
-from ..specs import dicts, first_line, heads, type_name
+from ..specs import dicts, first_line, type_name
 from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
 from .config import inference_pipeline, max_iterations
 from .parallel import opened
@@ -33,7 +34,7 @@ log = logging.getLogger("regional_al")
 
 def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
-    check_classes(cfg, pool.label_space)
+    check_classes(cfg.model, pool.label_space)
     check_start(cfg)
     check_weights(cfg)
     if sparse and dist.is_main():
@@ -45,16 +46,6 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
-
-
-def check_classes(cfg: Config, space: LabelSpace) -> None:
-    """Every head predicts as many classes as the data set has."""
-    for name, head in heads(cfg.model):
-        if head.get("num_classes") not in (None, space.num_classes):
-            raise ConfigError(
-                f"{name}.num_classes={head['num_classes']}, but the data set has "
-                f"{space.num_classes} classes: set it to {space.num_classes}"
-            )
 
 
 def check_start(cfg: Config) -> None:
@@ -156,13 +147,7 @@ def check_mask(image: Path, path: Path | None, space: LabelSpace) -> None:
         raise DataError(
             f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
         )
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
-    if unknown:
-        raise DataError(
-            f"{path} holds id {unknown[0]}, which is no class (there are {space.num_classes}) and "
-            "not void (255)"
-        )
+    check_ids(path, mask, space)
 
 
 def check_model(cfg: Config, pool: Pool) -> None:

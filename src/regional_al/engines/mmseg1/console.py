@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from mmengine.runner import Runner
 
-
-@contextlib.contextmanager
-def quiet_warnings() -> Iterator[None]:
-    """Hide what mmseg and its relatives warn about while they build things we asked for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
+from ..quiet import quiet_warnings as quiet_warnings
 
 
 class ProgressOnly(logging.Filter):

@@ -23,6 +23,7 @@ from ... import dist
 from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ..base import FitRequest, FitResult
+from ..specs import without_traceback
 from .config import type_name
 from .console import Console, calm_console, quiet_warnings
 from .hooks import LabelShareHook, PlainCheckpointHook
@@ -69,17 +70,8 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
         raise without_traceback(error) from None
     finally:
         close(runner, console)
-    ratio, extra = share.result()
-    return FitResult(checkpoint, share.steps, ratio, extra)
-
-
-def without_traceback(error: RegionalALError) -> RegionalALError:
-    """The error itself; one that crossed from a worker holds that worker's traceback, and its own
-    line at the end."""
-    lines = str(error).strip().splitlines()
-    if len(lines) < 2:
-        return error
-    return type(error)(lines[-1].partition(": ")[2] or lines[-1])
+    ratio, extra = share.count.result()
+    return FitResult(checkpoint, share.count.steps, ratio, extra)
 
 
 @dataclass(frozen=True)

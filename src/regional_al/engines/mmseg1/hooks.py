@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
-from ... import dist
 from ...types import UNLABELED
+from ..label_share import LabelCount
 from ..plain_state import strip
 
 
@@ -47,26 +45,17 @@ class LabelShareHook(Hook):  # type: ignore[misc]
     priority = "VERY_LOW"
 
     def __init__(self) -> None:
-        self.reached = self.drawn = self.samples = self.empty = self.steps = 0
+        self.count = LabelCount()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Count before the model sees the batch: host memory, no synchronisation with the GPU."""
-        self.steps += 1
+        self.count.steps += 1
         samples = data_batch.get("data_samples", ()) if isinstance(data_batch, Mapping) else ()
         for sample in samples:
             drawn = sample.get("labelled_pixels") if hasattr(sample, "gt_sem_seg") else None
-            if drawn is None:
-                continue
-            reached = int((sample.gt_sem_seg.data != UNLABELED).sum())
-            self.reached, self.drawn = self.reached + reached, self.drawn + int(drawn)
-            self.samples, self.empty = self.samples + 1, self.empty + (reached == 0)
-
-    def result(self) -> tuple[float, dict[str, int]]:
-        """(share over all ranks, NaN when unknown; samples drawn and those without a label)."""
-        counts = [self.reached, self.drawn, self.samples, self.empty]
-        reached, drawn, samples, empty = dist.sum_array(np.array(counts, dtype=np.int64)).tolist()
-        share = reached / drawn if drawn else math.nan
-        return share, {"samples": samples, "samples_without_labels": empty}
+            if drawn is not None:
+                reached = int((sample.gt_sem_seg.data != UNLABELED).sum())
+                self.count.add(int(drawn), reached)
 
 
 class PlainCheckpointHook(Hook):  # type: ignore[misc]

@@ -17,6 +17,9 @@ from mmseg.registry import DATASETS
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...images import image_size
 from ...types import UNLABELED, LabelSpace, PoolItem
+from ..joined import leaves as leaves
+from ..joined import locate as locate
+from ..joined import refuse_duplicates
 from .config import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -95,24 +98,6 @@ def folders(spec: Mapping[str, Any]) -> str:
     return os.path.join(spec.get("data_root") or "", prefix) or type_name(spec)
 
 
-def leaves(dataset: Any) -> list[Any]:
-    """The data sets that a ConcatDataset joins, or the data set itself."""
-    inner = getattr(dataset, "datasets", None)
-    return [dataset] if inner is None else [leaf for part in inner for leaf in leaves(part)]
-
-
-def locate(dataset: Any, index: int) -> tuple[Any, int]:
-    """(leaf data set, index in it) of an index into a possibly joined data set."""
-    inner = getattr(dataset, "datasets", None)
-    if inner is None:
-        return dataset, index
-    for part in inner:
-        if index < len(part):
-            return locate(part, index)
-        index -= len(part)
-    raise IndexError(index)
-
-
 def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
     """PoolItem per image; sizes from the headers. Raises DataError naming the file."""
     infos = []
@@ -120,7 +105,7 @@ def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
         leaf, inner = locate(dataset, index)
         info = leaf.get_data_info(inner)
         infos.append((item_key(leaf, info["img_path"]), Path(info["img_path"]), info))
-    refuse_duplicates([(key, path) for key, path, _ in infos])
+    refuse_duplicates([(key, path) for key, path, _ in infos], "ann_file, data_prefix")
     with ThreadPoolExecutor(max_workers=8) as threads:
         sizes = list(threads.map(image_size, (path for _, path, _ in infos)))
     items = []
@@ -143,18 +128,6 @@ def item_key(dataset: Any, path: str) -> str:
     else:
         relative = os.path.splitext(relative)[0]
     return relative.replace(os.sep, "/")
-
-
-def refuse_duplicates(keys: Sequence[tuple[str, Path]]) -> None:
-    """Raise DataError when two images would share one label file."""
-    seen: dict[str, Path] = {}
-    for key, path in keys:
-        if key in seen:
-            raise DataError(
-                f"{seen[key]} and {path} would share the label file {key}.png; list each image "
-                "once (ann_file, data_prefix) or rename one"
-            )
-        seen[key] = path
 
 
 def label_space(dataset: Any, key: str = "train_dataloader.dataset") -> LabelSpace:

@@ -20,7 +20,8 @@ from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...images import image_size, read_ids, write_png
 from ...progress import progress
 from ...types import UNLABELED, LabelSpace
-from .config import first_line, heads, inference_pipeline
+from ..checks import check_classes, check_ids
+from .config import first_line, inference_pipeline
 from .console import quiet_warnings
 from .fit import max_iterations
 from .pool import Pool, label_space, leaves, locate, read_sample
@@ -54,7 +55,7 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
     """All checks, cheap ones first; an error on one rank is raised on all."""
     error: RegionalALError | None = None
     try:
-        check_classes(cfg, pool.label_space)
+        check_classes(cfg.model, pool.label_space)
         check_start(cfg)
         check_validation(cfg, validation, pool.label_space)
         if source is not None:
@@ -63,16 +64,6 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
-
-
-def check_classes(cfg: Config, space: LabelSpace) -> None:
-    """Every head predicts as many classes as the data set has."""
-    for name, head in heads(cfg.model):
-        if head.get("num_classes") not in (None, space.num_classes):
-            raise ConfigError(
-                f"{name}.num_classes={head['num_classes']}, but the data set has "
-                f"{space.num_classes} classes: set it to {space.num_classes}"
-            )
 
 
 def check_start(cfg: Config) -> None:
@@ -147,13 +138,7 @@ def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str, sized: bool
         if sized:
             raise DataError(text)
         log.warning("%s: right if the pipeline resizes both to one size", text)
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
-    if unknown:
-        raise DataError(
-            f"{path} holds id {unknown[0]}, which is no class (there are {space.num_classes}) and "
-            "not void (255)"
-        )
+    check_ids(path, mask, space)
 
 
 def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
