@@ -242,6 +242,29 @@ def test_without_cuda_sync_bn_and_half_precision_are_left_out(
     assert caplog.text.count("fp16") == 1
 
 
+def test_weights_are_fetched_once_into_torchs_cache(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmcv finds there what we fetched; a second run asks nobody."""
+    import torch
+
+    from regional_al.engines.mmseg0.checkpoints import url_of
+
+    asked = []
+
+    def download(url: str, path: str, **_: Any) -> None:
+        asked.append(url)
+        torch.save({"none.of.it.fits": torch.zeros(1)}, path)
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    backbone = {"type": "Pretrained", "checkpoint": "open-mmlab://resnet50_v1c"}
+    preflight(root, model__backbone__init_cfg=backbone)()
+    preflight(root, model__backbone__init_cfg=backbone)()
+    assert asked == [url_of("open-mmlab://resnet50_v1c")]
+    assert asked[0].startswith("https://")
+
+
 def test_lossy_transforms_are_named_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_engine(root).preflight()
     assert "Resize and RandomCrop may lose sparse labels" in caplog.text

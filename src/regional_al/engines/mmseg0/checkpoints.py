@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from ...errors import ConfigError
 from ..quiet import quiet_warnings
 from ..specs import first_line
 
+log = logging.getLogger("regional_al")
 SCHEME = "plain:"
 
 
@@ -87,6 +91,17 @@ def url_of(source: str) -> str | None:
     return str(found) if str(found).startswith("http") else None
 
 
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Give up on a server that says nothing for so long; urllib itself would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 def fetch(source: str, key: str, mend: str) -> None:
     """Download weights into torch's cache, where mmcv will find them. For one rank to call while
     the others wait: mmcv's own loader would leave them waiting for ever when it fails.
@@ -100,7 +115,9 @@ def fetch(source: str, key: str, mend: str) -> None:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         path = folder / os.path.basename(urllib.parse.urlparse(url).path)
         if not path.exists():
+            log.warning(f"{key}: fetching {url}")
             folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), progress=False)
+            with patience(30):
+                torch.hub.download_url_to_file(url, str(path), progress=False)
     except Exception as error:  # no network, no such name, no space
         raise ConfigError(f"{key}={source!r} cannot be had ({first_line(error)}): {mend}") from None
