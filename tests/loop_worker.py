@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as td
 
-from regional_al import config, run
+from regional_al import config, dist, run
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
 from regional_al.types import LabelSpace
@@ -28,8 +28,7 @@ def main() -> None:
     space = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
     work_dir.mkdir(parents=True, exist_ok=True)
     run.run(toy_engine(data, space), config.parse(acquisition), work_dir)
-    if td.is_initialized():
-        td.destroy_process_group()
+    dist.end_process(0)
 
 
 if __name__ == "__main__":

@@ -28,3 +28,4 @@ if dist.is_main():
     np.save(out / "share.npy", np.array(share))
 (out / f"hash-{dist.rank()}").write_text(weights_hash(result.checkpoint))
 dist.barrier()
+dist.end_process(0)

@@ -6,6 +6,9 @@ With NCCL the arrays travel over a gloo group beside it, so that host data never
 from __future__ import annotations
 
 import json
+import logging
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +55,21 @@ def barrier() -> None:
     """Wait for all ranks. No-op on one process."""
     if active():
         td.all_reduce(torch.zeros(1), group=_group())
+
+
+def end_process(code: int) -> None:
+    """The last thing that a rank does: leave at once, without taking the process group down.
+
+    torch's gloo group joins its threads while it holds the interpreter's lock, which these may
+    need: now and then `destroy_process_group`, or the interpreter's own end, hangs or aborts.
+    Returns where there is no group.
+    """
+    if not (td.is_available() and td.is_initialized()):
+        return
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def broadcast_bytes(data: bytes | None) -> bytes:

@@ -42,6 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return outcome.crash(error)
 
 
+def entry(argv: Sequence[str] | None = None) -> None:
+    """`main`, and the process ends with its exit code. What scripts call."""
+    code = main(argv)
+    if "torch" in sys.modules:
+        from .. import dist
+
+        dist.end_process(code)
+    sys.exit(code)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
     parser = argparse.ArgumentParser(
