@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from regional_al.cli import doctor, facts
 from regional_al.cli.doctor import Problem, diagnose, engine_of, version
@@ -301,8 +300,6 @@ def test_a_library_of_another_torch_is_told_from_a_broken_package(tmp_path: Path
     broken = tmp_path / "_ext.cpython-311.so"
     broken.write_bytes(b"")
     assert "file too short" in str(facts._load_error(broken))
-    there = Path(torch.__file__).parent / "lib" / "libc10.so"
-    assert facts._load_error(there) is None
 
 
 def test_the_compiled_part_is_found_without_importing_mmcv(
@@ -318,6 +315,7 @@ def test_the_compiled_part_is_found_without_importing_mmcv(
     assert facts._ops_library() == library
 
 
+@pytest.mark.slow
 @pytest.mark.mmseg0
 def test_a_setuptools_without_pkg_resources_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -344,6 +342,7 @@ def test_the_environment_of_the_tests_works(engine: str) -> None:
     assert found.mmseg.version is not None
     assert engine_of(found) == engine
     assert found.mmcv_ops or engine == "mmseg1"
+    assert found.mmcv_ops_error is None
     fatal: list[Problem] = [p for p in diagnose(found) if p.fatal]
     assert fatal == []
     assert facts._import_error("no_such_module") == (
