@@ -59,8 +59,9 @@ def test_pretrained_weights_arrive_whole() -> None:
     assert all(torch.equal(mine[key], renamed[key]) for key in mine)
     # The last map is what the package's own network computes before its head.
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last)  # bit for bit only in the same layout
     model.eval()
-    reference.eval()
+    reference.eval().to(memory_format=torch.channels_last)
     with torch.no_grad():
         head = reference._swish(reference._bn1(reference._conv_head(model(x)[-1])))
         assert torch.equal(head, reference.extract_features(x))
