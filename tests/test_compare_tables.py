@@ -14,7 +14,7 @@ import pytest
 import compare_runs
 from compare_runs import arm, record, write_grid, write_run
 from regional_al import cli
-from regional_al.compare import archive, findings, html, reading, rows, state, tables
+from regional_al.compare import archive, findings, html, markdown, reading, rows, state, tables
 from regional_al.compare.curves import Ratio, Reach
 from regional_al.errors import DataError, RegionalALError
 
@@ -346,6 +346,34 @@ def test_csv_has_a_row_a_round(tmp_path: Path, found: findings.Analysis) -> None
     assert (row["iterations"], row["iou_road"], row["seconds_fit"]) == ("300", "0.46", "20.0")
 
 
+def test_markdown_has_the_numbers_of_the_page(found: findings.Analysis) -> None:
+    made = markdown.tables(found)
+    lines = made["rounds, Random"].split("\n")
+    assert lines[0].startswith("| mIoU % | round 0<br>")
+    assert lines[1].startswith("| --- | ---: |")
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    random, other = found.means["pixels"]["Random"], found.means["pixels"]["RIPU"]
+    for line, points in zip(lines[2:], (random, other), strict=True):
+        cells = [cell.strip() for cell in line.split("|")[2:]]
+        for cell, point in zip(cells, points, strict=False):
+            assert cell.startswith(f"{100 * point.mean:.1f}")
+    gain = found.areas["pixels"]["RIPU"].gain
+    assert gain is not None
+    assert f"{100 * gain.mean:+.1f}" in lines[3]
+    assert "+" not in lines[2]
+
+
+def test_tables_are_filled_into_a_document(found: findings.Analysis) -> None:
+    text = "# Mine\n\n<!-- table: arms -->\nold | numbers\n<!-- end -->\nprose | stays\n"
+    once = markdown.fill(text, found)
+    assert "old" not in once
+    assert once.endswith("<!-- end -->\nprose | stays\n")
+    assert markdown.tables(found)["arms"] in once
+    assert markdown.fill(once, found) == once
+    with pytest.raises(DataError, match="no table 'arm' in this comparison; there are: arms, "):
+        markdown.fill(text.replace("table: arms", "table: arm"), found)
+
+
 def test_redrawn_from_archives_by_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -355,7 +383,7 @@ def test_redrawn_from_archives_by_the_command_line(
     printed = capsys.readouterr().out
     assert re.search(r"RIPU +45.0 ± 1.4 % mIoU, 0.0400 % of pixels, n=2, area \+6.0", printed)
     names = {path.name for path in out.iterdir()}
-    assert names == {"compare.html", "compare.json", "compare.csv", "figures"}
+    assert names == {"compare.html", "compare.json", "compare.csv", "compare.md", "figures"}
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {"curve_pixels.png", "curve_clicks.png", "seconds.png", "gains.png"}
     page = (out / "compare.html").read_text()

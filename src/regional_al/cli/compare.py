@@ -10,7 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from ..compare import archive, findings, grid, html, machine, reading, rows, running, state, tables
+from ..compare import (
+    archive,
+    findings,
+    grid,
+    html,
+    machine,
+    markdown,
+    reading,
+    rows,
+    running,
+    state,
+    tables,
+)
 from ..compare import wishes as wished
 from ..compare.grid import Cell, Grid, Recipe
 from ..compare.wishes import Wishes
@@ -128,6 +140,7 @@ def save(
 def report(out: Path, comparison: reading.Comparison, levels: Sequence[float], scale: str) -> int:
     """All files of a comparison, and a few lines on it."""
     analysis = save(out, comparison, levels, scale)
+    markdown.write(out, analysis)
     path = html.write(out, analysis, scale)
     print("\n".join(html.summary(analysis)))
     print(f"comparison: {path}")

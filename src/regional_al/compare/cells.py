@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..report.table import NOT_KNOWN, full, percent
@@ -73,23 +73,33 @@ def _arm_cells(a: Analysis, arm: str) -> list[JSON]:
 
 def efficiency_groups(a: Analysis) -> list[JSON]:
     """A group a cost, a table a family; columns are levels."""
-    groups = []
-    for cost in a.costs:
-        parts = []
-        for head in dict.fromkeys(family(arm, a.baselines) for arm in a.efficiency[cost]):
-            arms = [x for x in a.arms if x in a.efficiency[cost] and a.baselines[x] == head]
-            levels = a.efficiency[cost][arms[0]] if arms else []
-            if not levels:
-                continue
-            heads = [text(f"{100 * level.level:.1f} %", level.name) for level in levels]
-            rows = [
-                row(a, arm, [ratio(a, cost, e) for e in a.efficiency[cost][arm]]) for arm in arms
-            ]
-            table = {"corner": "arm", "heads": heads, "rows": rows}
-            parts.append({"head": f"Measured against {a.label(head)}", "table": table})
-        if parts:
-            groups.append({"name": f"In {COST_NAMES[cost]}", "parts": parts})
-    return groups
+    return _groups(a, "In", lambda cost: [
+        {"head": f"Measured against {a.label(head)}", "table": table}
+        for head, table in efficiency_parts(a, cost)
+    ])  # fmt: skip
+
+
+def efficiency_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
+    """(baseline, table) of one cost."""
+    found = []
+    for head in dict.fromkeys(family(arm, a.baselines) for arm in a.efficiency[cost]):
+        arms = [x for x in a.arms if x in a.efficiency[cost] and a.baselines[x] == head]
+        levels = a.efficiency[cost][arms[0]] if arms else []
+        if not levels:
+            continue
+        heads = [text(f"{100 * level.level:.1f} %", level.name) for level in levels]
+        rows = [row(a, arm, [ratio(a, cost, e) for e in a.efficiency[cost][arm]]) for arm in arms]
+        found.append((head, {"corner": "arm", "heads": heads, "rows": rows}))
+    return found
+
+
+def _groups(a: Analysis, word: str, parts: Callable[[str], list[JSON]]) -> list[JSON]:
+    """The costs that have parts."""
+    return [
+        {"name": f"{word} {COST_NAMES[cost]}", "parts": found}
+        for cost in a.costs
+        if (found := parts(cost))
+    ]
 
 
 def ratio(a: Analysis, cost: str, found: Efficiency) -> JSON:
@@ -121,18 +131,19 @@ def _spent(a: Analysis, cost: str, found: Reach) -> str:
 
 def win_groups(a: Analysis) -> list[JSON]:
     """A matrix a cost: row against column."""
-    groups = []
-    for cost in a.costs:
-        wins = a.wins[cost]
-        arms = [arm for arm in a.arms if arm in wins]
-        if len(arms) < 2:
-            continue
-        rows = [row(a, r, [win(wins[r].get(c), r == c) for c in arms]) for r in arms]
-        table = {"corner": "row beats column", "heads": [a.label(c) for c in arms], "rows": rows}
-        groups.append(
-            {"name": f"At equal {COST_NAMES[cost]}", "parts": [{"head": "", "table": table}]}
-        )
-    return groups
+    return _groups(
+        a, "At equal", lambda cost: [{"head": "", "table": t} for t in win_tables(a, cost)]
+    )
+
+
+def win_tables(a: Analysis, cost: str) -> list[JSON]:
+    """The matrix of one cost; none for fewer than two arms."""
+    wins = a.wins[cost]
+    arms = [arm for arm in a.arms if arm in wins]
+    if len(arms) < 2:
+        return []
+    rows = [row(a, r, [win(wins[r].get(c), r == c) for c in arms]) for r in arms]
+    return [{"corner": "row beats column", "heads": [a.label(c) for c in arms], "rows": rows}]
 
 
 def win(found: Win | None, itself: bool) -> JSON:
@@ -147,17 +158,24 @@ def win(found: Win | None, itself: bool) -> JSON:
 
 def gain_groups(a: Analysis) -> list[JSON]:
     """A group a cost; a row a class: IoU of random, then each arm's points above it."""
-    groups = []
-    for cost in a.costs:
-        parts = []
-        for head in dict.fromkeys(family(arm, a.baselines) for arm in a.gains[cost]):
-            arms = [x for x in a.arms if x in a.gains[cost] and family(x, a.baselines) == head]
-            cost_text = f"at {full(round(a.gains[cost][arms[0]].cost))} {COST_NAMES[cost]}"
-            against = f"Measured against {a.label(head)}: " if a.baselines[head] else ""
-            parts.append({"head": against + cost_text, "table": _gain_table(a, cost, head, arms)})
-        if parts:
-            groups.append({"name": f"At equal {COST_NAMES[cost]}", "parts": parts})
-    return groups
+
+    def head_text(cost: str, head: str) -> str:
+        against = f"Measured against {a.label(head)}: " if a.baselines[head] else ""
+        at = next(g.cost for x, g in a.gains[cost].items() if family(x, a.baselines) == head)
+        return f"{against}at {full(round(at))} {COST_NAMES[cost]}"
+
+    return _groups(a, "At equal", lambda cost: [
+        {"head": head_text(cost, head), "table": table} for head, table in gain_parts(a, cost)
+    ])  # fmt: skip
+
+
+def gain_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
+    """(baseline, table) of one cost."""
+    found: dict[str, list[str]] = {}
+    for arm in a.arms:
+        if arm in a.gains[cost]:
+            found.setdefault(family(arm, a.baselines), []).append(arm)
+    return [(head, _gain_table(a, cost, head, arms)) for head, arms in found.items()]
 
 
 def _gain_table(a: Analysis, cost: str, head: str, arms: Sequence[str]) -> JSON:

@@ -1,0 +1,100 @@
+"""The tables of a comparison as Markdown, by name: `compare.md`, and documents that quote it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..errors import DataError
+from ..images import replacing
+from ..report.table import NOT_KNOWN, percent
+from ..types import JSON
+from . import cells
+from .cells import COST_NAMES, points, signed, text
+from .findings import Analysis
+from .tables import families
+
+FILE = "compare.md"
+_BLOCK = re.compile(r"(<!-- table: (?P<name>[^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def write(out: Path, analysis: Analysis) -> Path:
+    """Write `out/compare.md`: every table under its name."""
+    path = out / FILE
+    parts = [
+        f"# {analysis.comparison.title}",
+        *(f"## {n}\n\n{t}" for n, t in tables(analysis).items()),
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def fill(document: str, analysis: Analysis) -> str:
+    """A document whose text between `<!-- table: NAME -->` and `<!-- end -->` is made that table.
+
+    Raises DataError for a name that `tables` does not give.
+    """
+    known = tables(analysis)
+
+    def block(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in known:
+            raise DataError(f"no table {name!r} in this comparison; there are: {', '.join(known)}")
+        return f"{found[1]}{known[name]}\n{found[3]}"
+
+    return _BLOCK.sub(block, document)
+
+
+def tables(a: Analysis) -> dict[str, str]:
+    """Name -> table: 'arms'; 'rounds, B' for each baseline B; 'label efficiency', 'wins', 'classes'
+    by cost (and baseline)."""
+    found = {"arms": markdown(cells.arms_table(a))}
+    for head, arms in families(a.arms, a.baselines).items():
+        found[f"rounds, {head}"] = markdown(rounds_table(a, head, arms))
+    parts: Mapping[str, Callable[[Analysis, str], list[tuple[str, JSON]]]] = {
+        "label efficiency": cells.efficiency_parts,
+        "wins": lambda a, cost: [("", table) for table in cells.win_tables(a, cost)],
+        "classes": cells.gain_parts,
+    }
+    for cost in a.costs:
+        for kind, make in parts.items():
+            for head, table in make(a, cost):
+                found[", ".join(filter(None, (kind, COST_NAMES[cost], head)))] = markdown(table)
+    return found
+
+
+def rounds_table(a: Analysis, head: str, arms: list[str]) -> JSON:
+    """mIoU by round of a baseline and what is measured against it, and the gain in area."""
+    means = {arm: a.means["pixels"][arm] for arm in arms if a.means.get("pixels", {}).get(arm)}
+    longest = max(means.values(), key=len, default=[])
+    total = a.comparison.pool.pool_pixels
+    heads = [text(f"round {p.round}", f"{percent(p.cost / total)} %") for p in longest]
+    rows = []
+    for arm, line in means.items():
+        found = [text(points(p.spread)) for p in line]
+        found += [text(NOT_KNOWN)] * (len(longest) - len(line))
+        for cost in a.costs:
+            area = a.areas[cost].get(arm)
+            found.append(text(signed(area.gain) if area and arm != head else ""))
+        rows.append(cells.row(a, arm, found))
+    heads += [text("area above random", f"over {COST_NAMES[cost]}") for cost in a.costs]
+    return {"corner": "mIoU %", "heads": heads, "rows": rows}
+
+
+def markdown(table: JSON) -> str:
+    """A table of cells.py in GitHub's Markdown."""
+    heads = [h if isinstance(h, str) else _cell(h) for h in table["heads"]]
+    lines = [[table["corner"], *heads], ["---", *("---:" for _ in heads)]]
+    for row in table["rows"]:
+        arm = row["arm"]
+        name = _cell(text(arm["label"], arm["small"])) if arm else row["name"]
+        lines.append([name, *map(_cell, row["cells"])])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(cell: JSON) -> str:
+    """Text, bold where the page has it so, and the small print below it."""
+    first = f"**{cell['text']}**" if cell.get("bold") and cell["text"] else cell["text"]
+    return "<br>".join([first, *filter(None, cell["small"].split("\n"))]).replace("|", "\\|")
