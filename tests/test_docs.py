@@ -12,6 +12,7 @@ import pytest
 
 from regional_al import config
 from regional_al.annotators import ANNOTATORS
+from regional_al.compare import archive, markdown, reading, tables
 from regional_al.heuristics import HEURISTICS, catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +93,15 @@ def test_default_budgets_are_those_of_the_code() -> None:
         heuristic = {"level": level, "heuristic": "Random"}
         expected = config.parse({**heuristic, "budget": given}).budget
         assert config.parse(heuristic).budget == expected
+
+
+def test_the_tables_of_results_are_those_of_the_file() -> None:
+    """benchmarks/results_page.py writes them."""
+    file = ROOT / "benchmarks" / "results" / "camvid_grid.json"
+    found = tables.analyse(reading.merge([(file.name, archive.read(file))]))
+    page = (ROOT / "docs" / "results.md").read_text()
+    assert len(re.findall("<!-- table: ", page)) == page.count("<!-- end -->") > 5
+    assert markdown.fill(page, found) == page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
