@@ -102,6 +102,10 @@ def test_the_tables_of_results_are_those_of_the_file() -> None:
     page = (ROOT / "docs" / "results.md").read_text()
     assert len(re.findall("<!-- table: ", page)) == page.count("<!-- end -->") > 5
     assert markdown.fill(page, found) == page
+    measured = (ROOT / "README.md").read_text().partition("## Measured")[2]
+    quoted = re.findall(r"\d+\.\d ± \d+\.\d", measured)
+    assert quoted
+    assert [number for number in quoted if number not in markdown.tables(found)["arms"]] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
