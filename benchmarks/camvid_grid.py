@@ -28,8 +28,8 @@ def arm(where, heuristic, label, **more):
     return dict(acquisition=dict(where, heuristic=heuristic), label=label, **more)
 
 
-def power(heuristic):
-    return dict(type="Stochastic", heuristic=heuristic)
+def power(heuristic, **more):
+    return dict(type="Stochastic", heuristic=heuristic, **more)
 
 
 def times4(where):
@@ -53,6 +53,12 @@ arms = {
     "window_class_random": arm(WINDOWS, "ClassAwareRandom", "class-aware random windows"),
     "pixel_class_random": arm(PIXELS, "ClassAwareRandom", "class-aware random pixels"),
     "pixel_pixelpick": arm(PIXELS, "PixelPick", "PixelPick"),
+    "window_class_ripu": arm(
+        WINDOWS, power("RIPU", beta=2.0, per_class=True), "class-stratified power RIPU, windows"
+    ),
+    "pixel_class_margin": arm(
+        PIXELS, power("Margin", beta=4.0, per_class=True), "class-stratified power margin, pixels"
+    ),
     "many_random": arm(MANY, "Random", "random pixels, 1 %"),
     "many_margin": arm(MANY, "Margin", "margin, 1 %", baseline="many_random"),
     "many_class_random": arm(

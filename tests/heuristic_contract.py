@@ -50,6 +50,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"type": "Stochastic", "kind": "softmax", "beta": 8.0,
          "heuristic": {"type": "RIPU", "radius": 2}}, ANYWHERE),
     "Stochastic-rank": ({"type": "Stochastic", "kind": "rank", "heuristic": "RIPU"}, UNITS),
+    "Stochastic-per-class": (
+        {"type": "Stochastic", "heuristic": "Margin", "per_class": True}, {"window", "pixel"}),
     "Stochastic-BALD": (
         {"type": "Stochastic", "heuristic": {"type": "BALD", "passes": 2}}, ANYWHERE),
     "Combine": ({"type": "Combine", "parts": PARTS}, ANYWHERE),

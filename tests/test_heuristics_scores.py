@@ -23,7 +23,7 @@ from regional_al.errors import ConfigError, ScoreError, UnsupportedError
 from regional_al.heuristics import HEURISTICS, Observation
 from regional_al.heuristics.combine import minmax, rank_share
 from regional_al.heuristics.pixelpick import draw
-from regional_al.heuristics.stochastic import perturbed, soft_ranks
+from regional_al.heuristics.stochastic import perturbed, shared_out, soft_ranks
 from regional_al.labels import LabelStore
 from regional_al.pool_table import PoolTable
 from regional_al.query import read_query
@@ -390,6 +390,41 @@ def test_with_little_noise_the_order_is_that_of_the_heuristic(scene: Scene, tmp_
             lambda h: h.unit_scores(Observation(logits), torch.arange(99).reshape(9, 11) // 9, 11),
         ):
             assert torch.allclose(ask(noisy), ask(plain).to(ask(noisy).dtype), atol=1e-6)
+
+
+def test_scores_shared_out_by_predicted_class() -> None:
+    """Two pixels of class 0 (scores 1, 3), three of class 1 (2, 2, 4), the first 2 answered."""
+    logits = torch.zeros(2, 1, 5)
+    logits[1, 0, 2:] = 1.0
+    annotated = np.array([[0, 0, 1, 0, 0]], dtype=np.uint8)
+    seen = Observation(logits, annotated=annotated)
+    scores = torch.tensor([[1.0, 3.0, 2.0, 2.0, 4.0]])
+    assert shared_out(scores, seen, 1.0)[0].tolist() == pytest.approx(
+        [1 / 4, 3 / 4, 2 / 6, 2 / 6, 4 / 6]
+    )
+    squared = shared_out(scores, seen, 2.0)[0] ** 2
+    assert squared.tolist() == pytest.approx([1 / 10, 9 / 10, 4 / 20, 4 / 20, 16 / 20])
+    odd = shared_out(torch.tensor([[-1.0, 0.0, 1.0, torch.nan, 4.0]]), seen, 1.0)[0]
+    assert odd.tolist() == pytest.approx([0.0, 0.0, 0.25, math.nan, 1.0], nan_ok=True)
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_every_predicted_class_gets_its_share(beta: float) -> None:
+    """Class 1 is 1 of 100 pixels, and the surest: it gets half the draws; within class 0 a pixel is
+    drawn by margin^beta."""
+    values = [0.9] * 33 + [0.3] * 66 + [0.1]
+    logits = pixels(*[((2 - v) / 2, v / 2) for v in values[:-1]], (0.05, 0.95))
+    heuristic = HEURISTICS.build(
+        {"type": "Stochastic", "heuristic": "Margin", "beta": beta, "per_class": True}
+    )
+    for scores in (heuristic.pixel_scores, lambda seen: heuristic.window_scores(seen, 0)):
+        firsts = [
+            int(scores(Observation(logits, np.random.default_rng(seed))).argmax())
+            for seed in range(2000)
+        ]
+        unsure = 0.5 * 33 * 0.9**beta / (33 * 0.9**beta + 66 * 0.3**beta)
+        assert firsts.count(99) / 2000 == pytest.approx(0.5, abs=0.04)
+        assert sum(i < 33 for i in firsts) / 2000 == pytest.approx(unsure, abs=0.04)
 
 
 def test_a_wrapper_takes_over_what_its_heuristic_needs_and_allows() -> None:

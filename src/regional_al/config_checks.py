@@ -28,6 +28,13 @@ def choice(where: str, value: Any, options: tuple[str, ...]) -> str:
     return str(value)
 
 
+def flag(where: str, value: Any) -> bool:
+    """True or False. Raises ConfigError for anything else."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}={value!r} must be True or False")
+    return value
+
+
 def integer(where: str, value: Any, least: int) -> int:
     """`value` as an int of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config_checks import choice, positive
+from .. import kernels
+from ..config_checks import choice, flag, positive
+from ..engines.base import PredictRequest
+from ..errors import ConfigError
 from ..pool_table import PoolTable
 from ..selection import Basket, best_first
 from ..types import F64
@@ -23,18 +26,27 @@ class Stochastic(Heuristic):
         Learning", TMLR 2023, arXiv 2106.12059.
     Score: e ~ Gumbel(0, 1/beta) for each pixel, window or unit, added to the aggregated score s:
         kind='power' ln s + e (s <= 0: never), 'softmax' s + e, 'rank' -ln r + e, with r = 1, 2, ...
-        the rank among all units of the pool without an answer (ties by position).
+        the rank among all units of the pool without an answer (ties by position). With `per_class`
+        ln s - (1 / beta) ln sum s'^beta + e, the sum over the open pixels (window centres) of the
+        image with the same predicted class.
     Cost: that of the inner heuristic; 'rank' keeps one number a unit of the pool.
     Deviations: the paper draws images; here also units, and window centres and pixels, of which
-        there are so many that the largest noise counts for more.
+        there are so many that the largest noise counts for more. `per_class` is ours.
     Example: dict(level='region', heuristic=dict(type='Stochastic', heuristic='Margin', beta=1.0))
 
     heuristic: a name or dict(type=...), any that scores each unit by itself. Levels, region types
     and needed predictions are its own; 'rank' is for units of a partition and images alone. The
     noise depends on seed, round and image.
+
+    per_class: every class that is predicted in an image gets an equal share of what is drawn there,
+    so that classes that are rare, or certain inside and unsure at their border alone, are not left
+    out. For pixels and windows, kind='power'.
     """
 
-    def __init__(self, heuristic: str | dict[str, Any], kind: str = "power", beta: float = 1.0):
+    def __init__(
+        self, heuristic: str | dict[str, Any], kind: str = "power", beta: float = 1.0,
+        per_class: bool = False,
+    ) -> None:  # fmt: skip
         self.inner = build_inner("heuristic Stochastic: heuristic", heuristic)
         self.kind = choice("heuristic Stochastic: kind", kind, ("power", "softmax", "rank"))
         self.scale = 1.0 / positive("heuristic Stochastic: beta", beta)
@@ -46,6 +58,13 @@ class Stochastic(Heuristic):
             where = "heuristic Stochastic: kind='rank'"
             self.levels = common_levels(where, [self.inner], ("image", "region"))
             self.windows, self.pooled = False, True
+        self.per_class = flag("heuristic Stochastic: per_class", per_class)
+        if self.per_class:
+            where = "heuristic Stochastic: per_class=True"
+            if kind != "power":
+                raise ConfigError(f"{where} draws with kind='power', not {kind!r}: leave kind out")
+            self.levels = common_levels(where, [self.inner], ("region", "pixel"))
+            self.needs, self.units = self.needs or PredictRequest(), False
 
     def pixel_scores(self, seen: Observation) -> torch.Tensor:
         return self._perturb(self.inner.pixel_scores(seen), seen).float()
@@ -70,6 +89,8 @@ class Stochastic(Heuristic):
 
     def _perturb(self, scores: torch.Tensor, seen: Observation) -> torch.Tensor:
         noise = seen.rng.gumbel(0.0, self.scale, tuple(scores.shape))
+        if self.per_class:
+            scores = shared_out(scores, seen, 1.0 / self.scale)
         return perturbed(scores, torch.from_numpy(noise).to(scores.device), self.kind)
 
 
@@ -80,6 +101,19 @@ def perturbed(scores: torch.Tensor, noise: torch.Tensor, kind: str) -> torch.Ten
     if kind == "softmax":
         return values + noise
     return torch.where(values <= 0, -torch.inf, values.log() + noise)
+
+
+def shared_out(scores: torch.Tensor, seen: Observation, beta: float) -> torch.Tensor:
+    """float64 [H, W]: s / (sum s'^beta)^(1 / beta) over the pixels of the same predicted class that
+    have no answer: s^beta of each class sums up to 1. NaN stays NaN, less than 0 is made 0."""
+    values = scores.double().clamp_min(0.0)
+    labels = kernels.pixel_stats(seen.logits)[1].long()
+    weights = values.pow(beta).nan_to_num()
+    if seen.annotated is not None:
+        weights = weights * torch.from_numpy(seen.annotated == 0).to(weights.device)
+    sums = torch.zeros(seen.logits.shape[0], dtype=torch.float64, device=weights.device)
+    sums.index_add_(0, labels.reshape(-1), weights.reshape(-1))
+    return values / sums.clamp_min(torch.finfo(torch.float64).tiny).pow(1.0 / beta)[labels]
 
 
 def soft_ranks(scores: F64, noise: F64) -> F64:
