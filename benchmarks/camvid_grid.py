@@ -32,10 +32,8 @@ def power(heuristic, **more):
     return dict(type="Stochastic", heuristic=heuristic, **more)
 
 
-def times4(where):
-    budget = where["budget"]
-    amount = "2%" if budget["amount"] == "0.5%" else 4 * budget["amount"]
-    return dict(where, budget=dict(budget, amount=amount))
+def with_budget(where, amount):
+    return dict(where, budget=dict(where["budget"], amount=amount))
 
 
 seeds = (0, 1, 2)
@@ -64,14 +62,14 @@ arms = {
     "many_class_random": arm(
         MANY, "ClassAwareRandom", "class-aware random pixels, 1 %", baseline="many_random"
     ),
-    "pixel_random_x4": arm(times4(PIXELS), "Random", "random pixels, x4"),
-    "slic_random_x4": arm(times4(REGIONS), "Random", "random superpixels, x4"),
+    "pixel_random_x4": arm(with_budget(PIXELS, 16), "Random", "random pixels, x4"),
+    "slic_random_x4": arm(with_budget(REGIONS, "2%"), "Random", "random superpixels, x4"),
     "window_power_ripu": arm(WINDOWS, power("RIPU"), "power RIPU, windows"),
     "pixel_power_margin": arm(PIXELS, power("Margin"), "power margin, pixels"),
     "slic_entropy": arm(REGIONS, "Entropy", "entropy, superpixels"),
     "slic_clasp": arm(REGIONS, "ClaSPPE", "ClaSP PE"),
     "slic_class_random": arm(REGIONS, "ClassAwareRandom", "class-aware random superpixels"),
     "slic_bald": arm(REGIONS, "BALD", "BALD, superpixels"),
-    "click_random_x4": arm(times4(CLICKS), "Random", "random clicks, x4"),
+    "click_random_x4": arm(with_budget(CLICKS, 16 * 367), "Random", "random clicks, x4"),
     "pixel_entropy": arm(PIXELS, "Entropy", "entropy, pixels"),
 }

@@ -1,13 +1,7 @@
-"""Fill the tables of docs/results.md from results/camvid_grid.json, and draw its figures.
-
-python benchmarks/results_page.py            # writes docs/results.md and docs/figures/
-python benchmarks/results_page.py --check    # exit code 1 where the tables are not the file's
-"""
+"""Fill the tables of docs/results.md from results/camvid_grid.json, and draw its figures."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,23 +18,14 @@ RESULTS = ROOT / "benchmarks/results/camvid_grid.json"
 PAGE = ROOT / "docs/results.md"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    check = parser.parse_args().check
+def main() -> None:
     found = tables.analyse(reading.merge([(RESULTS.name, archive.read(RESULTS))]))
-    old = PAGE.read_text(encoding="utf-8")
-    new = markdown.fill(old, found)
-    if check:
-        if new != old:
-            print(f"{PAGE.name} does not have the numbers of {RESULTS.name}: run this script")
-        return int(new != old)
+    new = markdown.fill(PAGE.read_text(encoding="utf-8"), found)
     PAGE.write_text(new, encoding="utf-8")
     for name, draw in charts(found).items():
         figure = draw() if f"(figures/{name})" in new else None
         if figure is not None:
             save(figure, PAGE.parent / "figures" / name)
-    return 0
 
 
 def charts(found: Analysis) -> dict[str, Callable[[], Figure | None]]:
@@ -54,4 +39,4 @@ def charts(found: Analysis) -> dict[str, Callable[[], Figure | None]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

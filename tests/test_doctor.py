@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from regional_al.cli import doctor, facts
 from regional_al.cli.doctor import Problem, diagnose, engine_of, version
@@ -300,6 +301,7 @@ def test_a_library_of_another_torch_is_told_from_a_broken_package(tmp_path: Path
     broken = tmp_path / "_ext.cpython-311.so"
     broken.write_bytes(b"")
     assert "file too short" in str(facts._load_error(broken))
+    assert facts._load_error(Path(torch.__file__).parent / "lib" / "libc10.so") is None
 
 
 def test_the_compiled_part_is_found_without_importing_mmcv(

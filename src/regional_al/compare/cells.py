@@ -71,12 +71,25 @@ def _arm_cells(a: Analysis, arm: str) -> list[JSON]:
     return cells
 
 
+Parts = Callable[[Analysis, str], list[tuple[str, JSON]]]
+"""(analysis, cost) -> (baseline, table) of each family; the baseline is '' for one of all arms."""
+
+
+def groups(
+    a: Analysis, word: str, parts: Parts, head: Callable[[str, str], str] = lambda cost, arm: "",
+) -> list[JSON]:  # fmt: skip
+    """The tables of every cost that has any. head: (cost, baseline) -> the line above a table."""
+    return [
+        {"name": f"{word} {COST_NAMES[cost]}",
+         "parts": [{"head": head(cost, arm), "table": table} for arm, table in found]}
+        for cost in a.costs
+        if (found := parts(a, cost))
+    ]  # fmt: skip
+
+
 def efficiency_groups(a: Analysis) -> list[JSON]:
     """A group a cost, a table a family; columns are levels."""
-    return _groups(a, "In", lambda cost: [
-        {"head": f"Measured against {a.label(head)}", "table": table}
-        for head, table in efficiency_parts(a, cost)
-    ])  # fmt: skip
+    return groups(a, "In", efficiency_parts, lambda cost, arm: f"Measured against {a.label(arm)}")
 
 
 def efficiency_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
@@ -91,15 +104,6 @@ def efficiency_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
         rows = [row(a, arm, [ratio(a, cost, e) for e in a.efficiency[cost][arm]]) for arm in arms]
         found.append((head, {"corner": "arm", "heads": heads, "rows": rows}))
     return found
-
-
-def _groups(a: Analysis, word: str, parts: Callable[[str], list[JSON]]) -> list[JSON]:
-    """The costs that have parts."""
-    return [
-        {"name": f"{word} {COST_NAMES[cost]}", "parts": found}
-        for cost in a.costs
-        if (found := parts(cost))
-    ]
 
 
 def ratio(a: Analysis, cost: str, found: Efficiency) -> JSON:
@@ -131,19 +135,18 @@ def _spent(a: Analysis, cost: str, found: Reach) -> str:
 
 def win_groups(a: Analysis) -> list[JSON]:
     """A matrix a cost: row against column."""
-    return _groups(
-        a, "At equal", lambda cost: [{"head": "", "table": t} for t in win_tables(a, cost)]
-    )
+    return groups(a, "At equal", win_parts)
 
 
-def win_tables(a: Analysis, cost: str) -> list[JSON]:
-    """The matrix of one cost; none for fewer than two arms."""
+def win_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
+    """One matrix of all arms; none for fewer than two."""
     wins = a.wins[cost]
     arms = [arm for arm in a.arms if arm in wins]
     if len(arms) < 2:
         return []
     rows = [row(a, r, [win(wins[r].get(c), r == c) for c in arms]) for r in arms]
-    return [{"corner": "row beats column", "heads": [a.label(c) for c in arms], "rows": rows}]
+    table = {"corner": "row beats column", "heads": [a.label(c) for c in arms], "rows": rows}
+    return [("", table)]
 
 
 def win(found: Win | None, itself: bool) -> JSON:
@@ -164,9 +167,7 @@ def gain_groups(a: Analysis) -> list[JSON]:
         at = next(g.cost for x, g in a.gains[cost].items() if family(x, a.baselines) == head)
         return f"{against}at {full(round(at))} {COST_NAMES[cost]}"
 
-    return _groups(a, "At equal", lambda cost: [
-        {"head": head_text(cost, head), "table": table} for head, table in gain_parts(a, cost)
-    ])  # fmt: skip
+    return groups(a, "At equal", gain_parts, head_text)
 
 
 def gain_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:

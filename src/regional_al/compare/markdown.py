@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import DataError
@@ -53,9 +53,9 @@ def tables(a: Analysis) -> dict[str, str]:
     found = {"arms": markdown(cells.arms_table(a))}
     for head, arms in families(a.arms, a.baselines).items():
         found[f"rounds, {head}"] = markdown(rounds_table(a, head, arms))
-    parts: Mapping[str, Callable[[Analysis, str], list[tuple[str, JSON]]]] = {
+    parts: Mapping[str, cells.Parts] = {
         "label efficiency": cells.efficiency_parts,
-        "wins": lambda a, cost: [("", table) for table in cells.win_tables(a, cost)],
+        "wins": cells.win_parts,
         "classes": cells.gain_parts,
     }
     for cost in a.costs:

@@ -62,7 +62,7 @@ class EfficientNetLite0(BaseModule):  # type: ignore[misc]
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = bn_momentum
         self._freeze()
-        self.to(memory_format=torch.channels_last)  # a quarter less time a step on a CPU
+        self.to(memory_format=torch.channels_last)  # faster on a CPU
 
     def init_weights(self) -> None:
         """Load the ImageNet weights, or start from mmengine's `init_cfg`."""
