@@ -67,12 +67,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pooled", "query", "scoring", "streamed", "task", "timing",
     },
     "shared_start": GROUND | {"ledger", "query"},
+    "taken_labels": FILES | {"annotators", "labels", "ledger"},
     "report": FILES | {"labels", "ledger", "metrics", "query", "version"},
     "summary": GROUND | {"config", "engines.base", "ledger", "report"},
     # The loop sees engines and annotators by their protocols alone.
     "loop": FILES | {
         "acquire", "annotators.base", "annotators.collect", "config", "dist", "engines.base",
-        "labels", "ledger", "metrics", "query", "shared_start", "stopping", "summary", "timing",
+        "labels", "ledger", "metrics", "query", "shared_start", "stopping", "summary",
+        "taken_labels", "timing",
     },
     # Runs are processes of their own; a comparison reads configs, to refuse mistakes, and files.
     "compare": FILES | {
@@ -81,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": FILES | {
         "annotators", "annotators.base", "budget", "config", "dist", "engines", "engines.base",
         "labels", "ledger", "loop", "partitions", "report", "shared_start", "summary",
+        "taken_labels",
     },
 }  # fmt: skip
 ANYTHING = {"cli", "testing", "__main__", "version"}  # version: the package's own __init__

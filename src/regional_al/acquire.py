@@ -110,7 +110,7 @@ class Acquirer:
 
             some = dist.on_main(settle)["picks"]
         if not some:
-            if warm or (round_ == 1 and self.config.warm_start is None):
+            if warm or (round_ == 1 and not self.config.asks_at_first):
                 refuse_unaffordable("warm_start" if warm else "budget", task.budget, cheapest)
             return None
         query = read_query(folder)

@@ -39,14 +39,16 @@ class Stop:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The random labels of round 0: asked at a level of its own if one is named, or taken over,
-    checkpoint included, from round 0 of another run (`run`, a work dir; budget is None then)."""
+    """The labels of round 0: random, asked at a level of its own if one is named; or taken over
+    from another run, a work dir: its round 0, checkpoint included (`run`), or all the labels that
+    it has (`labels`), on which round 0 trains. budget is None where they are taken over."""
 
     level: Level
     region: JSON
     budget: Budget | None
     answer: str
     run: Path | None = None
+    labels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Acquisition:
     def answer(self) -> str:
         """'full' or 'dominant': what the annotator is asked about each unit."""
         return str(self.annotator.get("answer", "full"))
+
+    @property
+    def asks_at_first(self) -> bool:
+        """Whether round 0 makes a query: not without labels, nor on those of another run."""
+        return self.warm_start is not None and self.warm_start.labels is None
 
     def until(self, round_: int) -> int | None:
         """Iteration of the continuous run at which stretch `round_` ends: queries[round_], for the
@@ -170,17 +177,21 @@ def _resolved(a: Acquisition) -> JSON:
 
 def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
     """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope and level, region;
-    or dict(run=WORK_DIR). same: what holds where nothing else is said."""
+    or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what holds where nothing else is said."""
     if raw is None:
         return None
     if not isinstance(raw, Mapping):
         budget = Budget.parse(raw, same.level, same.region["type"], same.answer, key="warm_start")
         return replace(same, budget=budget)
-    if "run" in raw:
-        check_keys("acquisition.warm_start", raw, ("run",))
-        if not isinstance(raw["run"], (str, Path)) or not str(raw["run"]):
-            raise ConfigError(f"acquisition.warm_start.run={raw['run']!r} must be a work dir")
-        return replace(same, budget=None, run=Path(str(raw["run"])))
+    for key in ("run", "labels"):
+        if key in raw:
+            check_keys("acquisition.warm_start", raw, (key,))
+            if not isinstance(raw[key], (str, Path)) or not str(raw[key]):
+                raise ConfigError(f"acquisition.warm_start.{key}={raw[key]!r} must be a work dir")
+            folder = Path(str(raw[key]))
+            if key == "run":
+                return replace(same, budget=None, run=folder)
+            return replace(same, budget=None, labels=folder)
     check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", "level", "region"))
     amounts = {key: value for key, value in raw.items() if key not in ("level", "region")}
     level = choice("acquisition.warm_start.level", raw.get("level", same.level), LEVELS)
@@ -197,7 +208,7 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
 def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
     """What the warm start resolved to; level and region only where they are its own."""
     if warm.budget is None:
-        return {"run": str(warm.run)}
+        return {"labels": str(warm.labels)} if warm.run is None else {"run": str(warm.run)}
     out = asdict(warm.budget)
     if (warm.level, warm.region) != (a.level, a.region):
         out.update(level=warm.level, region=warm.region)

@@ -173,6 +173,12 @@ class Ledger:
                 (round, key, int(pixels), clicks, int(complete), int(regions)),
             )
 
+    def answers(self) -> list[tuple[int, str, int | None, int]]:
+        """(round, key of the image, clicks, regions) of all answers so far, by round and key."""
+        return self._db.execute(
+            "SELECT round, key, clicks, regions FROM answers WHERE pixels > 0 ORDER BY round, key"
+        ).fetchall()
+
     def outstanding(self, round: int, keys: Sequence[str]) -> list[str]:
         """Those of `keys` that the round has no complete answer for, in the given order."""
         rows = self._db.execute("SELECT key FROM answers WHERE round = ? AND complete", (round,))

@@ -16,12 +16,12 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import dist, metrics, shared_start
+from . import dist, metrics, shared_start, taken_labels
 from .acquire import Acquirer
 from .annotators.base import Annotator
 from .annotators.collect import collect_answers
 from .config import Acquisition
-from .engines.base import Engine, FitRequest, has_source
+from .engines.base import Engine, FitRequest, has_source, sparse_labels
 from .labels import LabelStore
 from .ledger import STAGES, Ledger
 from .query import read_query
@@ -55,6 +55,7 @@ class ActiveLearningLoop:
         self.acquirer = Acquirer(self.engine, self.config, self.store, self.work_dir)
         warm = self.config.warm_start
         self.shared = None if warm is None else warm.run  # whose round 0 is taken over
+        self.labels_of = None if warm is None else warm.labels
 
     def prepare(self) -> None:
         """Partitions of the pool, cached; every rank its share, before anybody asks for a count."""
@@ -84,7 +85,7 @@ class ActiveLearningLoop:
         return True
 
     def _query(self, round_: int) -> JSON | None:
-        if round_ == 0 and self.config.warm_start is None:
+        if round_ == 0 and not self.config.asks_at_first:
             return {"picks": 0}
         shared = self.shared
         if round_ == 0 and shared is not None:
@@ -104,6 +105,9 @@ class ActiveLearningLoop:
         return {"picks": len(query.picks)}
 
     def _answers(self, round_: int) -> JSON | None:
+        if round_ == 0 and self.labels_of is not None:
+            with self.watch("annotate"):
+                return dist.on_main(self._take_labels)
         if not (self._done(round_, "query") or {})["picks"]:
             return {"outstanding": 0}
         with self.watch("annotate"):
@@ -116,6 +120,13 @@ class ActiveLearningLoop:
             self._end("waiting", f"{where}answers in {left['where']}")
             return None
         return left
+
+    def _take_labels(self) -> JSON:
+        """Rank 0: round 0 is all that another run has been answered."""
+        assert self.ledger is not None
+        assert self.labels_of is not None
+        pool, space = self.engine.pool, self.engine.label_space
+        return taken_labels.copy(self.labels_of, self.store, self.ledger, pool, space)
 
     def _fit(self, round_: int) -> JSON | None:
         previous = self._checkpoint(round_ - 1)
@@ -137,7 +148,7 @@ class ActiveLearningLoop:
         request = FitRequest(
             round=round_, seed=self.config.seed * 1000 + round_, store=self.store,
             out_dir=out_dir, init=self.config.round_init, previous=previous,
-            until=until, sparse=self.config.level != "image",
+            until=until, sparse=sparse_labels(self.config.resolved),
         )  # fmt: skip
         with self.watch("fit"):
             result = self.engine.fit(request)

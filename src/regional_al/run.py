@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import config as grammar
-from . import dist, engines, shared_start
+from . import dist, engines, shared_start, taken_labels
 from .annotators import ANNOTATORS
 from .annotators.base import Annotator
 from .budget import Budget
@@ -55,8 +55,7 @@ def run(
     )
     loop = ActiveLearningLoop(engine, acquisition, annotator, work_dir)
     prints = fingerprints(engine, text)
-    if loop.shared is not None:
-        check_shared_start(loop.shared, work_dir, prints)
+    check_taken_over(loop, work_dir, prints)
     preflight(engine, acquisition, annotator, loop)
     if dist.is_main():
         loop.ledger = open_ledger(work_dir, acquisition, prints)
@@ -70,15 +69,18 @@ def run(
     return loop
 
 
-def check_shared_start(run: Path, work_dir: Path, prints: dict[str, str]) -> None:
+def check_taken_over(loop: ActiveLearningLoop, work_dir: Path, prints: dict[str, str]) -> None:
     """Before anything is taken over: is there something to take over? Not asked when it was."""
 
     def look() -> JSON:
         if Ledger.exists(work_dir):
             with Ledger.open(work_dir, readonly=True) as ledger:
-                if ledger.done(0, "fit") is not None:
+                if ledger.done(0, "answers" if loop.shared is None else "fit") is not None:
                     return {}
-        shared_start.check(run, **prints)
+        if loop.shared is not None:
+            shared_start.check(loop.shared, **prints)
+        if loop.labels_of is not None:
+            taken_labels.check(loop.labels_of, loop.engine.pool)
         return {}
 
     dist.on_main(look)

@@ -202,6 +202,10 @@ def _acquisition(acquisition: Any, ratio: float, told: list[str]) -> None:
     if acquisition.get("iterations") is not None:
         change("iterations", ITERATIONS)
     level = acquisition.get("level", "region")
+    warm = acquisition.get("warm_start")
+    if isinstance(warm, Mapping) and "labels" in warm:  # of images that are left out
+        told.append(f"acquisition.warm_start: {warm} -> random labels, as budget")
+        acquisition.pop("warm_start")
     for key in ("budget", "warm_start"):
         budget = acquisition.get(key)
         whole = isinstance(budget, Mapping)

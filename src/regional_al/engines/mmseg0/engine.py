@@ -14,7 +14,7 @@ from mmcv import Config
 from ...data import ActiveLearningDataset
 from ...labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem
-from ..base import FitRequest, FitResult, Prediction, PredictRequest
+from ..base import FitRequest, FitResult, Prediction, PredictRequest, sparse_labels
 from ..quiet import quiet_warnings
 from . import datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import check_keys, fit_to_cpu, max_iterations
@@ -38,8 +38,7 @@ class MMSeg0Engine:
         check_keys(self.cfg)
         if not torch.cuda.is_available():
             fit_to_cpu(self.cfg)
-        level = (self.cfg.get("acquisition") or {}).get("level", "region")
-        self.sparse = level != "image"
+        self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
         with quiet_warnings():
             self._pool = build_pool(self.cfg.data.train, fit.limit_of(self.cfg, "train"))
             average_over_labels(self.cfg.model, refuse=self.sparse)

@@ -16,7 +16,7 @@ from mmseg.utils import register_all_modules
 from ...data import ActiveLearningDataset
 from ...labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem
-from ..base import FitRequest, FitResult, Prediction, PredictRequest
+from ..base import FitRequest, FitResult, Prediction, PredictRequest, sparse_labels
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
 from .console import quiet_warnings
@@ -48,8 +48,7 @@ class MMSeg1Engine:
         preflight.check_keys(self.cfg)
         if not preflight.cuda():
             fit_to_cpu(self.cfg)
-        level = (self.cfg.get("acquisition") or {}).get("level", "region")
-        self.sparse = level != "image"
+        self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
         with quiet_warnings():
             self._pool = build_pool(self.cfg.train_dataloader.dataset)
             average_over_labels(self.cfg.model, refuse=self.sparse)
