@@ -106,8 +106,22 @@ def test_what_is_not_reached_is_said_and_never_guessed() -> None:
 def test_positions_are_where_somebody_was_evaluated() -> None:
     a = [(100.0, 0.1), (200.0, 0.2), (400.0, 0.3)]
     b = [(100.0, 0.1), (204.0, 0.2), (300.0, 0.2), (390.0, 0.3)]
-    assert curves.positions([a, b]) == [204.0, 300.0, 390.0]  # 400 is beyond b, 200 is with 204
+    # 400 is beyond b, 200 is with 204
+    assert curves.positions([a, b]) == [100.0, 204.0, 300.0, 390.0]
+    assert curves.positions([a, b[1:]]) == [204.0, 300.0, 390.0]
+    assert curves.positions([a, [(390.0, 0.1), (600.0, 0.2)]]) == [400.0]
+    assert curves.positions([a, [(402.0, 0.1), (600.0, 0.2)]]) == [400.0]
     assert curves.positions([a, [(500.0, 0.1), (600.0, 0.2)]]) == []
+
+
+
+def test_curves_touch_within_5_percent() -> None:
+    a, b = [(100.0, 0.1), (200.0, 0.2)], [(209.0, 0.1), (300.0, 0.2)]
+    assert curves.touch([a, b])
+    assert curves.touch([b, a])
+    assert not curves.touch([a, [(211.0, 0.1)]])
+    assert not curves.touch([a, []])
+    assert not curves.touch([])
 
 
 rising = st.lists(

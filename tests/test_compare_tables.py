@@ -101,6 +101,27 @@ def test_round_0_counts_where_nothing_else_is_shared(tmp_path: Path) -> None:
     assert area.gain == (pytest.approx(0.05), None, 1)
 
 
+def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None:
+    """In clicks all of Random's rounds cost less than the first of RIPU."""
+    pairs = [
+        (arm("Random"), {s: rounds(m, 1) for s, m in RANDOM.items()}),
+        (arm("RIPU"), {s: rounds(m, 3) for s, m in BETTER.items()}),
+        (arm("Margin"), {s: rounds(m, 2) for s, m in BETTER.items()}),
+    ]
+    write_grid(tmp_path, pairs)
+    found = tables.analyse(reading.collect(tmp_path))
+    assert found.areas["clicks"] == found.gains["clicks"] == {}
+    wins = found.wins["clicks"]
+    assert "RIPU" not in wins["Random"]
+    assert "Random" not in wins["RIPU"]
+    # Random is at 400 clicks in its last round, Margin in its first
+    assert wins["Margin"]["Random"].total == 2
+    assert wins["Margin"]["Random"].difference.mean == pytest.approx(-0.02)
+    assert set(found.areas["pixels"]) == {"Random", "RIPU", "Margin"}
+    page = html.render(found, tmp_path / "figures", "auto")
+    assert "area over clicks" in page
+
+
 def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
     half, last, ninety, _, all_ = found.efficiency["pixels"]["RIPU"]
     # halfway of random's mean curve is 0.31, at 200; RIPU is there 5/9 of the way from 100 to 200

@@ -173,15 +173,22 @@ def efficiency(method: Curve, baseline: Curve, level: float) -> Ratio:
     return Ratio(sign, theirs.cost / ours.cost)
 
 
+def touch(curves: Sequence[Curve]) -> bool:
+    """Whether there is a cost that every curve covers, or is within 5 % of covering."""
+    if not curves or not all(curves):
+        return False
+    return max(c[0][0] for c in curves) <= (1 + SAME_COST) * min(c[-1][0] for c in curves)
+
+
 def positions(curves: Sequence[Curve]) -> list[float]:
     """Costs at which curves are compared: every cost at which one of them was evaluated, within
-    the range that all cover and after its beginning; costs closer than 5 % count once."""
-    found = common_range(curves)
-    if found is None:
+    the range that all cover; costs closer than 5 % count once."""
+    if not touch(curves):
         return []
-    low, high = found
+    high = min(c[-1][0] for c in curves)
+    low = min(high, max(c[0][0] for c in curves))
     inside = sorted(
-        c for curve in curves for c, _ in curve if low * (1 + SAME_COST) < c <= high * (1 + _SLACK)
+        c for curve in curves for c, _ in curve if low * (1 - _SLACK) <= c <= high * (1 + _SLACK)
     )
     groups: list[list[float]] = []
     for cost in inside:
@@ -189,7 +196,7 @@ def positions(curves: Sequence[Curve]) -> list[float]:
             groups[-1].append(cost)
         else:
             groups.append([cost])
-    return [min(group[len(group) // 2], high) for group in groups]
+    return [max(low, min(group[len(group) // 2], high)) for group in groups]
 
 
 def _part(c0: float, c1: float, cost: float, log: bool) -> float:

@@ -183,7 +183,7 @@ DEFINITIONS = (
         "mean mIoU over the costs that an arm shares with its baseline and all others measured "
         "against it, without round 0, which no strategy has chosen: trapezoid area under each "
         "run's curve over log10 cost (or cost, where it spans less than a factor of ten) divided "
-        "by the width; in mIoU points",
+        "by the width; in mIoU points; none where they share no such cost",
     ),
     (
         "label efficiency",
@@ -192,8 +192,8 @@ DEFINITIONS = (
     ),
     (
         "positions",
-        "every cost at which one of the two arms was evaluated, within the range that both cover "
-        "and after its beginning (the shared start); costs within 5 % count once; between rounds "
-        "mIoU is linear in log cost",
+        "every cost at which one of the two arms was evaluated, within the range that the rounds "
+        "after round 0 of both cover (none: not compared); costs within 5 % count once; between "
+        "rounds mIoU is linear in log cost",
     ),
 )

@@ -109,11 +109,13 @@ def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) ->
 
 
 def shared_range(lines: Sequence[SeedCurve]) -> tuple[float, float] | None:
-    """The costs that all curves cover after round 0, which no strategy has chosen; with round 0
-    where that leaves none."""
-    return curves.common_range([c.chosen for c in lines]) or curves.common_range(
-        [c.tidy for c in lines]
-    )
+    """The costs that all curves cover after round 0, which no strategy has chosen: None when one
+    has spent less than another's first round costs, since between that and round 0 there is only
+    interpolation. With round 0 where all have a single round after it, at the same cost."""
+    chosen = [c.chosen for c in lines]
+    if curves.touch(chosen) and all(len(line) == 1 for line in chosen):
+        return curves.common_range([c.tidy for c in lines])
+    return curves.common_range(chosen)
 
 
 def paired(mine: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> Spread | None:
@@ -175,11 +177,11 @@ def wins_of(by_arm: Curves) -> dict[str, dict[str, Win]]:
 
 def _win(row: Mapping[int, SeedCurve], col: Mapping[int, SeedCurve]) -> Win | None:
     seeds = sorted(row.keys() & col.keys())
-    lines = {s: (row[s].tidy, col[s].tidy) for s in seeds}
-    places = curves.positions([line for pair in lines.values() for line in pair])
+    places = curves.positions([by[seed].chosen for by in (row, col) for seed in seeds])
     wins = ties = 0
     means = []
-    for mine, theirs in lines.values():
+    for seed in seeds:
+        mine, theirs = row[seed].tidy, col[seed].tidy
         pairs = [(curves.interpolate(mine, at), curves.interpolate(theirs, at)) for at in places]
         values = [a - b for a, b in pairs if a is not None and b is not None]
         wins += sum(v > 0 for v in values)
