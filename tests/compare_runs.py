@@ -31,6 +31,12 @@ def arm(name: str, start: str | None = "_start", **acquisition: Any) -> Arm:
     return Arm(name, name, Path("config.py"), "abc", given, start)
 
 
+def afresh(name: str, labels_of: str, label: str = "") -> Arm:
+    """A training on the labels of another arm."""
+    idle = {"level": "image", "heuristic": "Random", "rounds": 0}
+    return Arm(name, label or name, Path("full.py"), "full", idle, labels_of=labels_of)
+
+
 def record(
     round_: int, pixels: int, miou: float | None, clicks: int | None = 0, regions: int = 0,
     per_class: Sequence[float | None] = (), iterations: int = 300, **more: Any,
@@ -50,8 +56,9 @@ def write_run(
 ) -> None:  # fmt: skip
     """A run's results.json where the grid puts it."""
     given = {**made.acquisition, "seed": seed}
-    if made.start:
-        given["warm_start"] = {"run": str(grid.cell_dir(out, made.start, seed).resolve())}
+    for key, other in (("run", made.start), ("labels", made.labels_of)):
+        if other:
+            given["warm_start"] = {key: str(grid.cell_dir(out, other, seed).resolve())}
     results = Results(
         "config", grammar.parse(given).resolved, CLASSES, PALETTE,
         (*range(6), *[-1] * 249, 255), IMAGES, PIXELS, "mmseg1", 1, tuple(rounds), stopped,
@@ -72,6 +79,30 @@ def write_grid(
     for made, by_seed in pairs:
         for seed, rounds in by_seed.items():
             write_run(out, made, seed, rounds)
+
+
+COSTS = (100, 200, 400)
+RANDOM = {0: (0.20, 0.30, 0.40), 1: (0.22, 0.32, 0.42)}
+BETTER = {0: (0.20, 0.40, 0.44), 1: (0.22, 0.38, 0.46)}
+FULL = {0: 0.45, 1: 0.47}
+
+
+def rounds(mious: Any, clicks: float | None = 2, **more: Any) -> list[Any]:
+    """Rounds of 100, 200 and 400 pixels, as many visits, `clicks` times as many clicks."""
+    return [
+        record(r, c, m, None if clicks is None else int(clicks * c), c, **more)
+        for r, (c, m) in enumerate(zip(COSTS, mious, strict=True))
+    ]
+
+
+def two(out: Path, **more: Any) -> None:
+    """Random, RIPU and full supervision, two seeds."""
+    write_grid(out, [
+        (arm("Random"), {s: rounds(m) for s, m in RANDOM.items()}),
+        (arm("RIPU", **more), {s: rounds(m, 3) for s, m in BETTER.items()}),
+        (arm("_full", None, heuristic="Random", level="image", rounds=0),
+         {s: [record(0, 1000, m, 50, 50)] for s, m in FULL.items()}),
+    ])  # fmt: skip
 
 
 def plausible(
@@ -110,7 +141,12 @@ def example(out: Path) -> None:
     ]
     everything = arm("_full", None, heuristic="Random", level="image", rounds=0)
     tops = {s: [record(0, PIXELS, 0.53 + 0.004 * s, 9000, 50)] for s in range(3)}
-    write_grid(out, [*pairs, (everything, tops)])
+    ends = [
+        (afresh(f"{name}_afresh", name),
+         {s: [record(0, 59_960, gain + 0.005 * s, 744, 461)] for s in range(3)})
+        for name, gain in (("Random", 0.5), ("RIPU", 0.545))
+    ]  # fmt: skip
+    write_grid(out, [*pairs, (everything, tops), *ends])
     write_run(out, gains[5][0], 2, plausible(2, -0.02, 5)[:3], None)
     note = {"machine": {}, "attempts": [{"exit_code": 2, "error": "no space left"}]}
     state.write_json(state.note_path(out, "Entropy", 2), note)

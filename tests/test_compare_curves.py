@@ -114,7 +114,6 @@ def test_positions_are_where_somebody_was_evaluated() -> None:
     assert curves.positions([a, [(500.0, 0.1), (600.0, 0.2)]]) == []
 
 
-
 def test_curves_touch_within_5_percent() -> None:
     a, b = [(100.0, 0.1), (200.0, 0.2)], [(209.0, 0.1), (300.0, 0.2)]
     assert curves.touch([a, b])

@@ -116,6 +116,33 @@ def test_an_arm_with_another_training_has_another_start(tmp_path: Path) -> None:
     assert made.arms[1].rounds == 4
 
 
+def test_trained_on_the_labels_of_another_arm(tmp_path: Path) -> None:
+    text = """
+arms = dict(
+    final=dict(labels_of='RIPU'), RIPU=dict(acquisition=dict(heuristic='RIPU')),
+    long=dict(labels_of='RIPU', config='long.py', label='three times as long'),
+)
+full = 'full.py'
+"""
+    base = {**REGION, "round_init": "continue", "annotator": {"type": "oracle"}}
+    made = plan(text, tmp_path, base=base, seeds=[1])
+    final, ripu, long = made.arms
+    assert (final.labels_of, final.start, final.config.name) == ("RIPU", None, "full.py")
+    assert final.acquisition == {
+        "level": "image", "heuristic": "Random", "rounds": 0, "previews": 0
+    }  # fmt: skip
+    assert (ripu.labels_of, ripu.start) == (None, "_start")
+    assert (long.config.name, long.digest) == ("long.py", "bbb")
+    assert long.acquisition["round_init"] == "continue"
+    cell = next(c for c in made.cells(tmp_path) if c.arm == final)
+    assert cell.needs == tmp_path / "runs/RIPU/seed1"
+    assert cell.acquisition()["warm_start"] == {"labels": str(tmp_path / "runs/RIPU/seed1")}
+    state.remember(tmp_path / "out", made, "c", {})
+    changed = plan(text.replace("labels_of='RIPU')", "acquisition={})"), tmp_path, base=base)
+    with pytest.raises(WorkDirError, match="'final'"):
+        state.remember(tmp_path / "out", changed, "c", {})
+
+
 def test_full_supervision_is_all_images_at_once(tmp_path: Path) -> None:
     made = plan(heuristics=("RIPU",), full=True, base={**REGION, "stop": {"max_pixels": 3}})
     full = made.extra[1]
@@ -142,6 +169,16 @@ def test_full_supervision_is_all_images_at_once(tmp_path: Path) -> None:
         ("arms = dict(a=dict(acquisition=3))", "acquisition=3 must be a dict"),
         ("arms = dict(a=dict(baseline='b'))", "baseline='b' is no arm; choose from: a"),
         ("arms = [1]", "arms must be a dict"),
+        ("arms = dict(a=dict(labels_of='b'))", "labels_of='b' is no arm; choose from: "),
+        (
+            "arms = dict(a=dict(), b=dict(labels_of='a'), c=dict(labels_of='b'))",
+            "arm 'c': labels_of='b' is no arm; choose from: a",
+        ),
+        (
+            "arms = dict(a=dict(), b=dict(labels_of='a', acquisition=dict(rounds=2)))",
+            "with labels_of='a' it is trained on the labels of that arm and asks nothing: leave "
+            "acquisition out",
+        ),
         ("arms = dict(a=dict(), A=dict())", "arm 'a' is given twice"),
         ("arms = dict(a=dict(acquisition=dict(stop=open)))", "holds what no config can"),
         ("arms = dict(a=dict())\nseeds = [-1]", "seeds: -1 must be a whole number"),

@@ -112,6 +112,23 @@ def test_without_its_start_an_arm_is_not_tried(
     assert "blocked: RIPU seed 1: its start, _start seed 1, is not there" in capsys.readouterr().out
 
 
+def test_a_training_on_labels_waits_for_the_run_that_buys_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "grid.py").write_text("arms = dict(final=dict(labels_of='RIPU'))")
+    with_grid = ("--grid", str(place / "grid.py"), "--seeds", "0", "1", "--jobs", "2")
+    behave(place, RIPU_0="slow", RIPU_1="fail")
+    assert compare(place, *with_grid) == 2
+    order = started(place)
+    assert order.index("final/seed0") > order.index("RIPU/seed0")
+    assert "final/seed1" not in order
+    out = capsys.readouterr().out
+    assert "blocked: final seed 1: what it is trained on, RIPU seed 1, is not there" in out
+    lines = out.splitlines()
+    done = next(i for i, line in enumerate(lines) if "RIPU seed 0: done" in line)
+    assert done < next(i for i, line in enumerate(lines) if line.startswith("final seed 0: starts"))
+
+
 def test_nothing_at_all_is_an_error_but_no_traceback(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,8 @@ def test_two_arms_two_seeds_on_the_streets(tmp_path: Path) -> None:
     (tmp_path / "grid.py").write_text(
         "start = dict(level='pixel', warm_start=dict(amount=9, unit='pixel', scope='image'))\n"
         "arms = dict(Random=dict(acquisition=dict(heuristic='Random')),\n"
-        "            RIPU=dict(acquisition=dict(region=dict(type='window', radius=2))))\n"
+        "            RIPU=dict(acquisition=dict(region=dict(type='window', radius=2))),\n"
+        "            final=dict(labels_of='RIPU'))\n"
     )
     arguments = (
         "--grid", str(tmp_path / "grid.py"), "--seeds", "0", "1", "--cfg-options",
@@ -41,7 +42,7 @@ def test_two_arms_two_seeds_on_the_streets(tmp_path: Path) -> None:
     )  # fmt: skip
     done = compare(tmp_path, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[6/6] RIPU seed 1: done after" in done.stdout
+    assert "[8/8] final seed 1: done after" in done.stdout
     runs = tmp_path / "out/runs"
     for seed in (0, 1):  # the same first labels and the same first model for every arm
         places = [runs / arm / f"seed{seed}" for arm in ("_start", "Random", "RIPU")]
@@ -52,16 +53,23 @@ def test_two_arms_two_seeds_on_the_streets(tmp_path: Path) -> None:
         assert not (places[1] / "report.html").exists()
     found = json.loads((tmp_path / "out/compare.json").read_text())
     assert [(r["arm"], r["seed"], len(r["records"])) for r in found["runs"]] == [
-        ("Random", 0, 2), ("Random", 1, 2), ("RIPU", 0, 2), ("RIPU", 1, 2),
+        ("Random", 0, 2), ("Random", 1, 2), ("RIPU", 0, 2), ("RIPU", 1, 2), ("final", 0, 1),
+        ("final", 1, 1),
     ]  # fmt: skip
-    starts = [r["records"][0] for r in found["runs"]]
+    for ripu, final in zip(found["runs"][2:4], found["runs"][4:], strict=True):
+        costs = [[r["records"][-1][c] for c in ("images", "regions", "pixels", "clicks")]
+                 for r in (ripu, final)]  # fmt: skip
+        assert costs[0] == costs[1]
+        assert final["records"][0]["iterations"] == 2
+    assert list(found["aggregates"]["afresh"]) == ["final"]
+    starts = [r["records"][0] for r in found["runs"][:4]]
     assert {s["pixels"] for s in starts} == {45}
     assert starts[0]["mIoU"] == starts[2]["mIoU"]
     assert found["runs"][2]["acquisition"]["region"] == {"type": "window", "radius": 2}
     assert str(tmp_path) not in json.dumps(found["runs"])
     again = compare(tmp_path, *arguments)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("was done before") == 6
+    assert again.stdout.count("was done before") == 8
     other = compare(tmp_path, *arguments, "train_cfg.max_iters=3")
     assert other.returncode == 2
     assert "the training config has changed" in other.stderr

@@ -6,40 +6,18 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import compare_runs
-from compare_runs import arm, record, write_grid, write_run
+from compare_runs import BETTER, FULL, RANDOM, arm, record, rounds, two, write_grid, write_run
 from regional_al import cli
 from regional_al.compare import archive, findings, html, markdown, reading, rows, state, tables
 from regional_al.compare.curves import Ratio, Reach
 from regional_al.errors import DataError, RegionalALError
-
-COSTS = (100, 200, 400)
-RANDOM = {0: (0.20, 0.30, 0.40), 1: (0.22, 0.32, 0.42)}
-BETTER = {0: (0.20, 0.40, 0.44), 1: (0.22, 0.38, 0.46)}
-FULL = {0: 0.45, 1: 0.47}
-
-
-def rounds(mious: Any, clicks: float | None = 2, **more: Any) -> list[Any]:
-    """Rounds of 100, 200 and 400 pixels, as many visits, `clicks` times as many clicks."""
-    return [
-        record(r, c, m, None if clicks is None else int(clicks * c), c, **more)
-        for r, (c, m) in enumerate(zip(COSTS, mious, strict=True))
-    ]
-
-
-def two(out: Path, **more: Any) -> None:
-    """Random, RIPU and full supervision, two seeds."""
-    write_grid(out, [
-        (arm("Random"), {s: rounds(m) for s, m in RANDOM.items()}),
-        (arm("RIPU", **more), {s: rounds(m, 3) for s, m in BETTER.items()}),
-        (arm("_full", None, heuristic="Random", level="image", rounds=0),
-         {s: [record(0, 1000, m, 50, 50)] for s, m in FULL.items()}),
-    ])  # fmt: skip
 
 
 @pytest.fixture
@@ -418,8 +396,6 @@ def test_redrawn_from_archives_by_the_command_line(
 
 def test_names_are_shown_as_text(tmp_path: Path) -> None:
     made = arm("Random")
-    from dataclasses import replace
-
     write_grid(tmp_path, [(replace(made, label="<b>$x$ & _y"), {0: rounds((0.1, 0.2, 0.3))})])
     found = tables.analyse(reading.collect(tmp_path))
     page = html.render(found, tmp_path / "figures", "auto")

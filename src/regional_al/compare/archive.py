@@ -56,12 +56,13 @@ def _run_to_json(run: Run) -> JSON:
 
 
 def without_paths(acquisition: Mapping[str, Any]) -> JSON:
-    """An acquisition as it may be shown to others: no cache folder; a shared start by its place in
-    the grid's folder."""
+    """An acquisition as it may be shown to others: no cache folder; a run that something is taken
+    over from by its place in the grid's folder."""
     kept = {key: value for key, value in acquisition.items() if key != "cache_dir"}
     warm = kept.get("warm_start")
-    if isinstance(warm, Mapping) and warm.get("run"):
-        kept["warm_start"] = {"run": "/".join(Path(str(warm["run"])).parts[-3:])}
+    for key in ("run", "labels"):
+        if isinstance(warm, Mapping) and warm.get(key):
+            kept["warm_start"] = {key: "/".join(Path(str(warm[key])).parts[-3:])}
     return kept
 
 
@@ -98,6 +99,7 @@ def read(path: Path) -> Comparison:
         inner("recipe", check.text)
         inner("config", check.text)
         inner("start", check.text, None)
+        inner("labels_of", check.text, None)
     head = {key: data.get(key) for key in ("title", "classes", "palette", "pool")}
     runs = []
     for i, item in enumerate(get("runs", check.list_of(check.mapping))):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 Curve = Sequence[tuple[float, float]]
@@ -73,6 +73,18 @@ def spread(values: Iterable[float]) -> Spread | None:
     if n == 1:
         return Spread(mean, None, 1)
     return Spread(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in kept) / (n - 1)), n)
+
+
+def known(values: Iterable[float | None]) -> Spread | None:
+    """`spread` of those that are not None."""
+    return spread(value for value in values if value is not None)
+
+
+def paired(mine: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> Spread | None:
+    """Spread of the differences of what both have of the same seed."""
+    return spread(
+        a - b for seed, a in mine.items() if a is not None and (b := theirs.get(seed)) is not None
+    )
 
 
 def tidy(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

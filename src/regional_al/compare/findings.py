@@ -73,10 +73,29 @@ class Full(NamedTuple):
     iterations: tuple[int, ...]
 
 
+class Afresh(NamedTuple):
+    """One training on all labels of the arm `source`. pixels, clicks: what they cost; iterations:
+    of each seed's training. mIoU; by how much it exceeds that of the source's last round, a
+    training alike on the labels of its baseline, and full supervision, each of the same seed; IoU
+    by class, and its mean minus that of full supervision."""
+
+    source: str
+    pixels: Spread | None
+    clicks: Spread | None
+    iterations: tuple[int, ...]
+    miou: Spread | None
+    over_rounds: Spread | None
+    over_baseline: Spread | None
+    over_full: Spread | None
+    classes: tuple[Spread | None, ...]
+    classes_over_full: tuple[float | None, ...]
+
+
 @dataclass(frozen=True)
 class Analysis:
     """arms: those drawn, in order; costs: those that differ (same: left-out cost -> its equal);
-    unknown: arms by cost that are left out since it is not known. Inner keys: cost, then arm."""
+    unknown: arms by cost that are left out since it is not known. Inner keys: cost, then arm.
+    afresh: by arm, those that are trained on the labels of another."""
 
     comparison: Comparison
     arms: tuple[str, ...]
@@ -92,6 +111,7 @@ class Analysis:
     gains: Mapping[str, Mapping[str, Gain]]
     training: Mapping[str, tuple[tuple[int, ...], ...]]
     seconds: Mapping[str, dict[str, float]]
+    afresh: Mapping[str, Afresh]
 
     def label(self, arm: str) -> str:
         return str(self.comparison.arms[arm].get("label") or arm)
@@ -111,6 +131,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "gains": _plain(analysis.gains),
         "training": _plain(analysis.training),
         "seconds": _plain(analysis.seconds),
+        "afresh": _plain(analysis.afresh),
     }
 
 

@@ -40,8 +40,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Arm:
-    """acquisition: as its cells are given it, without seed and shared start. start: name of the arm
-    whose round 0 it takes over, None = it makes its own."""
+    """acquisition: as its cells are given it, without seed and what they take over. start: name of
+    the arm whose round 0 it takes over, None = it makes its own. labels_of: name of the arm on
+    whose labels it is trained; it asks nothing then."""
 
     name: str
     label: str
@@ -50,6 +51,7 @@ class Arm:
     acquisition: JSON
     start: str | None = None
     baseline: str | None = None
+    labels_of: str | None = None
 
     @property
     def rounds(self) -> int:
@@ -75,17 +77,19 @@ class Cell:
         return cell_dir(self.out, self.arm.name, self.seed)
 
     @property
-    def start_dir(self) -> Path | None:
-        """Work dir of the run whose round 0 is taken over."""
-        return None if self.arm.start is None else cell_dir(self.out, self.arm.start, self.seed)
+    def needs(self) -> Path | None:
+        """Work dir of the run from which round 0, or all labels, are taken over."""
+        arm = self.arm.start or self.arm.labels_of
+        return None if arm is None else cell_dir(self.out, arm, self.seed)
 
     def acquisition(self) -> JSON:
-        """The whole key for this run: seed, shared start and shared cache filled in."""
+        """The whole key for this run: seed, what it takes over and shared cache filled in."""
         full: JSON = dict(self.arm.acquisition)
         if full.get("cache_dir") is None:
             full["cache_dir"] = str((self.out / "cache").resolve())
-        if self.start_dir is not None:
-            full["warm_start"] = {"run": str(self.start_dir.resolve())}
+        if self.needs is not None:
+            what = "labels" if self.arm.labels_of else "run"
+            full["warm_start"] = {what: str(self.needs.resolve())}
         return {**full, "seed": self.seed}
 
 
@@ -133,6 +137,9 @@ def build(wishes: Wishes, recipes: Mapping[Path, Recipe], base: Path) -> Grid:
     starts: dict[str, Arm] = {}
     arms = []
     for wish in wishes.arms:
+        if wish.labels_of is not None:
+            arms.append(afresh(wish, recipes[wish.config or wishes.full_config or base]))
+            continue
         recipe = recipes[wish.config or base]
         arm = _arm(wish, recipe)
         if wishes.share_start and shares_start(wish, arm):
@@ -142,7 +149,7 @@ def build(wishes: Wishes, recipes: Mapping[Path, Recipe], base: Path) -> Grid:
     full = [full_supervision(recipes[wishes.full_config or base])] if wishes.full else []
     for arm in (*starts.values(), *full, *arms):
         check(arm)
-    _check_baselines(arms)
+    _check_names(arms)
     return Grid(tuple(arms), (*starts.values(), *full), wishes.seeds)
 
 
@@ -156,17 +163,28 @@ def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> JSON:
     return out
 
 
-def _arm(wish: ArmWish, recipe: Recipe) -> Arm:
+def _arm(wish: ArmWish, recipe: Recipe, acquisition: JSON | None = None) -> Arm:
     if not NAME.fullmatch(wish.name):
         raise ConfigError(
             f"arm {wish.name!r}: a name starts with a letter or digit and holds letters, digits "
             "and ._+- only, since a folder is named after it; use label= for anything else"
         )
-    acquisition = merged(recipe.acquisition, wish.acquisition)
+    if acquisition is None:
+        acquisition = merged(recipe.acquisition, wish.acquisition)
     return Arm(
         wish.name, wish.label or wish.name, recipe.config, recipe.digest, acquisition,
-        baseline=wish.baseline,
+        baseline=wish.baseline, labels_of=wish.labels_of,
     )  # fmt: skip
+
+
+def afresh(wish: ArmWish, recipe: Recipe) -> Arm:
+    """One training of the recipe's own length on the labels of another arm. Of the recipe's
+    `acquisition` only what decides a training is kept."""
+    kept: JSON = {
+        k: recipe.acquisition[k] for k in ("round_init", "iterations") if k in recipe.acquisition
+    }
+    idle = {"level": "image", "heuristic": BASELINE, "rounds": 0, "previews": 0}
+    return _arm(wish, recipe, {**kept, **idle})
 
 
 def shares_start(wish: ArmWish, arm: Arm) -> bool:
@@ -215,14 +233,15 @@ def check(arm: Arm) -> None:
         raise type(error)(f"arm {arm.name!r}: {error}") from None
 
 
-def _check_baselines(arms: Sequence[Arm]) -> None:
-    names = [arm.name for arm in arms]
+def _check_names(arms: Sequence[Arm]) -> None:
+    """What an arm names must be one that asks, not one trained on the labels of another."""
+    names = [arm.name for arm in arms if arm.labels_of is None]
     for arm in arms:
-        if arm.baseline is not None and arm.baseline not in names:
-            raise ConfigError(
-                f"arm {arm.name!r}: baseline={arm.baseline!r} is no arm; choose from: "
-                f"{', '.join(names)}"
-            )
+        for key, name in (("baseline", arm.baseline), ("labels_of", arm.labels_of)):
+            if name is not None and name not in names:
+                raise ConfigError(
+                    f"arm {arm.name!r}: {key}={name!r} is no arm; choose from: {', '.join(names)}"
+                )
 
 
 def heuristic_of(acquisition: Mapping[str, Any]) -> str:

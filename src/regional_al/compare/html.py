@@ -14,7 +14,7 @@ from ..report.page import STYLE as REPORT_STYLE
 from ..report.table import full, percent
 from ..report.wording import plain
 from ..types import JSON
-from . import cells, figures
+from . import afresh_cells, cells, figures
 from .archive import without_paths
 from .cells import COST_NAMES, points, signed
 from .curves import Spread
@@ -57,6 +57,8 @@ def render(a: Analysis, folder: Path, scale: str) -> str:
         curve_note=full_note(a),
         arms=cells.arms_table(a),
         full=a.full is not None,
+        afresh=afresh_cells.table(a),
+        afresh_classes=afresh_cells.class_table(a),
         efficiency=cells.efficiency_groups(a),
         wins=cells.win_groups(a),
         gains=cells.gain_groups(a),
@@ -118,12 +120,13 @@ def charts(a: Analysis, folder: Path, scale: str) -> dict[str, Any]:
 
 def subtitle(there: Comparison) -> str:
     head = there.pool
-    arms = [arm for arm in there.arms if not arm.startswith("_")]
     seeds = sorted({run.seed for run in there.runs})
+    several = "es" if there.processes != 1 else ""
     return (
-        f"{len(arms)} arms, seeds {', '.join(map(str, seeds))} · pool of {full(head.pool_images)} "
-        f"images, {full(head.pool_pixels)} pixels · {len(head.classes)} classes · engine "
-        f"{head.engine}, {there.processes} process{'es' * (there.processes != 1)} a run"
+        f"{len(there.asking)} arms, seeds {', '.join(map(str, seeds))} · pool of "
+        f"{full(head.pool_images)} images, {full(head.pool_pixels)} pixels · "
+        f"{len(head.classes)} classes · engine {head.engine}, {there.processes} process{several} "
+        "a run"
     )
 
 
@@ -240,7 +243,8 @@ def summary(a: Analysis) -> Sequence[str]:
     """Lines for the terminal: an arm a line."""
     if not a.arms:
         return ["no run is finished yet"]
-    width = max(len(name) for name in (*map(a.label, a.arms), "full supervision"))
+    sources = [f"afresh: {a.label(found.source)}" for found in a.afresh.values()]
+    width = max(len(name) for name in (*map(a.label, a.arms), *sources, "full supervision"))
     lines = []
     for arm in a.arms:
         cost = next((c for c in a.costs if a.means[c].get(arm)), None)
@@ -255,6 +259,9 @@ def summary(a: Analysis) -> Sequence[str]:
             f"{a.label(arm):<{width}}  {text}"
             + (f", area {signed(gain)} on random" if gain else "")
         )
+    for name, found in zip(sources, a.afresh.values(), strict=True):
+        over = f", {signed(found.over_full)} on full supervision" if found.over_full else ""
+        lines.append(f"{name:<{width}}  {points(found.miou):>12} % mIoU{over}")
     if a.full:
         lines.append(
             f"{'full supervision':<{width}}  {points(a.full.miou):>12} % mIoU, n={a.full.miou.n}"

@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..images import replacing
 from ..report.table import NOT_KNOWN, percent
 from ..types import JSON
-from . import cells
+from . import afresh_cells, cells
 from .cells import COST_NAMES, points, signed, text
 from .findings import Analysis
 from .tables import families
@@ -48,9 +48,12 @@ def fill(document: str, analysis: Analysis) -> str:
 
 
 def tables(a: Analysis) -> dict[str, str]:
-    """Name -> table: 'arms'; 'rounds, B' for each baseline B; 'label efficiency', 'wins', 'classes'
-    by cost (and baseline)."""
+    """Name -> table: 'arms'; 'afresh' and 'afresh classes'; 'rounds, B' for each baseline B; 'label
+    efficiency', 'wins', 'classes' by cost (and baseline)."""
     found = {"arms": markdown(cells.arms_table(a))}
+    if a.afresh:
+        found["afresh"] = markdown(afresh_cells.table(a))
+        found["afresh classes"] = markdown(afresh_cells.class_table(a))
     for head, arms in families(a.arms, a.baselines).items():
         found[f"rounds, {head}"] = markdown(rounds_table(a, head, arms))
     parts: Mapping[str, cells.Parts] = {

@@ -92,6 +92,19 @@ the same cost. {{ curve_note }}</p>
 {% endif %}
 </section>
 
+{% if afresh.rows %}
+<section id="afresh">
+<h2>Trained afresh on these labels</h2>
+<p class="note">One training on all labels that an arm has at its end, without its rounds{% if full
+%}; full supervision is trained on all labels of the pool{% endif %}. Differences are of the same
+seed; bold: larger than their standard deviation over seeds.</p>
+{{ table(afresh) }}
+<details><summary>IoU by class</summary>
+{{ table(afresh_classes) }}
+</details>
+</section>
+{% endif %}
+
 {% if efficiency %}
 <section id="efficiency">
 <h2>Label efficiency</h2>
@@ -184,6 +197,12 @@ DEFINITIONS = (
         "against it, without round 0, which no strategy has chosen: trapezoid area under each "
         "run's curve over log10 cost (or cost, where it spans less than a factor of ten) divided "
         "by the width; in mIoU points; none where they share no such cost",
+    ),
+    (
+        "trained afresh",
+        "an arm with labels_of: one training on the labels of another arm's run of the same seed, "
+        "which asks nothing; above random's labels: than a training alike on the labels of that "
+        "arm's baseline",
     ),
     (
         "label efficiency",

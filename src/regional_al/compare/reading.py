@@ -45,6 +45,12 @@ class Comparison:
     missing: tuple[str, ...] = ()
 
     @property
+    def asking(self) -> tuple[str, ...]:
+        """Arms that ask: neither full supervision nor trained on the labels of another."""
+        arms = self.arms.items()
+        return tuple(n for n, a in arms if not n.startswith("_") and not a.get("labels_of"))
+
+    @property
     def pool(self) -> Results:
         """Any run's head: classes, palette, size of the pool."""
         return self.runs[0].results
@@ -172,7 +178,7 @@ def _same_data(where: str, there: str, mine: Results, theirs: Results) -> None:
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know before trusting the curves."""
     found = []
-    named = {name: arm for name, arm in comparison.arms.items() if not name.startswith("_")}
+    named = {name: comparison.arms[name] for name in comparison.asking}
     recipes = {arm.get("recipe") for arm in named.values()}
     if len(recipes) > 1:
         found.append(

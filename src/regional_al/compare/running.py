@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Outcome:
     """How a cell ended. state: 'done', 'skipped' (was done), 'waiting' for answers, 'failed' (why:
-    its last error line) or 'blocked' (why: the start that failed)."""
+    its last error line) or 'blocked' (why: the run that it needs failed)."""
 
     cell: Cell
     state: str
@@ -112,9 +112,9 @@ class Runner:
         self, cell: Cell, outcomes: Mapping[str, Outcome], waiting: Sequence[Cell],
         live: Sequence[Job],
     ) -> bool:  # fmt: skip
-        """Its start is over, whatever came of it."""
+        """What it needs is over, whatever came of it."""
         pending = {c.work_dir for c in waiting} | {j.cell.work_dir for j in live}
-        return cell.start_dir not in pending
+        return cell.needs not in pending
 
     def _without_running(self, cell: Cell, outcomes: Mapping[str, Outcome]) -> Outcome | None:
         """The outcome of a cell that need not or cannot run, else None."""
@@ -123,10 +123,10 @@ class Runner:
                 return Outcome(cell, "skipped")
         except RegionalALError as error:
             return Outcome(cell, "failed", str(error))
-        start = cell.start_dir
         for outcome in outcomes.values():
-            if outcome.cell.work_dir == start and (outcome.bad or outcome.state == "waiting"):
-                return Outcome(cell, "blocked", f"its start, {outcome.cell.name}, is not there")
+            if outcome.cell.work_dir == cell.needs and (outcome.bad or outcome.state == "waiting"):
+                what = "what it is trained on" if cell.arm.labels_of else "its start"
+                return Outcome(cell, "blocked", f"{what}, {outcome.cell.name}, is not there")
         return None
 
     def _start(self, cell: Cell, slot: int) -> Job:

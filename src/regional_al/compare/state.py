@@ -57,6 +57,7 @@ def definition(arm: Arm) -> JSON:
         "config": arm.config.name,
         "recipe": arm.digest,
         "start": arm.start,
+        "labels_of": arm.labels_of,
         "acquisition": arm.acquisition,
     }
 
@@ -101,6 +102,9 @@ def refuse_change(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         raise WorkDirError(
             f"{where}: its shared start was {old['start']}, now it is {new['start']}; {hint}"
         )
+    labels = [arm.get("labels_of") for arm in (old, new)]
+    if labels[0] != labels[1]:
+        raise WorkDirError(f"{where}: labels_of was {labels[0]}, now it is {labels[1]}; {hint}")
     if old["recipe"] != new["recipe"]:
         raise WorkDirError(
             f"{where}: the training config has changed ({old['config']} {old['recipe']}, now "

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import curves
-from .curves import Point, Spread
+from .afresh import afresh_of
+from .curves import Point, Spread, known, paired
 from .findings import Analysis, Area, Efficiency, Full, Gain, Win
 from .grid import FULL, baseline_of
 from .measures import COSTS, SeedCurve, class_at, class_iou, seed_curve, stage_seconds, trained
@@ -26,11 +27,11 @@ SHARES = (0.90, 0.95, 1.0)  # of full supervision
 def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "auto") -> Analysis:
     """All tables. levels: mIoU levels (0..1) of the efficiency table, () = halfway and last mIoU of
     random, and shares of full supervision. scale: 'auto' | 'log' | 'linear' of the areas."""
-    arms = tuple(a for a in comparison.arms if not a.startswith("_") and comparison.finished(a))
-    known = {
+    arms = tuple(arm for arm in comparison.asking if comparison.finished(arm))
+    asked = {
         a: (comparison.arms[a]["acquisition"], comparison.arms[a].get("baseline")) for a in arms
     }
-    baselines = {arm: found if (found := baseline_of(arm, known)) in arms else None for arm in arms}
+    baselines = {arm: found if (found := baseline_of(arm, asked)) in arms else None for arm in arms}
     full = full_of(comparison.finished(FULL)) if FULL in comparison.arms else None
     by_cost = {cost: curves_of(comparison, arms, cost) for cost in COSTS}
     same = equal_costs(by_cost)
@@ -47,6 +48,7 @@ def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "
         {cost: gains_of(comparison, cost, areas[cost], baselines, full) for cost in costs},
         {arm: tuple(tuple(trained(run)) for run in comparison.finished(arm)) for arm in arms},
         {arm: stage_seconds(comparison.finished(arm)) for arm in arms},
+        afresh_of(comparison, baselines),
     )  # fmt: skip
 
 
@@ -104,7 +106,7 @@ def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) ->
         log = low > 0 and (scale == "log" or (scale == "auto" and curves.wide(low, high)))
         mine = {s: curves.area(c.tidy, low, high, log) for s, c in seeds.items()}
         theirs = {s: curves.area(c.tidy, low, high, log) for s, c in by_arm.get(head, {}).items()}
-        found[arm] = Area(low, high, log, _over(mine.values()), paired(mine, theirs))
+        found[arm] = Area(low, high, log, known(mine.values()), paired(mine, theirs))
     return found
 
 
@@ -116,13 +118,6 @@ def shared_range(lines: Sequence[SeedCurve]) -> tuple[float, float] | None:
     if curves.touch(chosen) and all(len(line) == 1 for line in chosen):
         return curves.common_range([c.tidy for c in lines])
     return curves.common_range(chosen)
-
-
-def paired(mine: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> Spread | None:
-    """Differences of what both have of the same seed."""
-    return curves.spread(
-        a - b for seed, a in mine.items() if a is not None and (b := theirs.get(seed)) is not None
-    )
 
 
 def efficiencies(
@@ -207,7 +202,7 @@ def gains_of(
             lines = {r.seed: seed_curve(r, cost) for r in runs.get(a, ())}
             miou.append({s: c and curves.interpolate(c.tidy, area.high) for s, c in lines.items()})
         mine, theirs = by_class
-        classes = tuple(_over(v[c] for v in mine.values()) for c in every)
+        classes = tuple(known(v[c] for v in mine.values()) for c in every)
         over = tuple(
             paired({s: v[c] for s, v in mine.items()}, {s: v[c] for s, v in theirs.items()})
             for c in every
@@ -216,7 +211,7 @@ def gains_of(
             tuple(_above(a, b) for a, b in zip(classes, full.classes, strict=True)) if full else ()
         )
         found[arm] = Gain(
-            area.high, _over(miou[0].values()), paired(*miou), classes, over, above
+            area.high, known(miou[0].values()), paired(*miou), classes, over, above
         )  # fmt: skip
     return found
 
@@ -228,16 +223,12 @@ def full_of(runs: Sequence[Run]) -> Full | None:
     if miou is None:
         return None
     every = range(len(runs[0].results.classes))
-    classes = tuple(_over(class_iou(record, c) for record in last) for c in every)
+    classes = tuple(known(class_iou(record, c) for record in last) for c in every)
     return Full(miou, classes, tuple(trained(run)[-1] for run in runs))
 
 
 def _line(points: Sequence[Point]) -> list[tuple[float, float]]:
     return curves.tidy((point.cost, point.mean) for point in points)
-
-
-def _over(values: Iterable[float | None]) -> Spread | None:
-    return curves.spread(value for value in values if value is not None)
 
 
 def _above(a: Spread | None, b: Spread | None) -> float | None:

@@ -14,19 +14,21 @@ from ..errors import ConfigError
 from ..types import JSON
 
 KEYS = ("arms", "start", "seeds", "full", "levels")
-ARM_KEYS = ("acquisition", "config", "label", "baseline")
+ARM_KEYS = ("acquisition", "config", "label", "baseline", "labels_of")
 SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class ArmWish:
-    """One arm as asked for. acquisition: overrides; config: another training config."""
+    """One arm as asked for. acquisition: overrides; config: another training config; labels_of: an
+    arm on whose labels this one is trained, asking nothing itself."""
 
     name: str
     acquisition: JSON = field(default_factory=dict)
     config: Path | None = None
     label: str | None = None
     baseline: str | None = None
+    labels_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,15 @@ def _arm(name: str, raw: Any, grid: Path | None) -> ArmWish:
     overrides = raw.get("acquisition", {})
     if not isinstance(overrides, Mapping):
         raise ConfigError(f"{where}: acquisition={overrides!r} must be a dict")
-    for key in ("config", "label", "baseline"):
+    for key in ("config", "label", "baseline", "labels_of"):
         if raw.get(key) is not None and not isinstance(raw[key], str):
             raise ConfigError(f"{where}: {key}={raw[key]!r} must be text")
+    idle = [key for key in ("acquisition", "baseline") if raw.get(key)]
+    if raw.get("labels_of") and idle:
+        raise ConfigError(
+            f"{where}: with labels_of={raw['labels_of']!r} it is trained on the labels of that arm "
+            f"and asks nothing: leave {idle[0]} out"
+        )
     if "seed" in overrides:
         raise ConfigError(f"{where}: seed is set by the grid; use seeds= or --seeds")
     config = None
@@ -113,8 +121,9 @@ def _arm(name: str, raw: Any, grid: Path | None) -> ArmWish:
         assert grid is not None
         config = grid.parent / raw["config"]
     return ArmWish(
-        str(name), _plain(overrides, where), config, raw.get("label"), raw.get("baseline")
-    )
+        str(name), _plain(overrides, where), config, raw.get("label"), raw.get("baseline"),
+        raw.get("labels_of"),
+    )  # fmt: skip
 
 
 def _plain(value: Any, where: str) -> Any:
