@@ -7,14 +7,13 @@ from typing import Any
 
 from ..report.table import NOT_KNOWN, full, percent
 from ..types import JSON
-from .curves import Reach, Spread
+from .curves import Spread
 from .figures import styles
-from .findings import Analysis, Efficiency, Gain, Win
+from .findings import Analysis, Gain, Win
 from .tables import family
 
 COST_NAMES = {"pixels": "pixels", "clicks": "clicks", "regions": "annotation visits"}
 _DASH_NAMES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "double"}
-_SIGNS = {">=": "≥ ", "~": "~ "}
 _BLUE, _RED = (31, 95, 168), (193, 66, 66)
 
 
@@ -85,52 +84,6 @@ def groups(
         for cost in a.costs
         if (found := parts(a, cost))
     ]  # fmt: skip
-
-
-def efficiency_groups(a: Analysis) -> list[JSON]:
-    """A group a cost, a table a family; columns are levels."""
-    return groups(a, "In", efficiency_parts, lambda cost, arm: f"Measured against {a.label(arm)}")
-
-
-def efficiency_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
-    """(baseline, table) of one cost."""
-    found = []
-    for head in dict.fromkeys(family(arm, a.baselines) for arm in a.efficiency[cost]):
-        arms = [x for x in a.arms if x in a.efficiency[cost] and a.baselines[x] == head]
-        levels = a.efficiency[cost][arms[0]] if arms else []
-        if not levels:
-            continue
-        heads = [text(f"{100 * level.level:.1f} %", level.name) for level in levels]
-        rows = [row(a, arm, [ratio(a, cost, e) for e in a.efficiency[cost][arm]]) for arm in arms]
-        found.append((head, {"corner": "arm", "heads": heads, "rows": rows}))
-    return found
-
-
-def ratio(a: Analysis, cost: str, found: Efficiency) -> JSON:
-    """2.31x and at which cost, or why not; below it the seeds."""
-    spent = _spent(a, cost, found.reach)
-    if found.ratio is None:
-        return text(spent)
-    sign, value, why = found.ratio
-    seeds = f"{found.reached} of {found.seeds} seeds"
-    if found.over_seeds is not None:
-        mean, std, _ = found.over_seeds
-        seeds = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}") + f", {seeds}"
-    if value is None:
-        return text(why, seeds)
-    return {
-        **text(f"{_SIGNS.get(sign, '')}{value:.2f}x", f"{spent}\n{seeds}"),
-        "bold": value > 1,
-    }  # fmt: skip
-
-
-def _spent(a: Analysis, cost: str, found: Reach) -> str:
-    """What a level costs an arm."""
-    if found.how != "reached":
-        return "at the start" if found.how == "start" else "not reached"
-    if cost == "pixels":
-        return f"at {percent(found.cost / a.comparison.pool.pool_pixels)} %"
-    return f"at {full(round(found.cost))}"
 
 
 def win_groups(a: Analysis) -> list[JSON]:

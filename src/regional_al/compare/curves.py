@@ -56,7 +56,8 @@ class Ratio(NamedTuple):
 
     sign: '=' between points; '~' the same, but between points further apart than a factor of
     `ROUGH`, so that the interpolation decides; '>=' a bound, since the baseline never gets there,
-    or the method had it at the start; '' not known: value is None and why says so.
+    or the method had it at the start; '<=' a bound, since the baseline has it at its first point;
+    '' not known: value is None and why says so.
     """
 
     sign: str

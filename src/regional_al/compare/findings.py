@@ -38,6 +38,15 @@ class Efficiency(NamedTuple):
         return self.over_seeds.n if self.over_seeds else 0
 
 
+class EndRatio(NamedTuple):
+    """Label efficiency after equal training: of the mean ends, and of each seed; baselines: the
+    Random arms whose ends it is measured with."""
+
+    baselines: tuple[str, ...]
+    ratio: Ratio
+    seeds: tuple[Ratio, ...]
+
+
 class Win(NamedTuple):
     """Row against column: in how many of `total` = seeds x positions the row is better; mean
     difference over the positions, and its spread over seeds; clear: larger than that spread."""
@@ -107,6 +116,7 @@ class Analysis:
     means: Mapping[str, Mapping[str, list[Point]]]
     areas: Mapping[str, Mapping[str, Area]]
     efficiency: Mapping[str, Mapping[str, list[Efficiency]]]
+    ends: Mapping[str, Mapping[str, EndRatio]]
     wins: Mapping[str, Mapping[str, Mapping[str, Win]]]
     gains: Mapping[str, Mapping[str, Gain]]
     training: Mapping[str, tuple[tuple[int, ...], ...]]
@@ -127,6 +137,7 @@ def to_json(analysis: Analysis) -> dict[str, Any]:
         "curves": _plain(analysis.means),
         "areas": _plain(analysis.areas),
         "efficiency": _plain(analysis.efficiency),
+        "ends": _plain(analysis.ends),
         "wins": _plain(analysis.wins),
         "gains": _plain(analysis.gains),
         "training": _plain(analysis.training),

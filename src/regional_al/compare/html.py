@@ -14,7 +14,7 @@ from ..report.page import STYLE as REPORT_STYLE
 from ..report.table import full, percent
 from ..report.wording import plain
 from ..types import JSON
-from . import afresh_cells, cells, figures
+from . import afresh_cells, cells, efficiency_cells, figures
 from .archive import without_paths
 from .cells import COST_NAMES, points, signed
 from .curves import Spread
@@ -59,7 +59,8 @@ def render(a: Analysis, folder: Path, scale: str) -> str:
         full=a.full is not None,
         afresh=afresh_cells.table(a),
         afresh_classes=afresh_cells.class_table(a),
-        efficiency=cells.efficiency_groups(a),
+        efficiency=efficiency_cells.by_cost(a),
+        ends=efficiency_cells.ends_table(a),
         wins=cells.win_groups(a),
         gains=cells.gain_groups(a),
         training=cells.training_table(a),

@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..images import replacing
 from ..report.table import NOT_KNOWN, percent
 from ..types import JSON
-from . import afresh_cells, cells
+from . import afresh_cells, cells, efficiency_cells
 from .cells import COST_NAMES, points, signed, text
 from .findings import Analysis
 from .tables import families
@@ -48,16 +48,18 @@ def fill(document: str, analysis: Analysis) -> str:
 
 
 def tables(a: Analysis) -> dict[str, str]:
-    """Name -> table: 'arms'; 'afresh' and 'afresh classes'; 'rounds, B' for each baseline B; 'label
-    efficiency', 'wins', 'classes' by cost (and baseline)."""
+    """Name -> table: 'arms'; 'afresh', 'afresh classes' and 'equal training' where there are any;
+    'rounds, B' for each baseline B; 'label efficiency', 'wins', 'classes' by cost and baseline."""
     found = {"arms": markdown(cells.arms_table(a))}
     if a.afresh:
         found["afresh"] = markdown(afresh_cells.table(a))
         found["afresh classes"] = markdown(afresh_cells.class_table(a))
+    if any(a.ends.values()):
+        found["equal training"] = markdown(efficiency_cells.ends_table(a))
     for head, arms in families(a.arms, a.baselines).items():
         found[f"rounds, {head}"] = markdown(rounds_table(a, head, arms))
     parts: Mapping[str, cells.Parts] = {
-        "label efficiency": cells.efficiency_parts,
+        "label efficiency": efficiency_cells.parts,
         "wins": cells.win_parts,
         "classes": cells.gain_parts,
     }

@@ -112,6 +112,13 @@ seed; bold: larger than their standard deviation over seeds.</p>
 is cheaper. From the mean curves; below it, over the seeds in which both reach the level. A level
 that is not reached is never extrapolated; ≥ is a bound; ~ lies between two rounds whose costs
 differ more than threefold, so that the interpolation decides.</p>
+{% if ends.rows %}
+<h3>After equal training</h3>
+<p class="note">At the ends of the curves, against random arms that train as long with other
+budgets: ≥ even the most labels do not do for random; ≤ the fewest do. Below: each seed. Bold: above
+1 in every seed.</p>
+{{ table(ends) }}
+{% endif %}
 {{ each(efficiency) }}
 </section>
 {% endif %}
@@ -208,6 +215,12 @@ DEFINITIONS = (
         "label efficiency",
         "cost of the first point at which a curve, linear between rounds in log cost, reaches a "
         "level: random's divided by the arm's",
+    ),
+    (
+        "label efficiency after equal training",
+        "where several Random arms ask the same questions with other budgets and train as long: "
+        "cost at which their last rounds, linear between them in log cost, have the mIoU of the "
+        "arm's last round, divided by the arm's cost",
     ),
     (
         "positions",

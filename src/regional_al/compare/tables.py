@@ -12,6 +12,7 @@ from typing import Any
 from . import curves
 from .afresh import afresh_of
 from .curves import Point, Spread, known, paired
+from .equal_training import end_ratios
 from .findings import Analysis, Area, Efficiency, Full, Gain, Win
 from .grid import FULL, baseline_of
 from .measures import COSTS, SeedCurve, class_at, class_iou, seed_curve, stage_seconds, trained
@@ -44,6 +45,7 @@ def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "
         {cost: tuple(a for a in arms if a not in by_cost[cost]) for cost in costs},
         means, areas,
         {c: efficiencies(used[c], means[c], baselines, full, levels) for c in costs},
+        {c: end_ratios(comparison, tuple(used[c]), baselines, c) for c in costs},
         {cost: wins_of(used[cost]) for cost in costs},
         {cost: gains_of(comparison, cost, areas[cost], baselines, full) for cost in costs},
         {arm: tuple(tuple(trained(run)) for run in comparison.finished(arm)) for arm in arms},
