@@ -138,8 +138,9 @@ full = 'full.py'
     assert cell.needs == tmp_path / "runs/RIPU/seed1"
     assert cell.acquisition()["warm_start"] == {"labels": str(tmp_path / "runs/RIPU/seed1")}
     state.remember(tmp_path / "out", made, "c", {})
-    changed = plan(text.replace("labels_of='RIPU')", "acquisition={})"), tmp_path, base=base)
-    with pytest.raises(WorkDirError, match="'final'"):
+    text = text.replace("final=dict(labels_of='RIPU')", "final=dict(labels_of='b'), b=dict()")
+    changed = plan(text, tmp_path, base=base)
+    with pytest.raises(WorkDirError, match="'final': labels_of was RIPU, now it is b"):
         state.remember(tmp_path / "out", changed, "c", {})
 
 
