@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,63 @@ def dropout_on(model: Any, seed: int, device: torch.device) -> Iterator[None]:
         finally:
             for layer in layers:
                 layer.eval()
+
+
+class Passes:
+    """Dropout passes over one image. Where all dropout is in the heads, which it is in most
+    segmentors, backbone and neck see the image once: their features are the same in every pass."""
+
+    def __init__(self, model: Any, index: int, device: torch.device) -> None:
+        self.model, self.index, self.device = model, index, device
+        self.kept: dict[tuple[bool, int], Any] | None = {} if heads_alone(model) else None
+
+    @contextmanager
+    def on(self, number: int, flipped: bool) -> Iterator[None]:
+        """One pass: dropout with noise of this image and pass alone, features from an earlier one
+        if there was one."""
+        with dropout_on(self.model, pass_seed(self.index, number), self.device):
+            if self.kept is None:
+                yield
+                return
+            with features_kept(self.model, self.kept, flipped):
+                yield
+
+
+def heads_alone(model: Any) -> bool:
+    """Whether what a segmentor does before its heads is the same in every dropout pass."""
+    heads = [getattr(model, name, None) for name in ("decode_head", "auxiliary_head")]
+    inside = {id(m) for head in heads if isinstance(head, nn.Module) for m in dropouts(head)}
+    return hasattr(model, "extract_feat") and all(id(m) in inside for m in dropouts(model))
+
+
+@contextmanager
+def features_kept(model: Any, kept: dict[tuple[bool, int], Any], flipped: bool) -> Iterator[None]:
+    """`model.extract_feat` computes what is not in `kept` (flipped, number of the call in a pass:
+    windows of sliding inference come in order) and hands out copies, which a head may change."""
+    extract, calls = model.extract_feat, itertools.count()
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        place = (flipped, next(calls))
+        if place not in kept:
+            kept[place] = extract(*args, **kwargs)
+        return copied(kept[place])
+
+    model.extract_feat = once  # hides the method
+    try:
+        yield
+    finally:
+        del model.extract_feat
+
+
+def copied(features: Any) -> Any:
+    """A tensor, or tuples, lists and dicts of tensors, with memory of their own."""
+    if isinstance(features, torch.Tensor):
+        return features.clone()
+    if isinstance(features, dict):
+        return {key: copied(value) for key, value in features.items()}
+    if isinstance(features, (list, tuple)):
+        return type(features)([copied(value) for value in features])
+    return features
 
 
 def pass_seed(index: int, number: int) -> int:

@@ -24,15 +24,7 @@ from ...errors import ConfigError, DataError, UnsupportedError
 from ..base import Prediction, PredictRequest
 from ..quiet import quiet_warnings
 from ..specs import first_line, type_name
-from ..views import (
-    captured,
-    dropout_on,
-    order,
-    pass_seed,
-    refuse_without_dropout,
-    same,
-    sample_or_reason,
-)  # fmt: skip
+from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
 from .checkpoints import load_from_plain, located
 from .config import half_precision, inference_pipeline
 from .pool import image_path, locate
@@ -160,7 +152,8 @@ class View:
     def __init__(
         self, owner: Predictor, model: Any, sample: Any, index: int, stochastic: bool
     ) -> None:
-        self.owner, self.model, self.index, self.stochastic = owner, model, index, stochastic
+        self.owner, self.model = owner, model
+        self.passes = Passes(model, index, owner.device) if stochastic else None
         self.image, self.meta = sample["img"][None].to(owner.device), sample["meta"]
 
     @torch.inference_mode()
@@ -173,7 +166,11 @@ class View:
         """
         image = self.image.flip(-1) if flipped else self.image
         infer = getattr(self.model, f"{self.model.test_cfg['mode']}_inference")
-        with self.owner.autocast(), self._dropout(number), captured(self.model, with_features) as f:
+        with (
+            self.owner.autocast(),
+            self._pass(number, flipped),
+            captured(self.model, with_features) as f,
+        ):
             out = infer(image, [self.meta], False)
         if flipped:
             out = out.flip(-1)
@@ -182,11 +179,8 @@ class View:
             logits = torch.cat([torch.zeros_like(logits), logits])
         return logits, (f[0] if len(f) == 1 else None)
 
-    def _dropout(self, number: int) -> AbstractContextManager[None]:
-        """Dropout on, with noise of this image and pass alone; else nothing."""
-        if not self.stochastic:
-            return nullcontext()
-        return dropout_on(self.model, pass_seed(self.index, number), self.owner.device)
+    def _pass(self, number: int, flipped: bool) -> AbstractContextManager[None]:
+        return nullcontext() if self.passes is None else self.passes.on(number, flipped)
 
 
 def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:

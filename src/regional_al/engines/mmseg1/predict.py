@@ -22,15 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
 from ..base import Prediction, PredictRequest
-from ..views import (
-    captured,
-    dropout_on,
-    order,
-    pass_seed,
-    refuse_without_dropout,
-    same,
-    sample_or_reason,
-)  # fmt: skip
+from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
 from .config import first_line, inference_pipeline, type_name
 from .console import quiet_warnings
 from .pool import locate
@@ -145,7 +137,8 @@ class View:
     def __init__(
         self, owner: Predictor, model: Any, sample: Any, index: int, stochastic: bool
     ) -> None:
-        self.owner, self.model, self.index, self.stochastic = owner, model, index, stochastic
+        self.owner, self.model = owner, model
+        self.passes = Passes(model, index, owner.device) if stochastic else None
         self.batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
 
     @torch.inference_mode()
@@ -157,7 +150,11 @@ class View:
         inputs, meta = data["inputs"], data["data_samples"][0].metainfo
         if flipped:
             inputs = inputs.flip(-1)
-        with self.owner.autocast(), self._dropout(number), captured(self.model, with_features) as f:
+        with (
+            self.owner.autocast(),
+            self._pass(number, flipped),
+            captured(self.model, with_features) as f,
+        ):
             out = self.model.inference(inputs, [meta])
         if flipped:
             out = out.flip(-1)
@@ -166,11 +163,8 @@ class View:
             logits = torch.cat([torch.zeros_like(logits), logits])
         return logits, (f[0] if len(f) == 1 else None)
 
-    def _dropout(self, number: int) -> AbstractContextManager[None]:
-        """Dropout on, with noise of this image and pass alone; else nothing."""
-        if not self.stochastic:
-            return nullcontext()
-        return dropout_on(self.model, pass_seed(self.index, number), self.owner.device)
+    def _pass(self, number: int, flipped: bool) -> AbstractContextManager[None]:
+        return nullcontext() if self.passes is None else self.passes.on(number, flipped)
 
 
 def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:
