@@ -79,6 +79,28 @@ def test_round_0_counts_where_nothing_else_is_shared(tmp_path: Path) -> None:
     assert area.gain == (pytest.approx(0.05), None, 1)
 
 
+def test_an_area_is_between_an_arm_and_its_baseline_alone(tmp_path: Path) -> None:
+    pairs = [
+        (arm("Random"), {s: rounds(m) for s, m in RANDOM.items()}),
+        (arm("RIPU"), {s: rounds(m) for s, m in BETTER.items()}),
+    ]
+    write_grid(tmp_path / "two", pairs)
+    short = {0: rounds((0.2, 0.3, 0.4), 2)[:2]}
+    short[0][1] = record(1, 300, 0.5, 600, 300)
+    write_grid(tmp_path / "three", [*pairs, (arm("Margin"), short)])
+    two_, three = (tables.analyse(reading.collect(tmp_path / n)) for n in ("two", "three"))
+    assert three.areas["pixels"]["RIPU"] == two_.areas["pixels"]["RIPU"]
+    assert "Margin" not in three.areas["pixels"]  # one point has no area
+    longer = {0: [*rounds((0.2, 0.3, 0.4)), record(3, 800, 0.6, 1600, 800)]}
+    write_grid(tmp_path / "three", [(arm("Entropy"), longer)])
+    found = tables.analyse(reading.collect(tmp_path / "three"))
+    area = found.areas["pixels"]["Entropy"]
+    assert (area.low, area.high) == (200, 400)
+    assert area.baseline is not None
+    assert area.baseline.mean == pytest.approx(0.36)
+    assert found.gains["pixels"]["Entropy"].cost == 400
+
+
 def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None:
     """In clicks all of Random's rounds cost less than the first of RIPU."""
     pairs = [
@@ -88,7 +110,7 @@ def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None
     ]
     write_grid(tmp_path, pairs)
     found = tables.analyse(reading.collect(tmp_path))
-    assert found.areas["clicks"] == found.gains["clicks"] == {}
+    assert set(found.areas["clicks"]) == set(found.gains["clicks"]) == {"Random"}
     wins = found.wins["clicks"]
     assert "RIPU" not in wins["Random"]
     assert "Random" not in wins["RIPU"]

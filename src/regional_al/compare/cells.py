@@ -7,7 +7,7 @@ from typing import Any
 
 from ..report.table import NOT_KNOWN, full, percent
 from ..types import JSON
-from .curves import Spread
+from .curves import SAME_COST, Spread
 from .figures import styles
 from .findings import Analysis, Gain, Win
 from .tables import family
@@ -60,13 +60,12 @@ def _arm_cells(a: Analysis, arm: str) -> list[JSON]:
         if area is None or area.value is None:
             cells.append(text(NOT_KNOWN))
             continue
-        gain = "" if area.gain is None or head in (None, arm) else f"{signed(area.gain)} on random"
-        scale = "log cost" if area.log else "cost"
-        cells.append(
-            text(
-                points(area.value), gain, title=f"{area.low:,.0f} to {area.high:,.0f}, over {scale}"
-            )
-        )
+        where = f"{area.low:,.0f} to {area.high:,.0f}, over {'log cost' if area.log else 'cost'}"
+        if area.gain is None or head in (None, arm):
+            cells.append(text(points(area.value), title=where))
+            continue
+        small = f"{points(area.value)} against {points(area.baseline)}"
+        cells.append(text(signed(area.gain), small, title=where))
     return cells
 
 
@@ -117,8 +116,10 @@ def gain_groups(a: Analysis) -> list[JSON]:
 
     def head_text(cost: str, head: str) -> str:
         against = f"Measured against {a.label(head)}: " if a.baselines[head] else ""
-        at = next(g.cost for x, g in a.gains[cost].items() if family(x, a.baselines) == head)
-        return f"{against}at {full(round(at))} {COST_NAMES[cost]}"
+        ends = [g.cost for x, g in a.gains[cost].items() if family(x, a.baselines) == head]
+        if max(ends) > (1 + SAME_COST) * min(ends):
+            return f"{against}each arm at the last cost that it shares"
+        return f"{against}at {full(round(min(ends)))} {COST_NAMES[cost]}"
 
     return groups(a, "At equal", gain_parts, head_text)
 

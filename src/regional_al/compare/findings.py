@@ -11,13 +11,15 @@ from .reading import Comparison
 
 
 class Area(NamedTuple):
-    """Area under the curve of an arm over low..high, the costs that its family shares. value: over
-    seeds; gain: over the baseline's of the same seed."""
+    """Area under the curve of an arm over low..high, the costs that it and its baseline share.
+    value: over seeds; baseline: that of the baseline; gain: over the baseline's of the same seed.
+    """
 
     low: float
     high: float
     log: bool
     value: Spread | None
+    baseline: Spread | None
     gain: Spread | None
 
 

@@ -94,21 +94,22 @@ def families(arms: Iterable[str], baselines: Mapping[str, str | None]) -> dict[s
 
 
 def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) -> dict[str, Area]:
-    """Area of each arm over the costs that all runs of its family (a baseline and those measured
-    against it) cover; no entry when there are none."""
+    """Area of each arm over the costs that its runs and those of its baseline cover, so that no
+    other arm of a grid changes it; no entry when there are none."""
     found: dict[str, Area] = {}
     for arm, seeds in by_arm.items():
         head = family(arm, baselines)
-        shared = shared_range(
-            [c for a in by_arm if family(a, baselines) == head for c in by_arm[a].values()]
-        )
+        others = by_arm.get(head, {})
+        shared = shared_range([*seeds.values(), *others.values()])
         if shared is None:
             continue
         low, high = shared
         log = low > 0 and (scale == "log" or (scale == "auto" and curves.wide(low, high)))
         mine = {s: curves.area(c.tidy, low, high, log) for s, c in seeds.items()}
-        theirs = {s: curves.area(c.tidy, low, high, log) for s, c in by_arm.get(head, {}).items()}
-        found[arm] = Area(low, high, log, known(mine.values()), paired(mine, theirs))
+        theirs = {s: curves.area(c.tidy, low, high, log) for s, c in others.items()}
+        found[arm] = Area(
+            low, high, log, known(mine.values()), known(theirs.values()), paired(mine, theirs)
+        )
     return found
 
 
