@@ -97,7 +97,7 @@ def test_an_area_is_between_an_arm_and_its_baseline_alone(tmp_path: Path) -> Non
     area = found.areas["pixels"]["Entropy"]
     assert (area.low, area.high) == (200, 400)
     assert area.baseline is not None
-    assert area.baseline.mean == pytest.approx(0.36)
+    assert area.baseline == (pytest.approx(0.35), None, 1)  # of the same seed
     assert found.gains["pixels"]["Entropy"].cost == 400
 
 

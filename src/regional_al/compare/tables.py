@@ -99,7 +99,7 @@ def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) ->
     found: dict[str, Area] = {}
     for arm, seeds in by_arm.items():
         head = family(arm, baselines)
-        others = by_arm.get(head, {})
+        others = {s: c for s, c in by_arm.get(head, {}).items() if s in seeds}
         shared = shared_range([*seeds.values(), *others.values()])
         if shared is None:
             continue
