@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from regional_al import config, dist, pooled, streamed
 from regional_al.acquire import Acquirer
@@ -67,6 +68,11 @@ HERE = [(variant, place) for variant, (_, works) in VARIANTS.items() for place i
         if place in works]  # fmt: skip
 ELSEWHERE = [(variant, place) for variant, (_, works) in VARIANTS.items() for place in PLACES
              if place not in works]  # fmt: skip
+
+
+def pixels(*probabilities: tuple[float, ...]) -> torch.Tensor:
+    """Logits [C, 1, n] of n pixels with these class probabilities."""
+    return torch.tensor(probabilities).log().T[:, None]
 
 
 class Scene:
