@@ -13,6 +13,8 @@ from regional_al.compare.findings import Analysis
 from regional_al.compare.tables import families
 from regional_al.report.figures import save
 
+KINDS = ("slic_real", "slic_clasp", "window_random", "window_class_ripu", "pixel_random",
+         "pixel_margin", "click_class_balance")  # fmt: skip
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/camvid_grid.json"
 PAGE = ROOT / "docs/results.md"
@@ -34,6 +36,7 @@ def charts(found: Analysis) -> dict[str, Callable[[], Figure | None]]:
     for cost in found.costs:
         for head, arms in families(found.arms, found.baselines).items():
             drawn[f"camvid_{head}_{cost}.png"] = partial(figures.curve, found, cost, "auto", arms)
+        drawn[f"camvid_kinds_{cost}.png"] = partial(figures.curve, found, cost, "auto", KINDS)
         drawn[f"camvid_gains_{cost}.png"] = partial(figures.gains, found, cost)
     return drawn
 
