@@ -267,6 +267,24 @@ def test_queries_in_one_continuous_run(data: Path, tmp_path: Path) -> None:
     assert steps == [2, 2, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("iterations", "trained"),
+    [
+        (5, [5, 5]),
+        ({"amount": 0.5, "per": "pixel", "most": 1000}, None),
+        ({"amount": 0.001, "per": "pixel", "least": 2}, [2, 2]),
+    ],
+)
+def test_a_round_trains_as_long_as_the_config_says(
+    iterations: Any, trained: list[int] | None, data: Path, tmp_path: Path
+) -> None:
+    start(data, tmp_path, settings("pixel-margin", rounds=1, iterations=iterations))
+    made = records.load(tmp_path).records
+    expected = trained or [-(-r.costs.pixels // 2) for r in made]
+    assert [r.iterations for r in made] == expected
+    assert len(set(expected)) == (1 if trained else 2)
+
+
 def test_source_free_starts_without_labels(data: Path, tmp_path: Path) -> None:
     """warm_start=None with queries from iteration 0: the first query is the given model's."""
     start(data, tmp_path, settings("window", rounds=2, queries=[0, 3], warm_start=None))

@@ -133,7 +133,8 @@ def test_a_config_of_1x() -> None:
          {"warm_start": {"amount": 1, "level": "image", "unit": "image"}, "rounds": 1}),
         ({"warm_start": {"run": "elsewhere"}, "rounds": 1},
          {"warm_start": {"run": "elsewhere"}, "rounds": 1}),
-        ({"warm_start": {"labels": "elsewhere"}, "rounds": 0}, {"rounds": 0}),
+        ({"warm_start": {"labels": "elsewhere"}, "rounds": 0},
+         {"warm_start": {"level": "pixel", "amount": 20}, "rounds": 0}),
     ],
 )  # fmt: skip
 def test_acquisition(acquisition: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from regional_al import config, run
-from regional_al.engines.base import sparse_labels
+from regional_al.engines.sparse_labels import sparse_labels
 from regional_al.errors import ConfigError, DataError, WorkDirError
 from regional_al.images import read_ids, write_png
 from regional_al.labels import LabelStore
@@ -156,6 +156,22 @@ def test_labels_that_cannot_be_taken_over_are_refused(
     assert f"{path} is gone" in refused(tmp_path / "damaged")
 
 
+def test_nobody_needs_to_be_able_to_answer_when_nobody_is_asked(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool that people have labelled has no masks for the oracle, the default annotator."""
+    start(data, tmp_path / "a", rounds=0)
+
+    def fails(_: Any) -> None:
+        raise DataError("no masks")
+
+    monkeypatch.setattr("regional_al.annotators.oracle.OracleAnnotator.preflight", fails)
+    warm = {"labels": str(tmp_path / "a")}
+    assert start(data, tmp_path / "b", rounds=0, warm_start=warm).status == "finished"
+    with pytest.raises(DataError, match="no masks"):
+        start(data, tmp_path / "c", rounds=1, warm_start=warm)
+
+
 def test_a_finished_round_0_needs_the_other_run_no_more(data: Path, tmp_path: Path) -> None:
     start(data, tmp_path / "a", rounds=0)
     warm = {"labels": str(tmp_path / "a")}
@@ -183,11 +199,24 @@ def test_wrong_values_name_the_key(warm: dict[str, Any], message: str) -> None:
         ({"level": "image", "warm_start": None}, False),
         ({"level": "image", "warm_start": {"amount": 3}}, False),
         ({"level": "image", "warm_start": {"amount": 3, "level": "pixel"}}, True),
-        ({"level": "image", "warm_start": {"labels": "x"}}, True),
-        ({"level": "image", "warm_start": {"run": "x"}}, True),
+        ({"level": "image", "warm_start": {"labels": "nothing there"}}, True),
         ({"level": "pixel", "warm_start": {"amount": 3, "level": "image"}}, True),
     ],
 )
 def test_where_labels_may_be_parts_of_images(acquisition: dict[str, Any], sparse: bool) -> None:
     assert sparse_labels(acquisition) is sparse
     assert sparse_labels(config.parse(acquisition).resolved) is sparse
+
+
+def test_whether_labels_are_parts_of_images_is_asked_of_the_run_they_come_from(
+    data: Path, earlier: Path, tmp_path: Path
+) -> None:
+    image = {"level": "image", "region": None, "budget": None, "heuristic": "Random", "rounds": 0}
+    start(data, tmp_path / "whole", **image)
+    for key in ("run", "labels"):
+        whole = {"level": "image", "warm_start": {key: str(tmp_path / "whole")}}
+        parts = {"level": "image", "warm_start": {key: str(earlier)}}
+        assert not sparse_labels(whole)
+        assert sparse_labels(parts)
+    start(data, tmp_path / "again", **image, warm_start={"labels": str(earlier)})
+    assert sparse_labels({"level": "image", "warm_start": {"labels": str(tmp_path / "again")}})

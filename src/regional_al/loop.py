@@ -21,7 +21,7 @@ from .acquire import Acquirer
 from .annotators.base import Annotator
 from .annotators.collect import collect_answers
 from .config import Acquisition
-from .engines.base import Engine, FitRequest, has_source, sparse_labels
+from .engines.base import Engine, FitRequest, has_source
 from .labels import LabelStore
 from .ledger import STAGES, Ledger
 from .query import read_query
@@ -148,7 +148,7 @@ class ActiveLearningLoop:
         request = FitRequest(
             round=round_, seed=self.config.seed * 1000 + round_, store=self.store,
             out_dir=out_dir, init=self.config.round_init, previous=previous,
-            until=until, sparse=sparse_labels(self.config.resolved),
+            until=until, iterations=self._iterations(round_),
         )  # fmt: skip
         with self.watch("fit"):
             result = self.engine.fit(request)

@@ -95,8 +95,8 @@ class ModelWrapper:
         cfg_options: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> ModelWrapper:
-        """Over the engine of a config file (with its `acquisition` key, of which only the level
-        counts here). work_dir: as `engines.load` finds it."""
+        """Over the engine of a config file (with its `acquisition` key, of which only what says
+        whether labels are parts of images counts here). work_dir: as `engines.load` finds it."""
         from . import engines
 
         where = None if work_dir is None else Path(work_dir)
@@ -150,7 +150,7 @@ class ModelWrapper:
         result = engine.fit(
             FitRequest(
                 round=number, seed=self.seed * 1000 + number, store=store, out_dir=out_dir,
-                init=self.init, previous=self._checkpoint, sparse=getattr(engine, "sparse", True),
+                init=self.init, previous=self._checkpoint,
             )
         )  # fmt: skip
         self.checkpoint = result.checkpoint

@@ -117,7 +117,8 @@ def preflight(
     engine.preflight()
 
     def can_answer() -> JSON:
-        annotator.preflight()
+        if acquisition.rounds or acquisition.asks_at_first:  # else nobody is ever asked
+            annotator.preflight()
         return {}
 
     dist.on_main(can_answer)

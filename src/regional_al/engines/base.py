@@ -7,7 +7,7 @@ run killed anywhere goes on from files. It is called on every rank; `predict` is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 RoundInit = Literal["scratch", "continue", "pretrained"]
 
 
-def sparse_labels(acquisition: Mapping[str, Any]) -> bool:
-    """Whether labels may be parts of images, by `acquisition` as written: always, unless every
-    question is about a whole image and no labels are taken over from another run."""
-    warm = acquisition.get("warm_start")
-    if acquisition.get("level", "region") != "image":
-        return True
-    taken = isinstance(warm, Mapping) and ("run" in warm or "labels" in warm)
-    return taken or (isinstance(warm, Mapping) and warm.get("level", "image") != "image")
-
-
 @dataclass(frozen=True)
 class FitRequest:
     """One training stretch.
@@ -43,7 +33,6 @@ class FitRequest:
     restore model, optimizer, schedule and iteration count from `previous` (None: start as `init`
     says) and stop at this iteration of the config's own schedule; -1 = at the schedule's end.
     iterations: length of this training instead of the config's own, its schedule stretched with it.
-    sparse: labels may be parts of images (losses must average over labelled pixels only).
     out_dir: an empty folder of this stretch; the engine leaves its final checkpoint and logs there.
     """
 
@@ -54,7 +43,6 @@ class FitRequest:
     init: RoundInit = "scratch"
     previous: Path | None = None
     until: int | None = None
-    sparse: bool = True
     iterations: int | None = None
 
 

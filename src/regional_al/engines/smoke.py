@@ -204,8 +204,7 @@ def _acquisition(acquisition: Any, ratio: float, told: list[str]) -> None:
     level = acquisition.get("level", "region")
     warm = acquisition.get("warm_start")
     if isinstance(warm, Mapping) and "labels" in warm:  # of images that are left out
-        told.append(f"acquisition.warm_start: {warm} -> random labels, as budget")
-        acquisition.pop("warm_start")
+        change("warm_start", {"level": "pixel", "amount": 20})
     for key in ("budget", "warm_start"):
         budget = acquisition.get(key)
         whole = isinstance(budget, Mapping)

@@ -16,7 +16,8 @@ from mmseg.utils import register_all_modules
 from ...data import ActiveLearningDataset
 from ...labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem
-from ..base import FitRequest, FitResult, Prediction, PredictRequest, sparse_labels
+from ..base import FitRequest, FitResult, Prediction, PredictRequest
+from ..sparse_labels import sparse_labels
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
 from .console import quiet_warnings
