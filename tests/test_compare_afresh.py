@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from compare_runs import afresh, record, two, write_grid
-from regional_al.compare import archive, findings, html, markdown, reading, tables
+from compare_runs import afresh, arm, record, two, write_grid, write_run
+from regional_al.compare import archive, findings, html, markdown, reading, state, tables
+from regional_al.compare.grid import Cell
+from regional_al.errors import WorkDirError
+from regional_al.report import records
+from regional_al.report.records import Record
+
+
+def end(miou: float, clicks: int | None, **more: Any) -> Record:
+    """A training on the labels of the last round of `two`'s arms."""
+    return replace(record(2, 400, miou, clicks, 400, **more), round=0)
 
 
 def with_afresh(out: Path) -> findings.Analysis:
@@ -17,17 +27,15 @@ def with_afresh(out: Path) -> findings.Analysis:
     two(out)
     classes = (0.9, 0.3, None, 0.5, 0.5, 0.5)
     ends = {
-        "Random": {0: record(0, 400, 0.42, 800, 400), 1: record(0, 400, 0.43, 800, 400)},
-        "RIPU": {
-            0: record(0, 400, 0.47, 1200, 400, classes), 1: record(0, 400, 0.50, 1200, 400)
-        },
-    }  # fmt: skip
+        "Random": {0: end(0.42, 800), 1: end(0.43, 800)},
+        "RIPU": {0: end(0.47, 1200, per_class=classes), 1: end(0.50, 1200)},
+    }
     write_grid(out, [
-        (afresh(f"{name}_end", name, label=f"{name}_end"), {s: [r] for s, r in by.items()})
+        (afresh(f"{name}_end", name), {s: [r] for s, r in by.items()})
         for name, by in ends.items()
     ])  # fmt: skip
     other = replace(afresh("RIPU_long", "RIPU", "longer"), digest="another")
-    write_grid(out, [(other, {0: [record(0, 400, 0.6, None, 400, iterations=900)]})])
+    write_grid(out, [(other, {0: [end(0.6, None, iterations=900)]})])
     return tables.analyse(reading.collect(out))
 
 
@@ -53,6 +61,24 @@ def test_trained_afresh_by_hand(tmp_path: Path) -> None:
     assert long.over_full == pytest.approx((0.15, None, 1), nan_ok=True)
 
 
+def test_on_labels_that_have_become_more(tmp_path: Path) -> None:
+    """The source is prolonged: what was trained on its labels of before is not compared with it."""
+    with_afresh(tmp_path)
+    made = afresh("RIPU_end", "RIPU")
+    cell = Cell(made, 0, tmp_path)
+    assert state.finished(cell)
+    longer = [*records.load(tmp_path / "runs/RIPU/seed0").records, record(3, 800, 0.9, 2400, 800)]
+    write_run(tmp_path, arm("RIPU"), 0, longer)
+    with pytest.raises(
+        WorkDirError, match=r"runs/RIPU_end/seed0 was trained on .* RIPU had before"
+    ):
+        state.finished(cell)
+    found = tables.analyse(reading.collect(tmp_path)).afresh["RIPU_end"]
+    assert found.over_rounds == (pytest.approx(0.04), None, 1)  # of seed 1 alone
+    assert found.over_baseline is not None
+    assert found.over_baseline.n == 2
+
+
 def test_trained_afresh_on_the_page_and_in_the_archive(tmp_path: Path) -> None:
     found = with_afresh(tmp_path)
     page = html.render(found, tmp_path / "figures", "auto")
@@ -60,11 +86,13 @@ def test_trained_afresh_on_the_page_and_in_the_archive(tmp_path: Path) -> None:
     assert "longer" in page
     lines = markdown.tables(found)["afresh"].splitlines()
     assert lines[0].startswith("| labels of | seeds | pixels % | clicks | iterations | mIoU % |")
-    assert lines[3].startswith("| RIPU | 2 | 0.0400 | 1,200 | 300 | 48.5 ± 2.1 | 105.4 | **+2.5")
+    assert lines[3].startswith(
+        "| RIPU<br>RIPU_end | 2 | 0.0400 | 1,200 | 300 | 48.5 ± 2.1 | 105.4 | **+2.5"
+    )
     assert lines[4].startswith("| RIPU<br>longer | 1 | 0.0400 | - | 900 | 60.0 | ")
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     classes = markdown.tables(found)["afresh classes"].splitlines()
-    assert classes[0] == "| class | Random | RIPU | RIPU, longer | full supervision |"
+    assert classes[0] == "| class | Random | RIPU, RIPU_end | RIPU, longer | full supervision |"
     assert any(
         "afresh: RIPU" in line and "+2.5 ± 0.7 on full" in line for line in html.summary(found)
     )

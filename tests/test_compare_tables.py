@@ -101,6 +101,18 @@ def test_an_area_is_between_an_arm_and_its_baseline_alone(tmp_path: Path) -> Non
     assert found.gains["pixels"]["Entropy"].cost == 400
 
 
+def test_both_areas_and_their_difference_are_of_the_same_seeds(tmp_path: Path) -> None:
+    pairs = [
+        (arm("Random"), {0: rounds(RANDOM[0])}),
+        (arm("RIPU"), {s: rounds(m) for s, m in BETTER.items()}),
+    ]
+    write_grid(tmp_path, pairs)
+    area = tables.analyse(reading.collect(tmp_path)).areas["pixels"]["RIPU"]
+    assert area.value == (pytest.approx(0.42), None, 1)
+    assert area.baseline == (pytest.approx(0.35), None, 1)
+    assert area.gain == (pytest.approx(0.07), None, 1)
+
+
 def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None:
     """In clicks all of Random's rounds cost less than the first of RIPU."""
     pairs = [
@@ -110,7 +122,9 @@ def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None
     ]
     write_grid(tmp_path, pairs)
     found = tables.analyse(reading.collect(tmp_path))
-    assert set(found.areas["clicks"]) == set(found.gains["clicks"]) == {"Random"}
+    assert set(found.areas["clicks"]) == {"Random"}
+    assert set(found.gains["clicks"]) == {"Random", "Margin"}
+    assert found.gains["clicks"]["Margin"].cost == 400
     wins = found.wins["clicks"]
     assert "RIPU" not in wins["Random"]
     assert "Random" not in wins["RIPU"]

@@ -138,9 +138,11 @@ def test_passes_share_the_features_of_a_backbone_without_dropout(
 
     def seen(request: PredictRequest) -> tuple[list[torch.Tensor], int]:
         calls.clear()
-        (prediction,) = engine.predict(trained, [1], request)
+        stream = engine.predict(trained, [1], request)
+        prediction = next(stream)
         assert prediction.more is not None
         views = [prediction.logits, *prediction.more]
+        assert next(stream, None) is None
         assert "extract_feat" not in vars(model)  # the method is back
         return views, len(calls)
 
@@ -148,6 +150,11 @@ def test_passes_share_the_features_of_a_backbone_without_dropout(
     windows = count // 2
     assert (windows == 1) == (mode == "whole")
     assert not torch.equal(views[0], views[1])
+    with monkeypatch.context() as patch:  # memory for none: seen in every pass
+        patch.setattr("regional_al.engines.views.KEPT", 0)
+        little, often = seen(PredictRequest(passes=3, flip=True))
+        assert often == 6 * windows
+        assert all(torch.equal(a, b) for a, b in zip(views, little, strict=True))
     monkeypatch.setattr("regional_al.engines.views.heads_alone", lambda _: False)
     again, every = seen(PredictRequest(passes=3, flip=True))
     assert every == 6 * windows

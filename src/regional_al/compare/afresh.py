@@ -33,7 +33,8 @@ def afresh_of(comparison: Comparison, baselines: Mapping[str, str | None]) -> di
         random = [  # trained alike on the labels of the baseline
             n for n, s in made.items() if s == head and comparison.arms[n]["recipe"] == recipe
         ]
-        mine = last_of(comparison, name)
+        mine, rounds = last_of(comparison, name), last_of(comparison, source)
+        alike = {s: r for s, r in rounds.items() if s in mine and r.costs == mine[s].costs}
         clicks = [record.costs.clicks for record in mine.values()]
         every = range(len(comparison.pool.classes))
         classes = [curves.known(class_iou(r, c) for r in mine.values()) for c in every]
@@ -44,7 +45,7 @@ def afresh_of(comparison: Comparison, baselines: Mapping[str, str | None]) -> di
             None if None in clicks else curves.known(float(c) for c in clicks if c is not None),
             tuple(record.iterations for record in mine.values()),
             curves.known(miou_of(mine).values()),
-            curves.paired(miou_of(mine), miou_of(last_of(comparison, source))),
+            curves.paired(miou_of(mine), miou_of(alike)),
             curves.paired(miou_of(mine), miou_of(last_of(comparison, random[0])))
             if random and random[0] != name
             else None,

@@ -48,16 +48,21 @@ def class_table(a: Analysis) -> JSON:
 
 
 def _row(a: Analysis, arm: str, cells: list[JSON]) -> JSON:
-    source, own = a.afresh[arm].source, a.label(arm)
-    small = "" if own == arm else own
+    source, small = a.afresh[arm].source, _own_label(a, arm)
     if source in a.arms:
         return row(a, source, cells, small)
     return {"arm": None, "name": a.label(source), "cells": cells}
 
 
 def _source_label(a: Analysis, arm: str) -> str:
-    own = a.label(arm)
-    return a.label(a.afresh[arm].source) + ("" if own == arm else f", {own}")
+    own = _own_label(a, arm)
+    return a.label(a.afresh[arm].source) + (own and f", {own}")
+
+
+def _own_label(a: Analysis, arm: str) -> str:
+    """The arm's own label, where it has one or needs one: two on the same labels."""
+    alike = [x for x in a.afresh.values() if x.source == a.afresh[arm].source]
+    return a.label(arm) if len(alike) > 1 or a.label(arm) != arm else ""
 
 
 def _signed_cell(value: Spread | None) -> JSON:

@@ -30,10 +30,12 @@ def end_ratios(
         if head is None or heuristic_of(comparison.arms[arm]["acquisition"]) == BASELINE:
             continue
         rivals = [a for a in arms if _rival(comparison, a, head) and _trains_as(comparison, a, arm)]
-        mine, theirs = ends(comparison, arm, cost), [ends(comparison, r, cost) for r in rivals]
-        seeds = [s for s in mine if all(s in their for their in theirs)]
+        mine, own = ends(comparison, arm, cost), ends(comparison, head, cost)
+        seeds = [s for s in mine if s in own]  # what has fewer is left out: it would cut all others
+        rivals = [a for a in rivals if all(s in ends(comparison, a, cost) for s in seeds)]
         if len(rivals) < 2 or not seeds:
             continue
+        theirs = [ends(comparison, rival, cost) for rival in rivals]
         by_seed = [ratio(mine[s], [their[s] for their in theirs]) for s in seeds]
         means = [mean([their[s] for s in seeds]) for their in theirs]
         whole = ratio(mean([mine[s] for s in seeds]), means)
@@ -43,10 +45,12 @@ def end_ratios(
 
 def ratio(mine: tuple[float, float], rivals: Sequence[tuple[float, float]]) -> Ratio:
     """Cost that random needs for `mine`'s mIoU / `mine`'s cost, linear in log cost between the ends
-    of the rivals; a bound where even the dearest stays below, or the cheapest is above."""
+    of the rivals ('~' between two that are far apart); a bound where even the dearest stays below,
+    or the cheapest is above."""
     cost, miou = mine
     there = curves.reach(curves.tidy(rivals), miou)
-    sign = {"never": ">=", "start": "<="}.get(there.how, "=")
+    between = "~" if there.gap > curves.ROUGH else "="
+    sign = {"never": ">=", "start": "<="}.get(there.how, between)
     return Ratio(sign, there.cost / cost) if cost > 0 else Ratio("", None, "no cost")
 
 

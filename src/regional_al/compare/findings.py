@@ -86,9 +86,9 @@ class Full(NamedTuple):
 
 class Afresh(NamedTuple):
     """One training on all labels of the arm `source`. pixels, clicks: what they cost; iterations:
-    of each seed's training. mIoU; by how much it exceeds that of the source's last round, a
-    training alike on the labels of its baseline, and full supervision, each of the same seed; IoU
-    by class, and its mean minus that of full supervision."""
+    of each seed's training. mIoU; by how much it exceeds, in the same seed, that of the source's
+    last round (where that has the same labels), a training alike on the labels of its baseline,
+    and full supervision; IoU by class, and its mean minus that of full supervision."""
 
     source: str
     pixels: Spread | None

@@ -97,7 +97,7 @@ the same cost. {{ curve_note }}</p>
 <h2>Trained afresh on these labels</h2>
 <p class="note">One training on all labels that an arm has at its end, without its rounds{% if full
 %}; full supervision is trained on all labels of the pool{% endif %}. Differences are of the same
-seed; bold: larger than their standard deviation over seeds.</p>
+seed (of means by class); bold: larger than their standard deviation over seeds.</p>
 {{ table(afresh) }}
 <details><summary>IoU by class</summary>
 {{ table(afresh_classes) }}

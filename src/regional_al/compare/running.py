@@ -62,7 +62,7 @@ class Job:
 
 @dataclass
 class Runner:
-    """Runs cells in order, at most `jobs` at once; a cell waits for its shared start.
+    """Runs cells in order, at most `jobs` at once; a cell waits for the run that it needs.
 
     command: the arguments of a cell's process; environment: what a slot 0..jobs-1 adds to the
     environment; facts: of the machine, kept in each run's note; done: called after each cell that
@@ -77,7 +77,7 @@ class Runner:
     done: Callable[[Cell], None] = lambda cell: None
 
     def run(self, cells: Sequence[Cell]) -> list[Outcome]:
-        """Every cell once. A failing cell stops none but those that share its start.
+        """Every cell once. A failing cell stops none but those that need it.
 
         An interruption (KeyboardInterrupt) ends the running ones first and is raised again.
         """

@@ -19,7 +19,7 @@ from ..images import replacing
 from ..ledger import FREE_KEYS, differences
 from ..report import records
 from ..report.records import Results
-from ..types import JSON
+from ..types import JSON, Costs
 from .grid import Arm, Cell, Grid
 
 FILE = "grid.json"
@@ -127,10 +127,26 @@ def read(out: Path) -> JSON:
 
 
 def finished(cell: Cell) -> bool:
-    """Whether a run has ended and has all the rounds that are wanted now."""
+    """Whether a run has ended and has all the rounds that are wanted now. Raises WorkDirError for
+    one that was trained on labels of a run that has more now."""
     if not (cell.work_dir / records.FILE).is_file():
         return False
+    if cell.arm.labels_of is not None and cell.needs is not None:
+        mine, theirs = last_costs(cell.work_dir), last_costs(cell.needs)
+        if None not in (mine, theirs) and mine != theirs:
+            raise WorkDirError(
+                f"{cell.work_dir} was trained on the labels that {cell.arm.labels_of} had before "
+                "it was prolonged: delete that folder to train on all that it has now"
+            )
     return complete(records.load(cell.work_dir), cell.arm.rounds, cell.acquisition().get("stop"))
+
+
+def last_costs(work_dir: Path) -> Costs | None:
+    """What a run has spent; None when it has left nothing."""
+    if not (work_dir / records.FILE).is_file():
+        return None
+    found = records.load(work_dir).records
+    return found[-1].costs if found else None
 
 
 def complete(results: Results, rounds: int, stop: Any) -> bool:

@@ -47,7 +47,7 @@ def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "
         {c: efficiencies(used[c], means[c], baselines, full, levels) for c in costs},
         {c: end_ratios(comparison, tuple(used[c]), baselines, c) for c in costs},
         {cost: wins_of(used[cost]) for cost in costs},
-        {cost: gains_of(comparison, cost, areas[cost], baselines, full) for cost in costs},
+        {cost: gains_of(comparison, cost, used[cost], baselines, full) for cost in costs},
         {arm: tuple(tuple(trained(run)) for run in comparison.finished(arm)) for arm in arms},
         {arm: stage_seconds(comparison.finished(arm)) for arm in arms},
         afresh_of(comparison, baselines),
@@ -105,7 +105,8 @@ def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) ->
             continue
         low, high = shared
         log = low > 0 and (scale == "log" or (scale == "auto" and curves.wide(low, high)))
-        mine = {s: curves.area(c.tidy, low, high, log) for s, c in seeds.items()}
+        both = {s: c for s, c in seeds.items() if s in others} or seeds
+        mine = {s: curves.area(c.tidy, low, high, log) for s, c in both.items()}
         theirs = {s: curves.area(c.tidy, low, high, log) for s, c in others.items()}
         found[arm] = Area(
             low, high, log, known(mine.values()), known(theirs.values()), paired(mine, theirs)
@@ -190,20 +191,24 @@ def _win(row: Mapping[int, SeedCurve], col: Mapping[int, SeedCurve]) -> Win | No
 
 
 def gains_of(
-    comparison: Comparison, cost: str, areas: Mapping[str, Area],
+    comparison: Comparison, cost: str, by_arm: Curves,
     baselines: Mapping[str, str | None], full: Full | None,
 ) -> dict[str, Gain]:  # fmt: skip
-    """IoU by class at the last cost that the family shares."""
-    runs = {arm: comparison.finished(arm) for arm in areas}
+    """IoU by class at the last cost that an arm shares with its baseline."""
+    runs = {arm: comparison.finished(arm) for arm in by_arm}
     every = range(len(comparison.pool.classes))
     found = {}
-    for arm, area in areas.items():
+    for arm, seeds in by_arm.items():
         head = family(arm, baselines)
+        chosen = [c.chosen for c in (*seeds.values(), *by_arm.get(head, {}).values())]
+        if not curves.touch(chosen):
+            continue
+        at = min(line[-1][0] for line in chosen)
         by_class, miou = [], []
         for a in (arm, head):
-            by_class.append({r.seed: class_at(r, cost, area.high) for r in runs.get(a, ())})
+            by_class.append({r.seed: class_at(r, cost, at) for r in runs.get(a, ())})
             lines = {r.seed: seed_curve(r, cost) for r in runs.get(a, ())}
-            miou.append({s: c and curves.interpolate(c.tidy, area.high) for s, c in lines.items()})
+            miou.append({s: c and curves.interpolate(c.tidy, at) for s, c in lines.items()})
         mine, theirs = by_class
         classes = tuple(known(v[c] for v in mine.values()) for c in every)
         over = tuple(
@@ -214,7 +219,7 @@ def gains_of(
             tuple(_above(a, b) for a, b in zip(classes, full.classes, strict=True)) if full else ()
         )
         found[arm] = Gain(
-            area.high, known(miou[0].values()), paired(*miou), classes, over, above
+            at, known(miou[0].values()), paired(*miou), classes, over, above
         )  # fmt: skip
     return found
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_flatten, tree_map
 
 from ..errors import RegionalALError, UnsupportedError
 from .base import PredictRequest
 from .specs import first_line
 
 DROPOUT = nn.modules.dropout._DropoutNd
+KEPT = 1 << 30
+"""Bytes of features that are kept of an image."""
 
 
 def dropouts(model: Any) -> list[Any]:
@@ -39,22 +42,65 @@ def dropout_on(model: Any, seed: int, device: torch.device) -> Iterator[None]:
 
 class Passes:
     """Dropout passes over one image. Where all dropout is in the heads, which it is in most
-    segmentors, backbone and neck see the image once: their features are the same in every pass."""
+    segmentors, backbone and neck see the image once: their features are the same in every pass.
+    They are kept up to `KEPT` bytes; windows beyond are seen again."""
 
     def __init__(self, model: Any, index: int, device: torch.device) -> None:
         self.model, self.index, self.device = model, index, device
-        self.kept: dict[tuple[bool, int], Any] | None = {} if heads_alone(model) else None
+        self.kept = Kept() if heads_alone(model) else None
+        self.flipped = False
 
     @contextmanager
     def on(self, number: int, flipped: bool) -> Iterator[None]:
         """One pass: dropout with noise of this image and pass alone, features from an earlier one
-        if there was one."""
+        of the same orientation if there was one."""
         with dropout_on(self.model, pass_seed(self.index, number), self.device):
             if self.kept is None:
                 yield
                 return
-            with features_kept(self.model, self.kept, flipped):
+            if flipped != self.flipped:
+                self.forget()
+                self.flipped = flipped
+            with self.kept.used_by(self.model):
                 yield
+
+    def forget(self) -> None:
+        """Free the memory of the features."""
+        if self.kept is not None:
+            self.kept = Kept()
+
+
+class Kept:
+    """Features of one image by the number of the call in a pass: the windows of sliding inference
+    come in order."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, Any] = {}
+        self.bytes = 0
+
+    @contextmanager
+    def used_by(self, model: Any) -> Iterator[None]:
+        """`model.extract_feat` computes what is not kept yet and hands out copies, which a head may
+        change."""
+        extract, calls = model.extract_feat, itertools.count()
+
+        def once(*args: Any, **kwargs: Any) -> Any:
+            call = next(calls)
+            if call in self.found:
+                return copied(self.found[call])
+            features = extract(*args, **kwargs)
+            size = bytes_of(features)
+            if self.bytes + size > KEPT:
+                return features
+            self.bytes += size
+            self.found[call] = features
+            return copied(features)
+
+        model.extract_feat = once  # hides the method
+        try:
+            yield
+        finally:
+            del model.extract_feat
 
 
 def heads_alone(model: Any) -> bool:
@@ -64,34 +110,14 @@ def heads_alone(model: Any) -> bool:
     return hasattr(model, "extract_feat") and all(id(m) in inside for m in dropouts(model))
 
 
-@contextmanager
-def features_kept(model: Any, kept: dict[tuple[bool, int], Any], flipped: bool) -> Iterator[None]:
-    """`model.extract_feat` computes what is not in `kept` (flipped, number of the call in a pass:
-    windows of sliding inference come in order) and hands out copies, which a head may change."""
-    extract, calls = model.extract_feat, itertools.count()
-
-    def once(*args: Any, **kwargs: Any) -> Any:
-        place = (flipped, next(calls))
-        if place not in kept:
-            kept[place] = extract(*args, **kwargs)
-        return copied(kept[place])
-
-    model.extract_feat = once  # hides the method
-    try:
-        yield
-    finally:
-        del model.extract_feat
-
-
 def copied(features: Any) -> Any:
     """A tensor, or tuples, lists and dicts of tensors, with memory of their own."""
-    if isinstance(features, torch.Tensor):
-        return features.clone()
-    if isinstance(features, dict):
-        return {key: copied(value) for key, value in features.items()}
-    if isinstance(features, (list, tuple)):
-        return type(features)([copied(value) for value in features])
-    return features
+    return tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, features)
+
+
+def bytes_of(features: Any) -> int:
+    """Memory of all tensors in tuples, lists and dicts."""
+    return sum(x.nbytes for x in tree_flatten(features)[0] if isinstance(x, torch.Tensor))
 
 
 def pass_seed(index: int, number: int) -> int:

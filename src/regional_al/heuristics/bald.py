@@ -23,7 +23,8 @@ class BALD(Heuristic):
     Score: H[mean_t p_t] - mean_t H[p_t] of a pixel over T predictions, in nats, 0..ln C; mean over
         a region, window or image.
     Cost: T passes of the heads and one of the backbone (T of both where a backbone has dropout);
-        memory of two running sums (C H W and H W), whatever T.
+        memory of two running sums (C H W and H W), and of an image's features (1 GiB at most; what
+        is beyond is computed T times).
     Deviations: units and windows take the mean of the pixels' scores, not a joint score of a batch.
     Example: dict(level='region', heuristic=dict(type='BALD', passes=10))
 

@@ -89,6 +89,7 @@ class Predictor:
             logits, features = looks[0](with_features=request.features)
             more = (look()[0] for look in looks[1:]) if looks[1:] else None
             yield Prediction(index, logits, more, features)
+            run.forget()
 
     def load(self, images: Dataset[Any]) -> Iterator[tuple[int, Any]]:
         """(index, sample) of a data set of such pairs, with the validation loader's workers."""
@@ -162,6 +163,11 @@ class View:
         if logits.shape[0] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits])
         return logits, (f[0] if len(f) == 1 else None)
+
+    def forget(self) -> None:
+        """Free what was kept of the image for further passes."""
+        if self.passes is not None:
+            self.passes.forget()
 
     def _pass(self, number: int, flipped: bool) -> AbstractContextManager[None]:
         return nullcontext() if self.passes is None else self.passes.on(number, flipped)
