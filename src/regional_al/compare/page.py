@@ -203,7 +203,7 @@ DEFINITIONS = (
         "mean mIoU over the costs that an arm shares with its baseline, without round 0, which no "
         "strategy has chosen: trapezoid area under each run's curve over log10 cost (or cost, "
         "where it spans less than a factor of ten) divided by the width; in mIoU points; none "
-        "where they share no such cost",
+        "where they share one such cost or none",
     ),
     (
         "trained afresh",
