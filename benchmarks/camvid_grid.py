@@ -9,7 +9,8 @@ train alike. Four kinds of questions, each with Random at equal cost: slic super
 image), single pixels (4 an image a round, 0.049 % in all), and many pixels (0.25 % of each image a
 round, 1 % in all; 1.25 %, 5 % in all). The arm named x4 is Random with four times the budget: what
 a strategy saves in labels after equal training. Those named afresh are trained once, as full
-supervision is, on the labels of another arm. Arms are in the order in which they matter; those
+supervision is, on the labels of another arm. "By class": power acquisition in equal shares for
+every class that is predicted. Arms are in the order in which they matter; those
 after pixel_random_x4 were run with the first seed alone.
 """
 
@@ -48,29 +49,29 @@ arms = {
     "pixel_random": arm(PIXELS, "Random", "random pixels"),
     "pixel_margin": arm(PIXELS, "Margin", "margin, pixels"),
     "click_random": arm(CLICKS, "Random", "random clicks"),
-    "click_class_balance": arm(CLICKS, "ClassBalance", "BvSB x class balance, clicks"),
+    "click_class_balance": arm(CLICKS, "ClassBalance", "class balance, clicks"),
     "window_random": arm(WINDOWS, "Random", "random windows"),
-    "window_class_random": arm(WINDOWS, "ClassAwareRandom", "class-aware random windows"),
+    "window_class_random": arm(WINDOWS, "ClassAwareRandom", "class-aware windows"),
     "window_class_ripu": arm(
-        WINDOWS, by_class("RIPU", beta=2.0), "class-stratified power RIPU, windows"
+        WINDOWS, by_class("RIPU", beta=2.0), "RIPU by class, windows"
     ),
-    "pixel_class_random": arm(PIXELS, "ClassAwareRandom", "class-aware random pixels"),
+    "pixel_class_random": arm(PIXELS, "ClassAwareRandom", "class-aware pixels"),
     "pixel_pixelpick": arm(PIXELS, "PixelPick", "PixelPick"),
     "slic_entropy": arm(REGIONS, "Entropy", "entropy, superpixels"),
     "slic_clasp": arm(REGIONS, "ClaSPPE", "ClaSP PE"),
     "slic_bald": arm(REGIONS, "BALD", "BALD, superpixels"),
     "pixel_random_x4": arm(with_budget(PIXELS, 16), "Random", "random pixels, x4"),
     "pixel_class_margin": arm(
-        PIXELS, by_class("Margin", beta=4.0), "class-stratified power margin, pixels"
+        PIXELS, by_class("Margin", beta=4.0), "margin by class, pixels"
     ),
     "many_random": arm(MANY, "Random", "random pixels, 1 %"),
     "many_margin": arm(MANY, "Margin", "margin, 1 %", baseline="many_random"),
     "many_class_random": arm(
-        MANY, "ClassAwareRandom", "class-aware random pixels, 1 %", baseline="many_random"
+        MANY, "ClassAwareRandom", "class-aware pixels, 1 %", baseline="many_random"
     ),
     "five_class_margin": arm(
         with_budget(MANY, "1.25%"), by_class("Margin"),
-        "class-stratified power margin, 5 %", baseline="many_random",
+        "margin by class, 5 %", baseline="many_random",
     ),
     "pixel_margin_final": dict(labels_of="pixel_margin"),
     "many_class_random_final": dict(labels_of="many_class_random"),

@@ -405,6 +405,12 @@ def test_tables_are_filled_into_a_document(found: findings.Analysis) -> None:
     assert once.endswith("<!-- end -->\nprose | stays\n")
     assert markdown.tables(found)["arms"] in once
     assert markdown.fill(once, found) == once
+    some = markdown.fill("<!-- table: wins, pixels: RIPU Random -->\n<!-- end -->\n", found)
+    assert markdown.tables(found)["wins, pixels"] in some
+    wrongs = {"wins, pixels: RIPU X": "'X' is no arm", "arms: RIPU": "no matrix of arms"}
+    for wrong, why in wrongs.items():
+        with pytest.raises(DataError, match=why):
+            markdown.fill(f"<!-- table: {wrong} -->\n<!-- end -->\n", found)
     with pytest.raises(DataError, match="no table 'arm' in this comparison; there are: arms, "):
         markdown.fill(text.replace("table: arms", "table: arm"), found)
 

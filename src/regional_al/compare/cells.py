@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..report.table import NOT_KNOWN, full, percent
@@ -90,10 +90,12 @@ def win_groups(a: Analysis) -> list[JSON]:
     return groups(a, "At equal", win_parts)
 
 
-def win_parts(a: Analysis, cost: str) -> list[tuple[str, JSON]]:
-    """One matrix of all arms; none for fewer than two."""
+def win_parts(
+    a: Analysis, cost: str, only: Collection[str] | None = None
+) -> list[tuple[str, JSON]]:
+    """One matrix of all arms, or of `only` these; none for fewer than two."""
     wins = a.wins[cost]
-    arms = [arm for arm in a.arms if arm in wins]
+    arms = [arm for arm in a.arms if arm in wins and (only is None or arm in only)]
     if len(arms) < 2:
         return []
     rows = [row(a, r, [win(wins[r].get(c), r == c) for c in arms]) for r in arms]

@@ -34,17 +34,30 @@ def write(out: Path, analysis: Analysis) -> Path:
 def fill(document: str, analysis: Analysis) -> str:
     """A document whose text between `<!-- table: NAME -->` and `<!-- end -->` is made that table.
 
-    Raises DataError for a name that `tables` does not give.
+    `wins, COST: ARM ARM ...` is the matrix of these arms alone. Raises DataError for a name that
+    `tables` does not give, or an arm that is none.
     """
     known = tables(analysis)
 
     def block(found: re.Match[str]) -> str:
-        name = found["name"]
+        name, _, arms = found["name"].partition(": ")
         if name not in known:
             raise DataError(f"no table {name!r} in this comparison; there are: {', '.join(known)}")
-        return f"{found[1]}{known[name]}\n{found[3]}"
+        made = wins_of(analysis, name, arms.split()) if arms else known[name]
+        return f"{found[1]}{made}\n{found[3]}"
 
     return _BLOCK.sub(block, document)
+
+
+def wins_of(a: Analysis, name: str, arms: list[str]) -> str:
+    """The table `wins, COST` of some arms."""
+    cost = next((c for c in a.costs if name == f"wins, {COST_NAMES[c]}"), None)
+    unknown = [arm for arm in arms if arm not in a.arms]
+    if cost is None or unknown or len(arms) < 2:
+        what = f"{unknown[0]!r} is no arm" if unknown else f"{name!r}, {arms}: no matrix of arms"
+        raise DataError(f"{what}; arms: {', '.join(a.arms)}")
+    ((_, table),) = cells.win_parts(a, cost, arms)
+    return markdown(table)
 
 
 def tables(a: Analysis) -> dict[str, str]:
