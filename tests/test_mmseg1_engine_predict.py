@@ -11,6 +11,7 @@ import pytest
 import torch
 
 pytest.importorskip("mmseg")
+import passes_contract
 from mmseg1_tiny import (
     fit_once,
     label_some,
@@ -128,48 +129,18 @@ def test_passes_differ_and_dropout_is_off_afterwards(noisy: Any, trained: Path) 
 def test_passes_share_the_features_of_a_backbone_without_dropout(
     root: Path, trained: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same logits to the bit as with a backbone that sees the image in every pass."""
     slide = {"mode": "slide", "crop_size": (24, 32), "stride": (16, 24)}
     test_cfg = slide if mode == "slide" else {"mode": "whole"}
     engine = make_engine(root, model__decode_head__dropout_ratio=0.5, model__test_cfg=test_cfg)
-    model = engine._predictor.model(trained)
-    calls: list[int] = []
-    model.backbone.register_forward_hook(lambda *_: calls.append(1))
-
-    def seen(request: PredictRequest) -> tuple[list[torch.Tensor], int]:
-        calls.clear()
-        stream = engine.predict(trained, [1], request)
-        prediction = next(stream)
-        assert prediction.more is not None
-        views = [prediction.logits, *prediction.more]
-        assert next(stream, None) is None
-        assert "extract_feat" not in vars(model)  # the method is back
-        return views, len(calls)
-
-    views, count = seen(PredictRequest(passes=3, flip=True))
-    windows = count // 2
-    assert (windows == 1) == (mode == "whole")
-    assert not torch.equal(views[0], views[1])
-    with monkeypatch.context() as patch:  # memory for none: seen in every pass
-        patch.setattr("regional_al.engines.views.KEPT", 0)
-        little, often = seen(PredictRequest(passes=3, flip=True))
-        assert often == 6 * windows
-        assert all(torch.equal(a, b) for a, b in zip(views, little, strict=True))
-    monkeypatch.setattr("regional_al.engines.views.heads_alone", lambda _: False)
-    again, every = seen(PredictRequest(passes=3, flip=True))
-    assert every == 6 * windows
-    assert len(views) == len(again) == 6
-    assert all(torch.equal(a, b) for a, b in zip(views, again, strict=True))
+    assert (passes_contract.features_are_shared(engine, trained, monkeypatch) == 1) == (
+        mode == "whole"
+    )
 
 
 def test_a_backbone_with_dropout_sees_every_pass(root: Path, trained: Path) -> None:
-    engine = make_engine(root, model__decode_head__dropout_ratio=0)
-    model = engine._predictor.model(trained)
-    model.backbone.register_forward_hook(lambda _, __, out: tuple(drop(feature) for feature in out))
-    drop = model.backbone.drop = torch.nn.Dropout(0.5).eval()
-    (prediction,) = engine.predict(trained, [1], PredictRequest(passes=2))
-    assert prediction.more is not None
-    assert not torch.equal(prediction.logits, next(iter(prediction.more)))
+    passes_contract.backbone_with_dropout_sees_every_pass(
+        make_engine(root, model__decode_head__dropout_ratio=0), trained
+    )
 
 
 def test_flip_is_flipped_back(engine: Any, trained: Path) -> None:
