@@ -11,7 +11,7 @@ round, 1 % in all; 1.25 %, 5 % in all). The arm named x4 is Random with four tim
 a strategy saves in labels after equal training. Those named afresh are trained once, as full
 supervision is, on the labels of another arm. "By class": power acquisition in equal shares for
 every class that is predicted. Arms are in the order in which they matter; those
-after pixel_random_x4 were run with the first seed alone.
+after pixel_random_x4 were run with one or two seeds alone.
 """
 
 # ruff: noqa: C408 - in the style of the configs
@@ -73,6 +73,7 @@ arms = {
         with_budget(MANY, "1.25%"), by_class("Margin"),
         "margin by class, 5 %", baseline="many_random",
     ),
+    "window_class_ripu_final": dict(labels_of="window_class_ripu"),
     "pixel_margin_final": dict(labels_of="pixel_margin"),
     "many_class_random_final": dict(labels_of="many_class_random"),
     "five_class_margin_final": dict(labels_of="five_class_margin"),
