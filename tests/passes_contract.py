@@ -10,10 +10,17 @@ import torch
 
 from regional_al.engines.base import PredictRequest
 
+TEST_CFGS = {
+    "whole": {"mode": "whole"},
+    "slide": {"mode": "slide", "crop_size": (24, 32), "stride": (16, 24)},
+}
 
-def features_are_shared(engine: Any, trained: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The backbone sees an image once an orientation, and the logits are to the bit those of a
-    backbone that sees it in every pass. Returns the windows of an image."""
+
+def features_are_shared(
+    engine: Any, trained: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backbone sees an image (a window) once an orientation, and the logits are to the bit
+    those of a backbone that sees it in every pass."""
     model = engine._predictor.model(trained)
     calls: list[int] = []
     model.backbone.register_forward_hook(lambda *_: calls.append(1))
@@ -31,6 +38,7 @@ def features_are_shared(engine: Any, trained: Path, monkeypatch: pytest.MonkeyPa
 
     views, count = seen()
     windows = count // 2
+    assert (windows == 1) == (mode == "whole")
     assert not torch.equal(views[0], views[1])
     for name, value in (("KEPT", 0), ("heads_alone", lambda _: False)):  # none, or none is tried
         with monkeypatch.context() as patch:
@@ -39,7 +47,6 @@ def features_are_shared(engine: Any, trained: Path, monkeypatch: pytest.MonkeyPa
         assert every == 6 * windows
         assert len(views) == len(again) == 6
         assert all(torch.equal(a, b) for a, b in zip(views, again, strict=True))
-    return windows
 
 
 def backbone_with_dropout_sees_every_pass(engine: Any, trained: Path) -> None:

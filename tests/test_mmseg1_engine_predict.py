@@ -125,16 +125,13 @@ def test_passes_differ_and_dropout_is_off_afterwards(noisy: Any, trained: Path) 
     assert not torch.equal(plain[0], views[0])
 
 
-@pytest.mark.parametrize("mode", ["whole", "slide"])
+@pytest.mark.parametrize("mode", passes_contract.TEST_CFGS)
 def test_passes_share_the_features_of_a_backbone_without_dropout(
     root: Path, trained: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slide = {"mode": "slide", "crop_size": (24, 32), "stride": (16, 24)}
-    test_cfg = slide if mode == "slide" else {"mode": "whole"}
-    engine = make_engine(root, model__decode_head__dropout_ratio=0.5, model__test_cfg=test_cfg)
-    assert (passes_contract.features_are_shared(engine, trained, monkeypatch) == 1) == (
-        mode == "whole"
-    )
+    cfg = passes_contract.TEST_CFGS[mode]
+    engine = make_engine(root, model__decode_head__dropout_ratio=0.5, model__test_cfg=cfg)
+    passes_contract.features_are_shared(engine, trained, mode, monkeypatch)
 
 
 def test_a_backbone_with_dropout_sees_every_pass(root: Path, trained: Path) -> None:

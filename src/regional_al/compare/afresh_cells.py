@@ -69,5 +69,4 @@ def _signed_cell(value: Spread | None) -> JSON:
     """Points, bold where they exceed their spread over seeds."""
     if value is None:
         return text("")
-    clear = value.std is not None and abs(value.mean) > value.std
-    return {**text(signed(value)), "bold": clear, **shaded(value.mean, 0.06)}
+    return {**text(signed(value)), "bold": value.clear, **shaded(value.mean, 0.06)}

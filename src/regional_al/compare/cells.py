@@ -109,7 +109,7 @@ def win(found: Win | None, itself: bool) -> JSON:
     shade = shaded(found.difference.mean, 0.06)
     return {
         **text(f"{found.wins}/{found.total}", signed(found.difference)),
-        "bold": found.clear, **shade,
+        "bold": found.difference.clear, **shade,
     }  # fmt: skip
 
 

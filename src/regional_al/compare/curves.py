@@ -25,6 +25,11 @@ class Spread(NamedTuple):
     std: float | None
     n: int
 
+    @property
+    def clear(self) -> bool:
+        """Whether the mean is further from 0 than the deviation; never of a single value."""
+        return self.std is not None and abs(self.mean) > self.std
+
 
 class Point(NamedTuple):
     """One round of an arm: mean cost and mean value over its seeds, and the values' spread."""

@@ -51,17 +51,12 @@ class EndRatio(NamedTuple):
 
 class Win(NamedTuple):
     """Row against column: in how many of `total` = seeds x positions the row is better; mean
-    difference over the positions, and its spread over seeds; clear: larger than that spread."""
+    difference over the positions, and its spread over seeds."""
 
     wins: int
     ties: int
     total: int
     difference: Spread
-
-    @property
-    def clear(self) -> bool:
-        std = self.difference.std
-        return std is not None and abs(self.difference.mean) > std
 
 
 class Gain(NamedTuple):
