@@ -21,9 +21,15 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = (
-    "torch", "numpy", "numba", "triton", "torch-scatter", "scikit-image", "opencv-python-headless",
+    "torch",
+    "numpy",
+    "numba",
+    "triton",
+    "torch-scatter",
+    "scikit-image",
+    "opencv-python-headless",
     "opencv-python",
-)  # fmt: skip
+)
 
 
 def machine() -> dict[str, Any]:
@@ -189,8 +195,12 @@ def _revision() -> str | None:
     try:
         done = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

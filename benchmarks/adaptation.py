@@ -21,7 +21,7 @@ from typing import Any
 
 from _common import print_table, write_result
 
-from regional_al.report import records
+from regional_al.store import results as records
 from regional_al.testing import streets
 
 ROOT = Path(__file__).parents[1]
@@ -50,9 +50,17 @@ def run(name: str, gpus: int, seed: int, runs: Path, threads: int | None) -> Non
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     command = [
-        "bash", str(ROOT / "tools/dist_train.sh"), str(ROOT / f"configs/streets/adapt_{name}.py"),
-        str(gpus), "--work-dir", str(folder), "--resume", "--no-report", "--cfg-options", *options,
-    ]  # fmt: skip
+        "bash",
+        str(ROOT / "tools/dist_train.sh"),
+        str(ROOT / f"configs/streets/adapt_{name}.py"),
+        str(gpus),
+        "--work-dir",
+        str(folder),
+        "--resume",
+        "--no-report",
+        "--cfg-options",
+        *options,
+    ]
     with Path(f"{folder}.log").open("a") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log, env=environment, cwd=ROOT)
 
@@ -66,16 +74,24 @@ def rows_of(name: str, gpus: int, seed: int, folder: Path) -> list[dict[str, Any
     results = records.load(folder)
     return [
         {
-            "config": f"adapt_{name}", "processes": gpus, "seed": seed, "round": r.round,
-            "images": r.costs.images, "regions": r.costs.regions, "pixels": r.costs.pixels,
-            "clicks": r.costs.clicks, "labelled_percent": 100 * r.labelled_fraction,
+            "config": f"adapt_{name}",
+            "processes": gpus,
+            "seed": seed,
+            "round": r.round,
+            "images": r.costs.images,
+            "regions": r.costs.regions,
+            "pixels": r.costs.pixels,
+            "clicks": r.costs.clicks,
+            "labelled_percent": 100 * r.labelled_fraction,
             "miou_percent": None if r.miou is None else 100 * r.miou,
-            "per_class_iou": list(r.per_class_iou), "iterations": r.iterations,
-            "label_share": r.label_share, "seconds": dict(r.seconds),
+            "per_class_iou": list(r.per_class_iou),
+            "iterations": r.iterations,
+            "label_share": r.label_share,
+            "seconds": dict(r.seconds),
             "stopped": results.stopped,
         }
         for r in results.records
-    ]  # fmt: skip
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -154,10 +154,15 @@ def scaling(height: int, width: int, repeats: int) -> Rows:
         stats = timed(_stats(logits, regions, number, None), repeats)["median_s"]
         values = logits.numel()
         rows.append(
-            {"varied": varied, "value": value, "ripu_s": ripu, "region_stats_s": stats,
-             "ripu_ns_per_logit": ripu / values * 1e9,
-             "region_stats_ns_per_logit": stats / values * 1e9}
-        )  # fmt: skip
+            {
+                "varied": varied,
+                "value": value,
+                "ripu_s": ripu,
+                "region_stats_s": stats,
+                "ripu_ns_per_logit": ripu / values * 1e9,
+                "region_stats_ns_per_logit": stats / values * 1e9,
+            }
+        )
 
     for divisor in (4, 2, 1):
         h, w = height // divisor, width // divisor
@@ -207,9 +212,12 @@ def _bald(count: int, height: int, width: int) -> Callable[[], Tensor]:
 
 def _ratio(what: str, size: str, ours: dict[str, float], other: dict[str, float]) -> dict[str, Any]:
     return {
-        "what": what, "size": size, "ours_s": ours["median_s"], "opponent_s": other["median_s"],
+        "what": what,
+        "size": size,
+        "ours_s": ours["median_s"],
+        "opponent_s": other["median_s"],
         "ratio": other["median_s"] / ours["median_s"],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

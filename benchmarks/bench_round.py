@@ -18,11 +18,11 @@ import torch
 from _common import print_table, timed, write_result
 
 from regional_al import kernels, partitions
-from regional_al.candidates import asked_map, unit_candidates, window_candidates
+from regional_al.acquisition.candidates import asked_map, unit_candidates, window_candidates
 from regional_al.engines import quiet_imports
-from regional_al.labels import LabelStore
-from regional_al.query import QueryInfo, write_query
 from regional_al.selection import CandidateStream
+from regional_al.store.labels import LabelStore
+from regional_al.store.query import QueryInfo, write_query
 from regional_al.testing import streets
 from regional_al.types import ImageAnswer
 

@@ -95,12 +95,20 @@ def window_rows(cases: list[tuple[str, int, int, int, int, int]], repeats: int) 
         torch_s = timed(lambda: published(tensor, radius, suppress, some), repeats, 0)["median_s"]  # noqa: B023
         torch_s *= count / some
         numpy_s = timed(lambda: plain(score, suppress, count), repeats, 0)["median_s"]  # noqa: B023
-        rows.append({
-            "map": kind, "size": f"{height}x{width}", "windows": count, "suppress": suppress,
-            "ours_ms": fast * 1e3, "published_ms": torch_s * 1e3, "argmax_ms": numpy_s * 1e3,
-            "x_published": torch_s / fast, "x_argmax": numpy_s / fast,
-            "peak_extra_mb": peak_extra_mb(ours),
-        })  # fmt: skip
+        rows.append(
+            {
+                "map": kind,
+                "size": f"{height}x{width}",
+                "windows": count,
+                "suppress": suppress,
+                "ours_ms": fast * 1e3,
+                "published_ms": torch_s * 1e3,
+                "argmax_ms": numpy_s * 1e3,
+                "x_published": torch_s / fast,
+                "x_argmax": numpy_s / fast,
+                "peak_extra_mb": peak_extra_mb(ours),
+            }
+        )
     return rows
 
 
@@ -152,11 +160,17 @@ def pool_row(images: int, regions: int, kind: str, share: float, ranks: int = 4)
     assert np.array_equal(merged.result(), result), "merging ranks changes the picks"
     del parts, costs, want, merged
     return {
-        "costs": kind, "images": images, "regions": regions, "budget": f"{share:.1%}",
-        "picks": len(result), "stream_s": seconds, "sort_alone_s": sort_s, "held_at_most": most,
+        "costs": kind,
+        "images": images,
+        "regions": regions,
+        "budget": f"{share:.1%}",
+        "picks": len(result),
+        "stream_s": seconds,
+        "sort_alone_s": sort_s,
+        "held_at_most": most,
         "kept": len(stream.candidates()[0]),
         "peak_extra_mb": _stream_mb(images, regions, kind, budget),
-    }  # fmt: skip
+    }
 
 
 def _stream_mb(images: int, regions: int, kind: str, budget: int) -> float:

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from _common import print_table, timed, write_result
 
-from regional_al.images import write_png
 from regional_al.partitions import SlicPartition, slic
 from regional_al.partitions.superpixels import default_segments, default_workers
+from regional_al.store.images import write_png
 from regional_al.testing.streets import make_scene
 from regional_al.types import I32, U8, PoolItem
 
@@ -75,9 +75,16 @@ def libraries(sizes: list[tuple[int, int]]) -> list[Row]:
             assert ids.shape == size
             assert np.array_equal(ids, way(image)), f"{name} is not deterministic"
             took = timed(lambda way=way, image=image: way(image), repeats=3, warmup=0)
-            rows.append({"question": "library", "size": f"{size[0]}x{size[1]}", "way": name,
-                         "units": int(ids.max()) + 1, "accuracy": accuracy(ids, labels),
-                         **took})  # fmt: skip
+            rows.append(
+                {
+                    "question": "library",
+                    "size": f"{size[0]}x{size[1]}",
+                    "way": name,
+                    "units": int(ids.max()) + 1,
+                    "accuracy": accuracy(ids, labels),
+                    **took,
+                }
+            )
     return rows
 
 
@@ -123,9 +130,16 @@ def parallel(count: int, size: tuple[int, int]) -> list[Row]:
                 first = first or out
                 assert all(map(np.array_equal, out, first)), f"{name} gives other units"
             median = float(np.median(seconds))
-            rows.append({"question": "parallel", "size": f"{size[0]}x{size[1]}", "way": name,
-                         "images": count, "median_s": median,
-                         "images_per_s": count / median})  # fmt: skip
+            rows.append(
+                {
+                    "question": "parallel",
+                    "size": f"{size[0]}x{size[1]}",
+                    "way": name,
+                    "images": count,
+                    "median_s": median,
+                    "images_per_s": count / median,
+                }
+            )
     return rows
 
 
@@ -158,14 +172,22 @@ def cached(count: int, size: tuple[int, int]) -> list[Row]:
         read = time.perf_counter() - start
         stored = sum(p.stat().st_size for p in first.folder.iterdir())
     stages = {
-        "prepare, nothing cached": compute, "prepare, new process": hashed,
-        "prepare, next round": again, "read a map": read,
-    }  # fmt: skip
+        "prepare, nothing cached": compute,
+        "prepare, new process": hashed,
+        "prepare, next round": again,
+        "read a map": read,
+    }
     return [
-        {"question": "cache", "size": f"{size[0]}x{size[1]}", "way": stage, "images": count,
-         "ms_per_image": 1000 * seconds / count, "kB_per_map": stored / count / 1000}
+        {
+            "question": "cache",
+            "size": f"{size[0]}x{size[1]}",
+            "way": stage,
+            "images": count,
+            "ms_per_image": 1000 * seconds / count,
+            "kB_per_map": stored / count / 1000,
+        }
         for stage, seconds in stages.items()
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:

@@ -20,9 +20,11 @@ SHARE = dict(amount="0.5%", unit="pixel", scope="pool")
 REGIONS = dict(level="region", region=SLIC, budget=SHARE)
 WINDOWS = dict(level="region", region=dict(type="window", radius=1), budget=SHARE)
 CLICKS = dict(
-    level="region", region=SLIC, budget=dict(amount=4 * 367, unit="click", scope="pool"),
+    level="region",
+    region=SLIC,
+    budget=dict(amount=4 * 367, unit="click", scope="pool"),
     annotator=dict(type="oracle", answer="dominant"),
-)  # fmt: skip
+)
 PIXELS = dict(level="pixel", budget=dict(amount=4, unit="pixel", scope="image"))
 MANY = dict(level="pixel", budget=dict(amount="0.25%", unit="pixel", scope="image"))
 
@@ -52,29 +54,27 @@ arms = {
     "click_class_balance": arm(CLICKS, "ClassBalance", "class balance, clicks"),
     "window_random": arm(WINDOWS, "Random", "random windows"),
     "window_class_random": arm(WINDOWS, "ClassAwareRandom", "class-aware windows"),
-    "window_class_ripu": arm(
-        WINDOWS, by_class("RIPU", beta=2.0), "RIPU by class, windows"
-    ),
+    "window_class_ripu": arm(WINDOWS, by_class("RIPU", beta=2.0), "RIPU by class, windows"),
     "pixel_class_random": arm(PIXELS, "ClassAwareRandom", "class-aware pixels"),
     "pixel_pixelpick": arm(PIXELS, "PixelPick", "PixelPick"),
     "slic_entropy": arm(REGIONS, "Entropy", "entropy, superpixels"),
     "slic_clasp": arm(REGIONS, "ClaSPPE", "ClaSP PE"),
     "slic_bald": arm(REGIONS, "BALD", "BALD, superpixels"),
     "pixel_random_x4": arm(with_budget(PIXELS, 16), "Random", "random pixels, x4"),
-    "pixel_class_margin": arm(
-        PIXELS, by_class("Margin", beta=4.0), "margin by class, pixels"
-    ),
+    "pixel_class_margin": arm(PIXELS, by_class("Margin", beta=4.0), "margin by class, pixels"),
     "many_random": arm(MANY, "Random", "random pixels, 1 %"),
     "many_margin": arm(MANY, "Margin", "margin, 1 %", baseline="many_random"),
     "many_class_random": arm(
         MANY, "ClassAwareRandom", "class-aware pixels, 1 %", baseline="many_random"
     ),
     "five_class_margin": arm(
-        with_budget(MANY, "1.25%"), by_class("Margin"),
-        "margin by class, 5 %", baseline="many_random",
+        with_budget(MANY, "1.25%"),
+        by_class("Margin"),
+        "margin by class, 5 %",
+        baseline="many_random",
     ),
     "window_class_ripu_final": dict(labels_of="window_class_ripu"),
     "pixel_margin_final": dict(labels_of="pixel_margin"),
     "many_class_random_final": dict(labels_of="many_class_random"),
     "five_class_margin_final": dict(labels_of="five_class_margin"),
-}  # fmt: skip
+}

@@ -18,31 +18,43 @@ from typing import Any
 
 from _common import print_table, write_result
 
-from regional_al.report import records
+from regional_al.store import results as records
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
-    "region_ripu_slic", "region_ripu_window", "region_random", "pixel_margin", "pixel_random",
-    "image_entropy", "image_random",
-)  # fmt: skip
+    "region_ripu_slic",
+    "region_ripu_window",
+    "region_random",
+    "pixel_margin",
+    "pixel_random",
+    "image_entropy",
+    "image_random",
+)
 BATCH = 8  # of all processes together
 
 
 def options(iterations: int, gpus: int) -> list[str]:
     """Overrides: the length of a round's training, and the same batch on any number of ranks."""
     return [
-        f"train_cfg.max_iters={iterations}", f"param_scheduler.0.end={iterations}",
+        f"train_cfg.max_iters={iterations}",
+        f"param_scheduler.0.end={iterations}",
         f"train_dataloader.batch_size={BATCH // gpus}",
-    ]  # fmt: skip
+    ]
 
 
 def run(name: str, gpus: int, folder: Path, iterations: int, threads: int | None) -> None:
     """One run through the launcher; its output goes to <folder>.log."""
     command = [
-        "bash", str(ROOT / "tools/dist_train.sh"), str(ROOT / f"configs/camvid/{name}.py"),
-        str(gpus), "--work-dir", str(folder), "--resume",
-        "--cfg-options", *options(iterations, gpus),
-    ]  # fmt: skip
+        "bash",
+        str(ROOT / "tools/dist_train.sh"),
+        str(ROOT / f"configs/camvid/{name}.py"),
+        str(gpus),
+        "--work-dir",
+        str(folder),
+        "--resume",
+        "--cfg-options",
+        *options(iterations, gpus),
+    ]
     environment = dict(os.environ)
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
@@ -59,16 +71,23 @@ def rows_of(name: str, gpus: int, folder: Path) -> list[dict[str, Any]]:
     results = records.load(folder)
     return [
         {
-            "config": name, "processes": gpus, "round": r.round, "images": r.costs.images,
-            "regions": r.costs.regions, "pixels": r.costs.pixels, "clicks": r.costs.clicks,
+            "config": name,
+            "processes": gpus,
+            "round": r.round,
+            "images": r.costs.images,
+            "regions": r.costs.regions,
+            "pixels": r.costs.pixels,
+            "clicks": r.costs.clicks,
             "labelled_percent": 100 * r.labelled_fraction,
             "miou_percent": None if r.miou is None else 100 * r.miou,
-            "per_class_iou": list(r.per_class_iou), "iterations": r.iterations,
-            "label_share": r.label_share, "seconds": dict(r.seconds),
+            "per_class_iou": list(r.per_class_iou),
+            "iterations": r.iterations,
+            "label_share": r.label_share,
+            "seconds": dict(r.seconds),
             "stopped": results.stopped,
         }
         for r in results.records
-    ]  # fmt: skip
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,8 +13,15 @@ from regional_al.compare.findings import Analysis
 from regional_al.compare.tables import families
 from regional_al.report.figures import save
 
-KINDS = ("slic_real", "slic_clasp", "window_random", "window_class_ripu", "pixel_random",
-         "pixel_margin", "click_class_balance")  # fmt: skip
+KINDS = (
+    "slic_real",
+    "slic_clasp",
+    "window_random",
+    "window_class_ripu",
+    "pixel_random",
+    "pixel_margin",
+    "click_class_balance",
+)
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/camvid_grid.json"
 PAGE = ROOT / "docs/results.md"

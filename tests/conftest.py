@@ -30,7 +30,7 @@ def mmseg_generation() -> str | None:
 
 # The files of an engine's tests import its packages.
 collect_ignore_glob = [
-    f"test_{mark}_*.py" for mark in ("mmseg1", "mmseg0") if mark != mmseg_generation()
+    f"engines/test_{mark}_*.py" for mark in ("mmseg1", "mmseg0") if mark != mmseg_generation()
 ]
 
 

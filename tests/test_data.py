@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from regional_al.data import ActiveLearningDataset
 from regional_al.errors import ConfigError, DataError, WorkDirError
-from regional_al.labels import LabelStore
+from regional_al.store.labels import LabelStore
 from regional_al.types import ImageAnswer
 
 CLASSES = np.arange(256) < 3
@@ -265,9 +265,13 @@ def test_labels_at_random_are_seeded_and_go_on(store, tmp_path):
 
 def test_the_pools_own_view(store):
     data = ActiveLearningDataset(
-        Plain(), store, KEYS, CLASSES, pool_specifics={"initialised": 9},
+        Plain(),
+        store,
+        KEYS,
+        CLASSES,
+        pool_specifics={"initialised": 9},
         make_unlabelled=lambda sample: sample[0],
-    )  # fmt: skip
+    )
     assert torch.equal(data.pool[1], torch.full((3, 2, 2), 1.0))
     assert data.pool.dataset.initialised == 9
     assert data.dataset.initialised == 0

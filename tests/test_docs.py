@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 
-from regional_al import config
 from regional_al.annotators import ANNOTATORS
 from regional_al.compare import archive, markdown, reading, tables
+from regional_al.config import grammar as config
 from regional_al.heuristics import HEURISTICS, catalogue
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 ACQUISITION = (ROOT / "docs" / "acquisition.md").read_text()
 

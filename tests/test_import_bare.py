@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-SRC = Path(__file__).resolve().parents[1] / "src"
+from paths import ROOT
+
+SRC = ROOT / "src"
 
 BARE = r'''
 import importlib.abc, importlib.metadata, re, sys

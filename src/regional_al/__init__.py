@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import functional, kernels, partitions, selection
+    from .compat.baal.model_wrapper import ModelWrapper
     from .data import ActiveLearningDataset
-    from .labels import LabelStore
-    from .loop import ActiveLearningLoop
-    from .model_wrapper import ModelWrapper
+    from .loop.loop import ActiveLearningLoop
+    from .store.labels import LabelStore
     from .types import UNLABELED
 
 __version__ = "0.1.0"
@@ -35,8 +35,8 @@ _MODULES = ("functional", "kernels", "partitions", "selection")
 _NAMES = {
     "ActiveLearningDataset": "data",
     "ActiveLearningLoop": "loop",
-    "LabelStore": "labels",
-    "ModelWrapper": "model_wrapper",
+    "LabelStore": "store.labels",
+    "ModelWrapper": "compat.baal.model_wrapper",
     "UNLABELED": "types",
 }
 

@@ -19,8 +19,8 @@ import torch
 from torch.utils.data import Dataset
 
 from .errors import ConfigError, DataError, WorkDirError
-from .images import read_ids
-from .labels import LabelStore
+from .store.images import read_ids
+from .store.labels import LabelStore
 from .types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
 
 Inject = Callable[[Any, int, Path], Any]

@@ -39,7 +39,3 @@ class ScoreError(RegionalALError):
 
 class EnvironmentProblem(RegionalALError):
     """A package that is needed is missing or does not fit the others."""
-
-
-class PoolExhausted(Exception):
-    """Nothing is left to ask for. Not an error: the loop ends the run well when it sees this."""

@@ -7,8 +7,9 @@ what makes them (another library) is not needed before.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from .errors import ConfigError
 
@@ -31,7 +32,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, Callable[..., T]] = {}
-        self._families: dict[str, Callable[[str], Callable[..., T]]] = {}
+        self._families: dict[str, str | Callable[[str], Callable[..., T]]] = {}
 
     def register(self, name: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Class decorator: `@HEURISTICS.register('RIPU')`. Raises ValueError on a duplicate."""
@@ -44,20 +45,20 @@ class Registry(Generic[T]):
 
         return add
 
-    def family(
-        self, prefix: str
-    ) -> Callable[[Callable[[str], Callable[..., T]]], Callable[[str], Callable[..., T]]]:
-        """Function decorator: the function makes what is named `prefix.X` from X, and raises
-        ConfigError for an X that is not there. Such names are not listed. Raises ValueError on a
-        duplicate."""
+    def family(self, prefix: str, finder: str | Callable[[str], Callable[..., T]]) -> None:
+        """Look names `prefix.X` up by calling `finder(X)` when they are used.
 
-        def add(find: Callable[[str], Callable[..., T]]) -> Callable[[str], Callable[..., T]]:
-            if prefix in self._families:
-                raise ValueError(f"{self.kind} family {prefix!r} is registered twice")
-            self._families[prefix] = find
-            return find
+        Args:
+            prefix: What precedes the dot.
+            finder: Makes the factory of `prefix.X` from X and raises ConfigError for an X that does
+                not exist; or where it is, `'module:function'`, imported on first use.
 
-        return add
+        Raises:
+            ValueError: The prefix is taken.
+        """
+        if prefix in self._families:
+            raise ValueError(f"{self.kind} family {prefix!r} is registered twice")
+        self._families[prefix] = finder
 
     def get(self, name: str) -> Callable[..., T]:
         """The class of that name. Raises ConfigError that names the nearest one."""
@@ -65,7 +66,11 @@ class Registry(Generic[T]):
             return self._items[name]
         prefix, dot, rest = str(name).partition(".")
         if dot and prefix in self._families:
-            return self._families[prefix](rest)
+            finder = self._families[prefix]
+            if isinstance(finder, str):
+                module, _, function = finder.partition(":")
+                finder = getattr(importlib.import_module(module), function)
+            return cast("Callable[..., T]", finder(rest))
         raise ConfigError(f"unknown {self.kind} {name!r}.{nearest(name, self._items)}")
 
     def build(self, spec: str | dict[str, Any], **defaults: Any) -> T:

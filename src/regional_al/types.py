@@ -13,6 +13,7 @@ UNLABELED = 255
 """Value of a label PNG's pixel that has no class: not yet labelled, or annotated void."""
 
 Level = Literal["image", "region", "pixel"]
+RoundInit = Literal["scratch", "continue", "pretrained"]
 LEVELS: tuple[Level, ...] = ("image", "region", "pixel")
 
 U8 = npt.NDArray[np.uint8]
@@ -107,6 +108,24 @@ class ImageAnswer:
     labels: U8
     answered: Bool
     clicks: int | None = None
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What a heuristic needs besides logits: passes > 1 repeats with dropout layers switched on
+    (MC dropout); flip adds the horizontally flipped view; ensemble adds what each of these
+    checkpoints of the same model says (no dropout, not flipped); features adds a dense feature
+    map of the first view."""
+
+    passes: int = 1
+    flip: bool = False
+    features: bool = False
+    ensemble: tuple[Path, ...] = ()
+
+    @property
+    def views(self) -> int:
+        """How many predictions of an image are asked for."""
+        return self.passes * (2 if self.flip else 1) + len(self.ensemble)
 
 
 JSON = dict[str, Any]

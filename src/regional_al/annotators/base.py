@@ -14,7 +14,7 @@ from ..registry import Registry
 from ..types import ImageAnswer, LabelSpace, PoolItem
 
 if TYPE_CHECKING:
-    from ..query import Query
+    from ..store.query import Query
 
 
 class Annotator(Protocol):

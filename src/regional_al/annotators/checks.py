@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..images import read_ids
+from ..store.images import read_ids
 from ..types import U8, UNLABELED, Bool, LabelSpace
 
 

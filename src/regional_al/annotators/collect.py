@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..labels import LabelStore
-from ..ledger import Ledger
-from ..progress import progress
-from ..query import Query
+from ..runtime.progress import progress
+from ..store.labels import LabelStore
+from ..store.ledger import Ledger
+from ..store.query import Query
 from ..types import JSON
 from .base import Annotator
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
-from ..images import replacing
-from ..query import Query
+from ..store.images import replacing
+from ..store.query import Query
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
 from .base import ANNOTATORS
 from .checks import allowed_ids, checked_ids

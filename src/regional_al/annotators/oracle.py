@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..images import image_size
-from ..progress import progress
-from ..query import Query
 from ..registry import nearest
+from ..runtime.progress import progress
+from ..store.images import image_size
+from ..store.query import Query
 from ..types import I32, I64, U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
 from .base import ANNOTATORS
 from .checks import allowed_ids, checked_ids

@@ -46,7 +46,7 @@ def entry(argv: Sequence[str] | None = None) -> None:
     """`main`, and the process ends with its exit code. What scripts call."""
     code = main(argv)
     if "torch" in sys.modules:
-        from .. import dist
+        from ..runtime import distributed as dist
 
         dist.end_process(code)
     sys.exit(code)
@@ -66,13 +66,18 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in the work dir")
     train.add_argument("--amp", action="store_true", help="mixed precision")
     train.add_argument(
-        "--smoke", action="store_true",
+        "--smoke",
+        action="store_true",
         help="cut the run down to minutes, to see that it works; its numbers mean nothing",
-    )  # fmt: skip
+    )
     train.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend",
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        action="extend",
         help="override config keys, e.g. acquisition.rounds=3 model.decode_head.num_classes=11",
-    )  # fmt: skip
+    )
     train.add_argument(
         "--no-report", action="store_true", help="leave out report.html and figures at the end"
     )
@@ -116,8 +121,14 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     add("--prune", action="store_true", help="of a finished run keep only the last checkpoint")
     add("--dry-run", action="store_true", help="list the runs, train nothing")
     add("--only-report", action="store_true", help="draw what is there, train nothing")
-    add("--from-json", nargs="+", type=Path, default=[], metavar="FILE",
-        help="draw from compare.json files alone")  # fmt: skip
+    add(
+        "--from-json",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="draw from compare.json files alone",
+    )
 
 
 def _count(text: str) -> int:

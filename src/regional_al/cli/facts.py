@@ -17,9 +17,21 @@ DISTRIBUTIONS = {
     "mmseg": ("onedl-mmsegmentation", "mmsegmentation"),
 }
 OTHERS = (
-    "pillow", "rich", "numba", "scikit-image", "matplotlib", "jinja2", "triton", "torch-scatter",
-    "torchvision", "ftfy", "regex", "setuptools", "yapf", "baal",
-)  # fmt: skip
+    "pillow",
+    "rich",
+    "numba",
+    "scikit-image",
+    "matplotlib",
+    "jinja2",
+    "triton",
+    "torch-scatter",
+    "torchvision",
+    "ftfy",
+    "regex",
+    "setuptools",
+    "yapf",
+    "baal",
+)
 
 
 @dataclass(frozen=True)

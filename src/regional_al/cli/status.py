@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import WorkDirError
-from ..ledger import Ledger
-from ..report import records, table
+from ..report import table
 from ..report.position import Position, read_position
-from ..report.records import STAGES, Record, Results
 from ..report.wording import two_keys
+from ..store import results as records
+from ..store.ledger import Ledger
+from ..store.results import STAGES, Record, Results
 from ..types import Costs
 
 
@@ -52,9 +53,13 @@ def lines(work_dir: Path, results: Results | None, position: Position, width: in
     for name, text in facts:
         # Paths may be longer than a line; they are never broken.
         out += textwrap.wrap(
-            text, max(width, 40), initial_indent=f"{name:<8}", subsequent_indent=" " * 8,
-            break_long_words=False, break_on_hyphens=False,
-        )  # fmt: skip
+            text,
+            max(width, 40),
+            initial_indent=f"{name:<8}",
+            subsequent_indent=" " * 8,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
     return out
 
 

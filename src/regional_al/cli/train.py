@@ -24,12 +24,17 @@ def run(args: argparse.Namespace) -> int:
     settle_launcher(args.launcher)
     if os.environ.get(LAUNCHED):
         end_with_parent()
-    from ..run import run_training
+    from ..loop.runner import run_training
 
     return run_training(
-        args.config, args.work_dir, args.resume, options, args.amp,
-        report=not args.no_report, smoke=args.smoke,
-    )  # fmt: skip
+        args.config,
+        args.work_dir,
+        args.resume,
+        options,
+        args.amp,
+        report=not args.no_report,
+        smoke=args.smoke,
+    )
 
 
 def check_config(config: os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..report.records import Record
+from ..store.results import Record
 from . import curves
 from .findings import Afresh
 from .grid import FULL

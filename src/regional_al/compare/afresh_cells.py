@@ -21,8 +21,10 @@ def table(a: Analysis) -> JSON:
         cells = [
             text(str(len(found.iterations))),
             text(NOT_KNOWN if found.pixels is None else percent(found.pixels.mean / pool)),
-            text(clicks), text(span(found.iterations)), text(points(found.miou)),
-        ]  # fmt: skip
+            text(clicks),
+            text(span(found.iterations)),
+            text(points(found.miou)),
+        ]
         if a.full:
             share = found.miou and f"{100 * found.miou.mean / a.full.miou.mean:.1f}"
             cells += [text(share or NOT_KNOWN), _signed_cell(found.over_full)]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..images import replacing
-from ..report import reading as check
-from ..report import records
-from ..report.reading import Reader
+from ..store import reading as check
+from ..store import results as records
+from ..store.images import replacing
+from ..store.reading import Reader
 from ..types import JSON
 from . import state
 from .reading import Comparison, Run, checked
@@ -114,10 +114,13 @@ def read(path: Path) -> Comparison:
         machine = inner("machine", check.mapping, {})
         runs.append(Run(arm, inner("seed", check.integer), results, state_, why, machine))
     found = Comparison(
-        get("title", check.text), arms, tuple(runs),
-        tuple(get("options", check.list_of(check.text), [])), get("processes", check.integer, 1),
+        get("title", check.text),
+        arms,
+        tuple(runs),
+        tuple(get("options", check.list_of(check.text), [])),
+        get("processes", check.integer, 1),
         tuple(get("missing", check.list_of(check.text), [])),
-    )  # fmt: skip
+    )
     return checked(found, str(path))
 
 

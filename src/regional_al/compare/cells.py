@@ -74,15 +74,20 @@ Parts = Callable[[Analysis, str], list[tuple[str, JSON]]]
 
 
 def groups(
-    a: Analysis, word: str, parts: Parts, head: Callable[[str, str], str] = lambda cost, arm: "",
-) -> list[JSON]:  # fmt: skip
+    a: Analysis,
+    word: str,
+    parts: Parts,
+    head: Callable[[str, str], str] = lambda cost, arm: "",
+) -> list[JSON]:
     """The tables of every cost that has any. head: (cost, baseline) -> the line above a table."""
     return [
-        {"name": f"{word} {COST_NAMES[cost]}",
-         "parts": [{"head": head(cost, arm), "table": table} for arm, table in found]}
+        {
+            "name": f"{word} {COST_NAMES[cost]}",
+            "parts": [{"head": head(cost, arm), "table": table} for arm, table in found],
+        }
         for cost in a.costs
         if (found := parts(a, cost))
-    ]  # fmt: skip
+    ]
 
 
 def win_groups(a: Analysis) -> list[JSON]:
@@ -109,8 +114,9 @@ def win(found: Win | None, itself: bool) -> JSON:
     shade = shaded(found.difference.mean, 0.06)
     return {
         **text(f"{found.wins}/{found.total}", signed(found.difference)),
-        "bold": found.difference.clear, **shade,
-    }  # fmt: skip
+        "bold": found.difference.clear,
+        **shade,
+    }
 
 
 def gain_groups(a: Analysis) -> list[JSON]:
@@ -205,8 +211,9 @@ def row(a: Analysis, arm: str, cells: list[JSON], small: str = "") -> JSON:
     dash = _DASH_NAMES.get(style["linestyle"], "solid")
     return {
         "arm": {"label": a.label(arm), "colour": style["color"], "dash": dash, "small": small},
-        "name": "", "cells": cells,
-    }  # fmt: skip
+        "name": "",
+        "cells": cells,
+    }
 
 
 def text(value: str, small: str = "", title: str = "") -> JSON:

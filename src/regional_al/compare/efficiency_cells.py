@@ -46,7 +46,7 @@ def ratio(a: Analysis, cost: str, found: Efficiency) -> JSON:
     return {
         **text(times(found.ratio), f"{spent}\n{seeds}"),
         "bold": value > 1,
-    }  # fmt: skip
+    }
 
 
 def ends_table(a: Analysis) -> JSON:

@@ -17,7 +17,7 @@ from ..report.figures import (
     new_figure,
     plain_names,
 )
-from ..report.records import STAGES
+from ..store.results import STAGES
 from .curves import wide
 from .findings import Analysis
 from .tables import families
@@ -27,9 +27,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = (
-    "#1f5fa8", "#d1495b", "#2a9d5c", "#e08e1b", "#7a5aa6", "#17a2b8", "#8c564b", "#d86fb5",
-    "#6b8e23", "#264653",
-)  # fmt: skip
+    "#1f5fa8",
+    "#d1495b",
+    "#2a9d5c",
+    "#e08e1b",
+    "#7a5aa6",
+    "#17a2b8",
+    "#8c564b",
+    "#d86fb5",
+    "#6b8e23",
+    "#264653",
+)
 RANDOM_COLOUR = "#8a949f"
 MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", ":", "-.")
@@ -58,9 +66,14 @@ def curve(
         axes.plot(xs, ys, label=plain_names([analysis.label(arm)])[0], **style)
         if low_high.any():
             axes.fill_between(
-                xs, ys - low_high, ys + low_high, color=style["color"], alpha=0.13, linewidth=0,
+                xs,
+                ys - low_high,
+                ys + low_high,
+                color=style["color"],
+                alpha=0.13,
+                linewidth=0,
                 zorder=1,
-            )  # fmt: skip
+            )
         drawn += xs
         chosen += [x for x, p in zip(xs, points, strict=True) if p.round > 0]
     if not drawn:
@@ -80,14 +93,31 @@ def styles(analysis: Analysis) -> Iterator[tuple[str, dict[str, Any]]]:
     groups = families(analysis.arms, analysis.baselines)
     dashes = dict(zip(groups, cycle(DASHES), strict=False))
     for arm in (arm for arm in analysis.arms if analysis.baselines[arm] == arm):
-        yield arm, {"color": RANDOM_COLOUR, "linestyle": dashes[arm], "linewidth": 2.4,
-                    "marker": "o", "markersize": 4, "zorder": 2}  # fmt: skip
+        yield (
+            arm,
+            {
+                "color": RANDOM_COLOUR,
+                "linestyle": dashes[arm],
+                "linewidth": 2.4,
+                "marker": "o",
+                "markersize": 4,
+                "zorder": 2,
+            },
+        )
     place = 0
     for head, arms in groups.items():
         for arm in (arm for arm in arms if analysis.baselines[arm] != arm):
-            yield arm, {"color": COLOURS[place % len(COLOURS)], "linestyle": dashes[head],
-                        "marker": MARKERS[place % len(MARKERS)], "linewidth": 1.8,
-                        "markersize": 4.5, "zorder": 3}  # fmt: skip
+            yield (
+                arm,
+                {
+                    "color": COLOURS[place % len(COLOURS)],
+                    "linestyle": dashes[head],
+                    "marker": MARKERS[place % len(MARKERS)],
+                    "linewidth": 1.8,
+                    "markersize": 4.5,
+                    "zorder": 3,
+                },
+            )
             place += 1
 
 
@@ -96,9 +126,13 @@ def _full_band(axes: Axes, analysis: Analysis) -> None:
         return
     mean, std, _ = analysis.full.miou
     axes.axhline(
-        100 * mean, color=INK, linewidth=1.2, linestyle=(0, (6, 3)), label="full supervision",
+        100 * mean,
+        color=INK,
+        linewidth=1.2,
+        linestyle=(0, (6, 3)),
+        label="full supervision",
         zorder=1,
-    )  # fmt: skip
+    )
     if std:
         axes.axhspan(100 * (mean - std), 100 * (mean + std), color=INK, alpha=0.10, linewidth=0)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import config as grammar
 from .. import engines
+from ..config import grammar
 from ..errors import ConfigError
 from ..heuristics import HEURISTICS
 from ..types import JSON
@@ -24,8 +24,16 @@ from .wishes import ArmWish, Wishes
 START, FULL = "_start", "_full"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 BASELINE = "Random"  # the heuristic that every other is measured against
-_WITHOUT_EFFECT = {"data_root", "num_workers", "persistent_workers", "pin_memory", "env_cfg",
-                   "log_processor", "vis_backends", "visualizer"}  # fmt: skip
+_WITHOUT_EFFECT = {
+    "data_root",
+    "num_workers",
+    "persistent_workers",
+    "pin_memory",
+    "env_cfg",
+    "log_processor",
+    "vis_backends",
+    "visualizer",
+}
 
 
 @dataclass(frozen=True)
@@ -172,9 +180,14 @@ def _arm(wish: ArmWish, recipe: Recipe, acquisition: JSON | None = None) -> Arm:
     if acquisition is None:
         acquisition = merged(recipe.acquisition, wish.acquisition)
     return Arm(
-        wish.name, wish.label or wish.name, recipe.config, recipe.digest, acquisition,
-        baseline=wish.baseline, labels_of=wish.labels_of,
-    )  # fmt: skip
+        wish.name,
+        wish.label or wish.name,
+        recipe.config,
+        recipe.digest,
+        acquisition,
+        baseline=wish.baseline,
+        labels_of=wish.labels_of,
+    )
 
 
 def afresh(wish: ArmWish, recipe: Recipe) -> Arm:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..images import replacing
 from ..report.figures import save
 from ..report.html import embed, jinja_environment
 from ..report.page import STYLE as REPORT_STYLE
 from ..report.table import full, percent
 from ..report.wording import plain
+from ..store.images import replacing
 from ..types import JSON
 from . import afresh_cells, cells, efficiency_cells, figures
 from .archive import without_paths
@@ -106,10 +106,12 @@ def charts(a: Analysis, folder: Path, scale: str) -> dict[str, Any]:
         if path.stem not in made and (path.stem in drawn or path.stem.startswith("curve_")):
             path.unlink()
     apart = [
-        {"head": f"{a.label(head)} and what is measured against it",
-         "curves": [made[n] for c in a.costs if (n := f"curve_{c}_{head}") in made]}
+        {
+            "head": f"{a.label(head)} and what is measured against it",
+            "curves": [made[n] for c in a.costs if (n := f"curve_{c}_{head}") in made],
+        }
         for head in groups
-    ]  # fmt: skip
+    ]
     curves = [made[n] for c in a.costs if (n := f"curve_{c}") in made]
     return {
         "curves": curves,

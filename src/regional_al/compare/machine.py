@@ -14,9 +14,18 @@ from .. import __version__
 from ..types import JSON
 
 PACKAGES = (
-    "torch", "numpy", "numba", "scikit-image", "onedl-mmcv", "onedl-mmengine",
-    "onedl-mmsegmentation", "mmcv", "mmcv-full", "mmengine", "mmsegmentation",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "numba",
+    "scikit-image",
+    "onedl-mmcv",
+    "onedl-mmengine",
+    "onedl-mmsegmentation",
+    "mmcv",
+    "mmcv-full",
+    "mmengine",
+    "mmsegmentation",
+)
 
 
 def facts() -> JSON:

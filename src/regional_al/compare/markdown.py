@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import DataError
-from ..images import replacing
 from ..report.table import NOT_KNOWN, percent
+from ..store.images import replacing
 from ..types import JSON
 from . import afresh_cells, cells, efficiency_cells
 from .cells import COST_NAMES, points, signed, text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..report.records import Record
+from ..store.results import Record
 from .curves import interpolate, tidy
 from .reading import Run
 

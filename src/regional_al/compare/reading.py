@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..report import records
-from ..report.records import Record, Results
+from ..store import results as records
+from ..store.results import Record, Results
 from ..types import JSON
 from . import state
 from .grid import START, cell_dir
@@ -77,11 +77,15 @@ def collect(out: Path) -> Comparison:
     how = grid["how"]
     return checked(
         Comparison(
-            grid["title"], arms, tuple(runs), tuple(how.get("options", ())),
-            int(how.get("processes", 1)), tuple(missing),
+            grid["title"],
+            arms,
+            tuple(runs),
+            tuple(how.get("options", ())),
+            int(how.get("processes", 1)),
+            tuple(missing),
         ),
         str(out),
-    )  # fmt: skip
+    )
 
 
 def _run_of(out: Path, arm: str, seed: int, definition: Mapping[str, Any]) -> Run | None:

@@ -6,16 +6,29 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..images import replacing
+from ..store.images import replacing
 from ..types import JSON
 from .measures import class_iou, trained
 from .reading import Comparison, Run
 
 FILE = "compare.csv"
 HEAD = (
-    "arm", "label", "seed", "state", "round", "images", "regions", "pixels", "clicks",
-    "labelled_fraction", "mIoU", "accuracy", "iterations", "iterations_behind", "label_share",
-)  # fmt: skip
+    "arm",
+    "label",
+    "seed",
+    "state",
+    "round",
+    "images",
+    "regions",
+    "pixels",
+    "clicks",
+    "labelled_fraction",
+    "mIoU",
+    "accuracy",
+    "iterations",
+    "iterations_behind",
+    "label_share",
+)
 
 
 def write(path: Path, comparison: Comparison) -> None:
@@ -39,12 +52,19 @@ def rows(comparison: Comparison) -> Iterator[JSON]:
 def _rows_of(run: Run, label: str) -> Iterator[JSON]:
     for record, behind in zip(run.results.records, trained(run), strict=True):
         row: JSON = {
-            "arm": run.arm, "label": label, "seed": run.seed, "state": run.state,
-            "round": record.round, **record.costs._asdict(),
-            "labelled_fraction": record.labelled_fraction, "mIoU": record.miou,
-            "accuracy": record.accuracy, "iterations": record.iterations,
-            "iterations_behind": behind, "label_share": record.label_share,
-        }  # fmt: skip
+            "arm": run.arm,
+            "label": label,
+            "seed": run.seed,
+            "state": run.state,
+            "round": record.round,
+            **record.costs._asdict(),
+            "labelled_fraction": record.labelled_fraction,
+            "mIoU": record.miou,
+            "accuracy": record.accuracy,
+            "iterations": record.iterations,
+            "iterations_behind": behind,
+            "label_share": record.label_share,
+        }
         for name, seconds in record.seconds.items():
             row[f"seconds_{name}"] = seconds
         for c, name in enumerate(run.results.classes):

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from ..errors import RegionalALError
-from ..report import records
 from ..report.table import spell
+from ..store import results as records
 from . import WITH_PARENT, state
 from .grid import Cell
 from .machine import now
@@ -109,9 +109,12 @@ class Runner:
         return list(outcomes.values())
 
     def _ready(
-        self, cell: Cell, outcomes: Mapping[str, Outcome], waiting: Sequence[Cell],
+        self,
+        cell: Cell,
+        outcomes: Mapping[str, Outcome],
+        waiting: Sequence[Cell],
         live: Sequence[Job],
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """What it needs is over, whatever came of it."""
         pending = {c.work_dir for c in waiting} | {j.cell.work_dir for j in live}
         return cell.needs not in pending
@@ -138,9 +141,13 @@ class Runner:
         environment = {**os.environ, WITH_PARENT: str(os.getpid()), **self.environment(slot)}
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
         except BaseException:
             log.close()
             raise
@@ -153,10 +160,16 @@ class Runner:
         outcome = judge(cell, job.process.returncode, last_error(job), seconds)
         outcomes[cell.name] = outcome
         note = state.read_note(cell.out, cell.arm.name, cell.seed)
-        attempts = [*note.get("attempts", []), {
-            "ended": now(), "seconds": round(seconds, 1), "exit_code": job.process.returncode,
-            "jobs": self.jobs, **({"error": outcome.why} if outcome.bad else {}),
-        }]  # fmt: skip
+        attempts = [
+            *note.get("attempts", []),
+            {
+                "ended": now(),
+                "seconds": round(seconds, 1),
+                "exit_code": job.process.returncode,
+                "jobs": self.jobs,
+                **({"error": outcome.why} if outcome.bad else {}),
+            },
+        ]
         path = state.note_path(cell.out, cell.arm.name, cell.seed)
         state.write_json(path, {"machine": dict(self.facts), "attempts": attempts})
         what = f"{outcome.state} after {spell(seconds)}{reached(outcome)}"
@@ -226,9 +239,13 @@ def end(jobs: Sequence[Job]) -> None:
 
 
 def slot_environment(
-    slot: int, jobs: int, processes: int, cores: int, devices: Sequence[str],
+    slot: int,
+    jobs: int,
+    processes: int,
+    cores: int,
+    devices: Sequence[str],
     given: Mapping[str, str],
-) -> dict[str, str]:  # fmt: skip
+) -> dict[str, str]:
     """Cores and CUDA devices of a slot, where several run at once: cores shared equally; devices
     in turn, shared when there are fewer than runs. What the user has set stays."""
     added = {"OMP_NUM_THREADS": str(max(1, cores // (jobs * processes)))}
@@ -246,10 +263,19 @@ def train_command(cell: Cell, processes: int, options: Sequence[str], amp: bool)
     if processes > 1:
         place = ["launch", str(cell.arm.config), str(processes)]
     return [
-        sys.executable, "-m", "regional_al", *place, "--work-dir", str(cell.work_dir),
-        "--resume", "--no-report", *(["--amp"] if amp else []),
-        "--cfg-options", *options, f"acquisition={whole}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "regional_al",
+        *place,
+        "--work-dir",
+        str(cell.work_dir),
+        "--resume",
+        "--no-report",
+        *(["--amp"] if amp else []),
+        "--cfg-options",
+        *options,
+        f"acquisition={whole}",
+    ]
 
 
 def signal_name(number: int) -> str:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, WorkDirError
-from ..images import replacing
-from ..ledger import FREE_KEYS, differences
-from ..report import records
-from ..report.records import Results
+from ..store import results as records
+from ..store.images import replacing
+from ..store.ledger import FREE_KEYS, differences
+from ..store.results import Results
 from ..types import JSON, Costs
 from .grid import Arm, Cell, Grid
 

@@ -41,9 +41,15 @@ def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "
     means = {cost: {a: mean_of(s.values()) for a, s in used[cost].items()} for cost in costs}
     areas = {cost: areas_of(used[cost], baselines, scale) for cost in costs}
     return Analysis(
-        comparison, arms, baselines, full, costs, same,
+        comparison,
+        arms,
+        baselines,
+        full,
+        costs,
+        same,
         {cost: tuple(a for a in arms if a not in by_cost[cost]) for cost in costs},
-        means, areas,
+        means,
+        areas,
         {c: efficiencies(used[c], means[c], baselines, full, levels) for c in costs},
         {c: end_ratios(comparison, tuple(used[c]), baselines, c) for c in costs},
         {cost: wins_of(used[cost]) for cost in costs},
@@ -51,7 +57,7 @@ def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "
         {arm: tuple(tuple(trained(run)) for run in comparison.finished(arm)) for arm in arms},
         {arm: stage_seconds(comparison.finished(arm)) for arm in arms},
         afresh_of(comparison, baselines),
-    )  # fmt: skip
+    )
 
 
 def curves_of(comparison: Comparison, arms: Iterable[str], cost: str) -> dict[str, Any]:
@@ -125,9 +131,12 @@ def shared_range(lines: Sequence[SeedCurve]) -> tuple[float, float] | None:
 
 
 def efficiencies(
-    by_arm: Curves, means: Mapping[str, Sequence[Point]], baselines: Mapping[str, str | None],
-    full: Full | None, levels: Sequence[float],
-) -> dict[str, list[Efficiency]]:  # fmt: skip
+    by_arm: Curves,
+    means: Mapping[str, Sequence[Point]],
+    baselines: Mapping[str, str | None],
+    full: Full | None,
+    levels: Sequence[float],
+) -> dict[str, list[Efficiency]]:
     """What every arm with a baseline needs for each level, and what the baseline needs / that."""
     found: dict[str, list[Efficiency]] = {}
     for arm, seeds in by_arm.items():
@@ -191,9 +200,12 @@ def _win(row: Mapping[int, SeedCurve], col: Mapping[int, SeedCurve]) -> Win | No
 
 
 def gains_of(
-    comparison: Comparison, cost: str, by_arm: Curves,
-    baselines: Mapping[str, str | None], full: Full | None,
-) -> dict[str, Gain]:  # fmt: skip
+    comparison: Comparison,
+    cost: str,
+    by_arm: Curves,
+    baselines: Mapping[str, str | None],
+    full: Full | None,
+) -> dict[str, Gain]:
     """IoU by class at the last cost that an arm shares with its baseline."""
     runs = {arm: comparison.finished(arm) for arm in by_arm}
     every = range(len(comparison.pool.classes))
@@ -218,9 +230,7 @@ def gains_of(
         above = (
             tuple(_above(a, b) for a, b in zip(classes, full.classes, strict=True)) if full else ()
         )
-        found[arm] = Gain(
-            at, known(miou[0].values()), paired(*miou), classes, over, above
-        )  # fmt: skip
+        found[arm] = Gain(at, known(miou[0].values()), paired(*miou), classes, over, above)
     return found
 
 

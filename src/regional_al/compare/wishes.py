@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config_checks import check_keys
+from ..checks import check_keys
 from ..errors import ConfigError
 from ..types import JSON
 
@@ -47,9 +47,12 @@ class Wishes:
 
 
 def gather(
-    heuristics: Sequence[str], grid: Path | None, seeds: Sequence[int] | None,
-    full: bool = False, own_start: bool = False,
-) -> Wishes:  # fmt: skip
+    heuristics: Sequence[str],
+    grid: Path | None,
+    seeds: Sequence[int] | None,
+    full: bool = False,
+    own_start: bool = False,
+) -> Wishes:
     """The command line and the grid file together; what the command line says wins.
 
     Raises ConfigError in one line: a file that cannot be read, unknown keys, names given twice.
@@ -71,10 +74,14 @@ def gather(
         )
     full_config = grid.parent / wanted if grid is not None and isinstance(wanted, str) else None
     return Wishes(
-        tuple(arms), _seeds(seeds if seeds is not None else raw.get("seeds", SEEDS)),
-        full or bool(wanted), full_config, dict(start or {}), start is not None and not own_start,
+        tuple(arms),
+        _seeds(seeds if seeds is not None else raw.get("seeds", SEEDS)),
+        full or bool(wanted),
+        full_config,
+        dict(start or {}),
+        start is not None and not own_start,
         levels(raw.get("levels", ())),
-    )  # fmt: skip
+    )
 
 
 def read_grid(path: Path) -> JSON:
@@ -121,9 +128,13 @@ def _arm(name: str, raw: Any, grid: Path | None) -> ArmWish:
         assert grid is not None
         config = grid.parent / raw["config"]
     return ArmWish(
-        str(name), _plain(overrides, where), config, raw.get("label"), raw.get("baseline"),
+        str(name),
+        _plain(overrides, where),
+        config,
+        raw.get("label"),
+        raw.get("baseline"),
         raw.get("labels_of"),
-    )  # fmt: skip
+    )
 
 
 def _plain(value: Any, where: str) -> Any:

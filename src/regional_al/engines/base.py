@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ..types import I64, LabelSpace, PoolItem
+from ..types import I64, LabelSpace, PoolItem, PredictRequest, RoundInit
 
 if TYPE_CHECKING:
-    from ..labels import LabelStore
-
-RoundInit = Literal["scratch", "continue", "pretrained"]
+    from ..store.labels import LabelStore
 
 
 @dataclass(frozen=True)
@@ -56,24 +54,6 @@ class FitResult:
     iterations: int
     label_share: float
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PredictRequest:
-    """What a heuristic needs besides logits: passes > 1 repeats with dropout layers switched on
-    (MC dropout); flip adds the horizontally flipped view; ensemble adds what each of these
-    checkpoints of the same model says (no dropout, not flipped); features adds a dense feature
-    map of the first view."""
-
-    passes: int = 1
-    flip: bool = False
-    features: bool = False
-    ensemble: tuple[Path, ...] = ()
-
-    @property
-    def views(self) -> int:
-        """How many predictions of an image are asked for."""
-        return self.passes * (2 if self.flip else 1) + len(self.ensemble)
 
 
 @dataclass(frozen=True)

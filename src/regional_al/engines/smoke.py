@@ -65,8 +65,11 @@ def _lengths(tree: Any, told: list[str]) -> float:
         holder = tree if not where else tree.get(where)
         if not isinstance(holder, dict):
             continue
-        for key, least in (("max_iters", ITERATIONS), ("total_iters", ITERATIONS),
-                           ("max_epochs", 1)):  # fmt: skip
+        for key, least in (
+            ("max_iters", ITERATIONS),
+            ("total_iters", ITERATIONS),
+            ("max_epochs", 1),
+        ):
             if isinstance(holder.get(key), int) and holder[key] > least:
                 ratio = least / holder[key]
                 name = f"{where}.{key}" if where else key
@@ -81,8 +84,11 @@ def _lengths(tree: Any, told: list[str]) -> float:
                 stretch(item, ratio)
     found = tree.get("param_scheduler")
     if isinstance(found, list) and len(found) > 1:  # a warm-up of one iteration would never end
-        tree["param_scheduler"] = [item for item in found if type_name(item) != "LinearLR"
-                                   or item.get("end", 2) - item.get("begin", 0) > 1]  # fmt: skip
+        tree["param_scheduler"] = [
+            item
+            for item in found
+            if type_name(item) != "LinearLR" or item.get("end", 2) - item.get("begin", 0) > 1
+        ]
     logger = (tree.get("default_hooks") or {}).get("logger")
     for item in (tree.get("log_config"), logger):
         if isinstance(item, dict) and isinstance(item.get("interval"), int):
@@ -94,8 +100,12 @@ def _sizes(tree: Any, told: list[str]) -> None:
     """Scale crops, image scales, paddings and windows alike."""
     specs = list({id(spec): spec for spec in dicts(tree)}.values())
     crops = [spec["crop_size"] for spec in specs if "type" in spec and spec.get("crop_size")]
-    scales = [spec[key] for spec in specs for key in ("img_scale", "scale")
-              if "type" in spec and spec.get(key)]  # fmt: skip
+    scales = [
+        spec[key]
+        for spec in specs
+        for key in ("img_scale", "scale")
+        if "type" in spec and spec.get(key)
+    ]
     longest = max([*map(_longer, crops), *map(_shorter, scales)], default=0)
     if longest <= SIDE:
         return
@@ -139,8 +149,10 @@ def _loaders(tree: Any, told: list[str]) -> None:
     """Small batches, read in the main process (workers take longer to start than this lasts)."""
     data = tree.get("data") if isinstance(tree.get("data"), dict) else {}
     for name, holder in (("data", data), ("", tree)):
-        loaders = {f"{part}_dataloader": holder.get(f"{part}_dataloader") for part in
-                   ("train", "val", "test", "source")}  # fmt: skip
+        loaders = {
+            f"{part}_dataloader": holder.get(f"{part}_dataloader")
+            for part in ("train", "val", "test", "source")
+        }
         if name:
             loaders[""] = holder
         for inner, loader in loaders.items():
@@ -163,8 +175,12 @@ def _images(tree: Any, told: list[str]) -> None:
     """The first images only: 0.x by a key that the engine reads, 1.x by `indices` of data sets."""
     if "data" in tree:
         tree["smoke"] = {"train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES}
-    for part, count in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES), ("test", VAL_IMAGES),
-                        ("source", TRAIN_IMAGES)):  # fmt: skip
+    for part, count in (
+        ("train", TRAIN_IMAGES),
+        ("val", VAL_IMAGES),
+        ("test", VAL_IMAGES),
+        ("source", TRAIN_IMAGES),
+    ):
         for spec in dicts((tree.get(f"{part}_dataloader") or {}).get("dataset")):
             if "pipeline" in spec and not {"dataset", "datasets"} & set(spec):
                 spec.setdefault("indices", count)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_map
 
 from ..errors import RegionalALError, UnsupportedError
-from .base import PredictRequest
+from ..types import PredictRequest
 from .specs import first_line
 
 DROPOUT = nn.modules.dropout._DropoutNd

@@ -1,7 +1,6 @@
 """Heuristics by name. Importing this package registers the built-in ones."""
 
 from . import (
-    baal,
     badge,
     bald,
     clasp,
@@ -18,11 +17,29 @@ from . import (
     ripu,
     stochastic,
     uncertainty,
-)  # fmt: skip
+)
 from .base import HEURISTICS, Heuristic, Observation
 
 __all__ = [
-    "HEURISTICS", "Heuristic", "Observation",
-    "baal", "badge", "bald", "clasp", "class_balance", "class_random", "combine", "contextual",
-    "coreset", "equal", "pixelpick", "random", "real", "redal", "ripu", "stochastic", "uncertainty",
-]  # fmt: skip
+    "HEURISTICS",
+    "Heuristic",
+    "Observation",
+    "badge",
+    "bald",
+    "clasp",
+    "class_balance",
+    "class_random",
+    "combine",
+    "contextual",
+    "coreset",
+    "equal",
+    "pixelpick",
+    "random",
+    "real",
+    "redal",
+    "ripu",
+    "stochastic",
+    "uncertainty",
+]
+
+HEURISTICS.family("baal", "regional_al.compat.baal.heuristics:find")

@@ -6,15 +6,9 @@ import numpy as np
 import torch
 
 from .. import kernels
-from ..pool_table import PoolTable
 from ..selection import Basket
-from ..selection.diversity import (
-    Reach,
-    d2_sampling,
-    from_row,
-    nearest_squared,
-    squared_distances,
-)
+from ..selection.diversity import Reach, d2_sampling, from_row, nearest_squared, squared_distances
+from ..selection.pool_table import PoolTable
 from .base import HEURISTICS, Heuristic, Observation
 from .embedding import mean_softmax
 from .shortlist import Shortlist

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from .. import functional
-from ..config_checks import integer
-from ..engines.base import PredictRequest
+from ..checks import integer
 from ..errors import ConfigError
+from ..types import PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 
 

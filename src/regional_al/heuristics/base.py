@@ -16,11 +16,10 @@ import numpy as np
 import torch
 
 from .. import kernels
-from ..engines.base import PredictRequest
-from ..pool_table import PoolTable
 from ..registry import Registry
 from ..selection import Basket
-from ..types import LEVELS, U8, Level
+from ..selection.pool_table import PoolTable
+from ..types import LEVELS, U8, Level, PredictRequest
 
 HEURISTICS: Registry[Heuristic] = Registry("heuristic")
 NO_NUMBERS = np.random.default_rng(0)

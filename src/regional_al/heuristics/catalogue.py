@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RegionalALError
-from ..images import replacing
+from ..store.images import replacing
 from .base import HEURISTICS, Heuristic
 
 LABELS = ("Source", "Score", "Cost", "Deviations")
@@ -140,9 +140,11 @@ def _places(heuristic: Heuristic) -> list[bool]:
     """Whether it works on images, units of partitions, windows, pixels."""
     region = "region" in heuristic.levels
     return [
-        "image" in heuristic.levels and heuristic.units, region and heuristic.units,
-        region and heuristic.windows, "pixel" in heuristic.levels,
-    ]  # fmt: skip
+        "image" in heuristic.levels and heuristic.units,
+        region and heuristic.units,
+        region and heuristic.windows,
+        "pixel" in heuristic.levels,
+    ]
 
 
 def _row(name: str, entry: Entry, heuristic: Heuristic) -> str:

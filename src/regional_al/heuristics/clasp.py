@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..config_checks import integer, within
-from ..engines.base import PredictRequest
+from ..checks import integer, within
 from ..errors import ConfigError
 from ..kernels import region_mean
-from ..pool_table import PoolTable
 from ..selection import Basket, best_first
 from ..selection.diversity import in_turns
-from ..types import I64
+from ..selection.pool_table import PoolTable
+from ..types import I64, PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 
 
@@ -44,9 +43,12 @@ class ClaSPPE(Heuristic):
     pooled = True
 
     def __init__(
-        self, share: float = 0.66, exclude: Sequence[int] = (), passes: int = 1,
+        self,
+        share: float = 0.66,
+        exclude: Sequence[int] = (),
+        passes: int = 1,
         max_beta: float = 100.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.share = within("heuristic ClaSPPE: share", share, 0, 1)
         self.max_beta = within("heuristic ClaSPPE: max_beta", max_beta, 1, 1e12)
         if isinstance(exclude, (str, int)):

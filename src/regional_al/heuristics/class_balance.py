@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 
 from .. import functional, kernels
-from ..pool_table import PoolTable
 from ..selection import Basket, best_first
+from ..selection.pool_table import PoolTable
 from ..types import I64, Bool
 from .base import HEURISTICS, Heuristic, Observation
 

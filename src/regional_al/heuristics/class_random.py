@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from .. import kernels
-from ..pool_table import PoolTable
 from ..selection import Basket, best_first
 from ..selection.diversity import in_turns
+from ..selection.pool_table import PoolTable
 from ..types import U8
 from .base import HEURISTICS, Heuristic, Observation
 

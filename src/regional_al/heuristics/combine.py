@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config_checks import choice, positive, typed
+from ..checks import choice, positive, typed
 from ..errors import ConfigError, ScoreError
-from ..pool_table import PoolTable
 from ..selection import Basket, best_first
+from ..selection.pool_table import PoolTable
 from ..types import F64
 from .base import HEURISTICS, Heuristic, Observation
 from .inner import build_inner, common_levels, joint_needs

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from .. import kernels
-from ..pool_table import PoolTable
 from ..selection import Basket
 from ..selection.diversity import Reach, blocks, k_centre
+from ..selection.pool_table import PoolTable
 from ..types import F32, Bool
 from .base import HEURISTICS, Heuristic, Observation
 from .shortlist import Shortlist
@@ -75,9 +75,12 @@ class ContextualDiversity(Heuristic):
 
 
 def class_mixtures(
-    logits: torch.Tensor, entropy: torch.Tensor, label: torch.Tensor, regions: torch.Tensor,
+    logits: torch.Tensor,
+    entropy: torch.Tensor,
+    label: torch.Tensor,
+    regions: torch.Tensor,
     num_regions: int,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """float32 [R, C, C]: entropy-weighted mean softmax (last axis) of the pixels of each unit that
     are predicted as each class (middle axis); NaN where there is none.
 

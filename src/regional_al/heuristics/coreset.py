@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from .. import kernels
-from ..engines.base import PredictRequest
-from ..pool_table import PoolTable
 from ..selection import Basket
 from ..selection.diversity import Reach, from_row, k_centre, nearest_squared, squared_distances
+from ..selection.pool_table import PoolTable
+from ..types import PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 from .embedding import embed
 from .shortlist import Shortlist

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .. import functional
-from ..engines.base import PredictRequest
+from ..types import PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..config_checks import typed
-from ..engines.base import PredictRequest
+from ..checks import typed
 from ..errors import ConfigError, UnsupportedError
-from ..types import LEVELS, Level
+from ..types import LEVELS, Level, PredictRequest
 from .base import HEURISTICS, Heuristic
 
 
@@ -27,9 +26,9 @@ def build_inner(where: str, spec: Any) -> Heuristic:
     return inner
 
 
-def common_levels(where: str, inner: Sequence[Heuristic], of: Sequence[Level] = LEVELS) -> tuple[
-    Level, ...
-]:  # fmt: skip
+def common_levels(
+    where: str, inner: Sequence[Heuristic], of: Sequence[Level] = LEVELS
+) -> tuple[Level, ...]:
     """Levels at which all make sense. Raises UnsupportedError when there is none."""
     levels = tuple(level for level in of if all(level in h.levels for h in inner))
     if not levels:

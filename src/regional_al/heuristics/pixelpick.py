@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .. import functional
-from ..config_checks import choice, percentage
+from ..checks import choice, percentage
 from ..selection import top_pixels
 from ..types import F32, U8
 from .base import HEURISTICS, Heuristic, Observation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..engines.base import PredictRequest
+from ..types import PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..config_checks import choice, integer
-from ..engines.base import PredictRequest
+from ..checks import choice, integer
 from ..errors import ConfigError
-from ..types import F32, I32, I64, Bool
+from ..types import F32, I32, I64, Bool, PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 from .embedding import embed
 
@@ -42,9 +41,13 @@ class ReAL(Heuristic):
     needs = PredictRequest(features=True)
 
     def __init__(
-        self, tau: float = 0.8, max_units: int = 4, max_pixels: int | None = None,
-        score: str | dict[str, Any] = "Entropy", reduce: str = "sum",
-    ) -> None:  # fmt: skip
+        self,
+        tau: float = 0.8,
+        max_units: int = 4,
+        max_pixels: int | None = None,
+        score: str | dict[str, Any] = "Entropy",
+        reduce: str = "sum",
+    ) -> None:
         if not -1.0 <= float(tau) <= 1.0:
             raise ConfigError(f"heuristic ReAL: tau={tau!r} must be a cosine, -1 to 1")
         self.tau = float(tau)
@@ -68,9 +71,14 @@ class ReAL(Heuristic):
         pixels = np.bincount(fresh.ravel(), minlength=num_regions).astype(np.int64)
         values = scores.to("cpu", torch.float64).numpy()
         of_unit, count = grow(
-            values, unit_length(vectors), neighbours(ids, num_regions), pixels,
-            self.tau, self.max_units, self.max_pixels,
-        )  # fmt: skip
+            values,
+            unit_length(vectors),
+            neighbours(ids, num_regions),
+            pixels,
+            self.tau,
+            self.max_units,
+            self.max_pixels,
+        )
         kept = of_unit < count
         sums = np.zeros(count + 1)
         np.add.at(sums, of_unit[kept], values[kept])
@@ -81,9 +89,14 @@ class ReAL(Heuristic):
 
 
 def grow(
-    scores: Floats, vectors: F32, adjacent: list[I64], pixels: I64,
-    tau: float, max_units: int, max_pixels: int | None = None,
-) -> tuple[I32, int]:  # fmt: skip
+    scores: Floats,
+    vectors: F32,
+    adjacent: list[I64],
+    pixels: I64,
+    tau: float,
+    max_units: int,
+    max_pixels: int | None = None,
+) -> tuple[I32, int]:
     """(region int32 [R] of each unit, number of regions n); n itself = not asked for this round.
 
     scores: float [R]; vectors: float32 [R, D], unit length; adjacent: neighbours of each unit;

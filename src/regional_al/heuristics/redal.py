@@ -12,14 +12,13 @@ import numpy.typing as npt
 import torch
 
 from .. import functional, kernels
-from ..config_checks import integer, within
-from ..engines.base import PredictRequest
+from ..checks import integer, within
 from ..errors import DataError, EnvironmentProblem
-from ..images import read_rgb
-from ..pool_table import PoolTable
 from ..selection import Basket, best_first
 from ..selection.diversity import draw, squared_distances
-from ..types import F32, I64
+from ..selection.pool_table import PoolTable
+from ..store.images import read_rgb
+from ..types import F32, I64, PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 from .embedding import embed
 from .shortlist import Shortlist
@@ -54,9 +53,12 @@ class ReDAL(Heuristic):
     needs = PredictRequest(features=True)
 
     def __init__(
-        self, clusters: int = 400, decay: float = 0.95, edge: float = 0.05,
+        self,
+        clusters: int = 400,
+        decay: float = 0.95,
+        edge: float = 0.05,
         candidates: int | str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.clusters = integer("heuristic ReDAL: clusters", clusters, 1)
         self.decay = within("heuristic ReDAL: decay", decay, 1e-3, 1)
         self.edge = within("heuristic ReDAL: edge", edge, 0, 1e3)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from .. import functional, kernels
-from ..config_checks import choice, integer
+from ..checks import choice, integer
 from ..errors import UnsupportedError
 from .base import HEURISTICS, Heuristic, Observation
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config_checks import integer, percentage
+from ..checks import integer, percentage
 from ..selection import Basket, best_first
 from ..types import I64
 

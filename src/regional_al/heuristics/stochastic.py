@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from .. import kernels
-from ..config_checks import choice, flag, positive
-from ..engines.base import PredictRequest
+from ..checks import choice, flag, positive
 from ..errors import ConfigError
-from ..pool_table import PoolTable
 from ..selection import Basket, best_first
-from ..types import F64
+from ..selection.pool_table import PoolTable
+from ..types import F64, PredictRequest
 from .base import HEURISTICS, Heuristic, Observation
 from .inner import build_inner, common_levels
 
@@ -44,9 +43,12 @@ class Stochastic(Heuristic):
     """
 
     def __init__(
-        self, heuristic: str | dict[str, Any], kind: str = "power", beta: float = 1.0,
+        self,
+        heuristic: str | dict[str, Any],
+        kind: str = "power",
+        beta: float = 1.0,
         per_class: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.inner = build_inner("heuristic Stochastic: heuristic", heuristic)
         self.kind = choice("heuristic Stochastic: kind", kind, ("power", "softmax", "rank"))
         self.scale = 1.0 / positive("heuristic Stochastic: beta", beta)

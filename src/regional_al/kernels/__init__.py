@@ -16,7 +16,18 @@ from ._stats import RegionStats
 from .tiled import Tile, TiledRegionStats, tile_size, tiled_ripu
 
 __all__ = [
-    "RegionStats", "Tile", "TiledRegionStats", "available_backends", "pixel_scores",
-    "pixel_stats", "region_mean", "region_stats", "ripu_map", "set_backend", "tile_size",
-    "tiled_ripu", "window_impurity", "window_mean",
-]  # fmt: skip
+    "RegionStats",
+    "Tile",
+    "TiledRegionStats",
+    "available_backends",
+    "pixel_scores",
+    "pixel_stats",
+    "region_mean",
+    "region_stats",
+    "ripu_map",
+    "set_backend",
+    "tile_size",
+    "tiled_ripu",
+    "window_impurity",
+    "window_mean",
+]

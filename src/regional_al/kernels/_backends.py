@@ -15,8 +15,11 @@ from ..errors import ConfigError, EnvironmentProblem, ScoreError
 from ._fixed import Kind
 
 MODULES = {
-    "numba": "cpu", "torch": "reference", "triton": "cuda", "torch_scatter": "scatter",
-}  # fmt: skip
+    "numba": "cpu",
+    "torch": "reference",
+    "triton": "cuda",
+    "torch_scatter": "scatter",
+}
 
 
 class Backend(Protocol):
@@ -35,9 +38,16 @@ class Backend(Protocol):
     ) -> bool: ...
 
     def windows(
-        self, values: Tensor | None, label: Tensor | None, radius: int, num_classes: int,
-        mode: str, area: int, shift: int, out: Tensor,
-    ) -> bool: ...  # fmt: skip
+        self,
+        values: Tensor | None,
+        label: Tensor | None,
+        radius: int,
+        num_classes: int,
+        mode: str,
+        area: int,
+        shift: int,
+        out: Tensor,
+    ) -> bool: ...
 
 
 _chosen: str | None = None

@@ -33,9 +33,20 @@ def present_classes(label: Any, num_classes: Any) -> Any:
 
 @njit
 def window_rows(
-    values: Any, label: Any, rank: Any, number: Any, radius: Any, r0: Any, r1: Any,
-    scale: Any, table: Any, unit: Any, inverse_log: Any, mode: Any, out: Any,
-) -> Any:  # fmt: skip
+    values: Any,
+    label: Any,
+    rank: Any,
+    number: Any,
+    radius: Any,
+    r0: Any,
+    r1: Any,
+    scale: Any,
+    table: Any,
+    unit: Any,
+    inverse_log: Any,
+    mode: Any,
+    out: Any,
+) -> Any:
     """Rows r0..r1-1 of a statistic over clipped windows, into out [H, W]; mode as in `WINDOWS`.
 
     values [H, W] are summed as round(v scale); `rank` numbers the classes that occur, `table` and
@@ -119,9 +130,16 @@ def _slide_down(
 
 @njit
 def _slide_right(
-    label: Any, rank: Any, low: Any, high: Any, radius: Any, table: Any,
-    column: Any, pure: Any, out: Any,
-) -> Any:  # fmt: skip
+    label: Any,
+    rank: Any,
+    low: Any,
+    high: Any,
+    radius: Any,
+    table: Any,
+    column: Any,
+    pure: Any,
+    out: Any,
+) -> Any:
     """out[x] = sum over classes of n ln n (fixed point) of the window around x.
 
     A column of one class (`pure`) costs one update, the same class on both sides nothing, any

@@ -6,15 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _fixed
-from ._backends import (
-    Backend,
-    backend_for,
-    check_ids,
-    check_logits,
-    check_map,
-    not_finite,
-    outside,
-)  # fmt: skip
+from ._backends import Backend, backend_for, check_ids, check_logits, check_map, not_finite, outside
 from ._fixed import Kind
 
 
@@ -56,9 +48,12 @@ def window_impurity(
 
 
 def pixel_scores(
-    logits: Tensor, kind: Kind = "entropy", *,
-    backend: str | None = None, name: str | None = None,
-) -> Tensor:  # fmt: skip
+    logits: Tensor,
+    kind: Kind = "entropy",
+    *,
+    backend: str | None = None,
+    name: str | None = None,
+) -> Tensor:
     """A pixel score of logits [C, H, W] -> float32 [H, W]; kind: 'entropy' (nats), 'margin'
     1 - (p1 - p2), 'least_confidence' 1 - p1, 'bvsb' p2 / p1. One class: 0."""
     return pixels(check_logits(logits), kind, backend_for(logits.device, backend), name)[0]
@@ -75,9 +70,13 @@ def pixel_stats(
 
 
 def ripu_map(
-    logits: Tensor, radius: int, *, pixel: bool = False,
-    backend: str | None = None, name: str | None = None,
-) -> Tensor:  # fmt: skip
+    logits: Tensor,
+    radius: int,
+    *,
+    pixel: bool = False,
+    backend: str | None = None,
+    name: str | None = None,
+) -> Tensor:
     """RIPU (Xie et al., CVPR 2022): logits [C, H, W] -> float32 [H, W] in [0, 1].
 
     Region mode: impurity / ln C of the clipped window times its mean entropy / ln C. pixel=True:
@@ -92,9 +91,14 @@ def ripu_map(
 
 
 def ripu_of(
-    backend: Backend, entropy: Tensor, label: Tensor, classes: int, radius: int, pixel: bool,
+    backend: Backend,
+    entropy: Tensor,
+    label: Tensor,
+    classes: int,
+    radius: int,
+    pixel: bool,
     area: int,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """RIPU from pixel entropy and argmax [H, W]."""
     out = torch.empty_like(entropy)
     if out.numel():

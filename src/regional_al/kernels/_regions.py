@@ -13,9 +13,13 @@ from .tiled import TiledRegionStats
 
 
 def region_stats(
-    logits: Tensor, regions: Tensor, num_regions: int, *,
-    backend: str | None = None, name: str | None = None,
-) -> RegionStats:  # fmt: skip
+    logits: Tensor,
+    regions: Tensor,
+    num_regions: int,
+    *,
+    backend: str | None = None,
+    name: str | None = None,
+) -> RegionStats:
     """Area, mean entropy and predicted-class counts of each region, in one pass over the logits.
 
     logits [C, H, W]; regions int [H, W], ids 0..num_regions-1, gaps allowed (an empty region has
@@ -23,17 +27,24 @@ def region_stats(
     """
     logits = check_logits(logits)
     stats = TiledRegionStats(
-        num_regions, logits.shape[0], (logits.shape[1], logits.shape[2]),
-        device=logits.device, backend=backend,
-    )  # fmt: skip
+        num_regions,
+        logits.shape[0],
+        (logits.shape[1], logits.shape[2]),
+        device=logits.device,
+        backend=backend,
+    )
     stats.add(logits, regions, name=name)
     return stats.result()
 
 
 def region_mean(
-    values: Tensor, regions: Tensor, num_regions: int, *,
-    backend: str | None = None, name: str | None = None,
-) -> Tensor:  # fmt: skip
+    values: Tensor,
+    regions: Tensor,
+    num_regions: int,
+    *,
+    backend: str | None = None,
+    name: str | None = None,
+) -> Tensor:
     """Mean of a map over each region: values float [H, W] -> float32 [R]; NaN when empty.
 
     Sums are exact integers; a value is rounded at 2^-40 or less of the largest one.

@@ -88,9 +88,19 @@ def _pixels(z, mask, classes, stride, KIND: tl.constexpr):
 
 @triton.jit
 def pixel_kernel(
-    logits, score, label, status, classes, width, pixels,
-    stride_c, stride_y, stride_x, KIND: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    logits,
+    score,
+    label,
+    status,
+    classes,
+    width,
+    pixels,
+    stride_c,
+    stride_y,
+    stride_x,
+    KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Score and argmax of every pixel; status[0] counts NaN or infinite logits."""
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = p < pixels
@@ -104,10 +114,22 @@ def pixel_kernel(
 
 @triton.jit
 def region_kernel(
-    logits, regions, sums, counts, status, classes, number,
-    width, pixels, stride_c, stride_y, stride_x, scale,
-    BLOCK: tl.constexpr, GROUP: tl.constexpr,
-):  # fmt: skip
+    logits,
+    regions,
+    sums,
+    counts,
+    status,
+    classes,
+    number,
+    width,
+    pixels,
+    stride_c,
+    stride_y,
+    stride_x,
+    scale,
+    BLOCK: tl.constexpr,
+    GROUP: tl.constexpr,
+):
     """Entropy and argmax straight into sums [R] and counts [R, C]; status[1] counts bad ids.
 
     GROUP neighbouring pixels of one region are added up first and cost one atomic addition.
@@ -138,9 +160,16 @@ def region_kernel(
 
 @triton.jit
 def ripu3_kernel(
-    entropy, label, out, table, constants, height, width,
-    PIXEL: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    entropy,
+    label,
+    out,
+    table,
+    constants,
+    height,
+    width,
+    PIXEL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """RIPU over 3 x 3 windows: counts by comparing the nine classes, each class counted where it
     occurs first. constants: float64 scale, 1 / scale, unit of the table, 1 / ln C (as a tensor,
     since a float argument would arrive as float32)."""

@@ -71,9 +71,15 @@ def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts
 
 
 def windows(
-    values: Tensor | None, label: Tensor | None, radius: int, num_classes: int, mode: str,
-    area: int, shift: int, out: Tensor,
-) -> bool:  # fmt: skip
+    values: Tensor | None,
+    label: Tensor | None,
+    radius: int,
+    num_classes: int,
+    mode: str,
+    area: int,
+    shift: int,
+    out: Tensor,
+) -> bool:
     """A statistic over clipped windows into out [H, W] (float32); False on a class outside 0..C-1.
 
     mode: see `_jit_windows.WINDOWS`. area: pixels of the largest window. shift: for sums of values.
@@ -97,9 +103,20 @@ def windows(
 
     def work(r0: int, r1: int) -> None:
         _jit_windows.window_rows(
-            array, labels, rank, number, radius, r0, r1, 2.0**shift, table, 2.0**-table_shift,
-            _fixed.inverse_log(num_classes), code, result,
-        )  # fmt: skip
+            array,
+            labels,
+            rank,
+            number,
+            radius,
+            r0,
+            r1,
+            2.0**shift,
+            table,
+            2.0**-table_shift,
+            _fixed.inverse_log(num_classes),
+            code,
+            result,
+        )
 
     # one band per thread: every band first adds up the rows of its first window
     rows = -(-out.shape[0] // max(1, torch.get_num_threads()))

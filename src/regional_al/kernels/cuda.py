@@ -26,9 +26,18 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
     status = torch.zeros(2, dtype=torch.int32, device=logits.device)
     with _on(logits):
         _triton.pixel_kernel[_grid(height * width)](
-            logits, score, label, status, classes, width, height * width, *_strides(logits),
-            KIND=_fixed.KINDS.index(kind), BLOCK=BLOCK, enable_fp_fusion=False,
-        )  # fmt: skip
+            logits,
+            score,
+            label,
+            status,
+            classes,
+            width,
+            height * width,
+            *_strides(logits),
+            KIND=_fixed.KINDS.index(kind),
+            BLOCK=BLOCK,
+            enable_fp_fusion=False,
+        )
     return int(status[0]) == 0
 
 
@@ -47,10 +56,21 @@ def accumulate(
         regions = regions.to(torch.int64)
     with _on(logits):
         _triton.region_kernel[_grid(height * width)](
-            logits, regions.contiguous(), sums, counts, status, classes, sums.shape[0], width,
-            height * width, *_strides(logits), 2.0**shift, BLOCK=BLOCK, GROUP=GROUP,
+            logits,
+            regions.contiguous(),
+            sums,
+            counts,
+            status,
+            classes,
+            sums.shape[0],
+            width,
+            height * width,
+            *_strides(logits),
+            2.0**shift,
+            BLOCK=BLOCK,
+            GROUP=GROUP,
             enable_fp_fusion=False,
-        )  # fmt: skip
+        )
     bad, outside = status.tolist()
     return bad == 0, outside == 0
 
@@ -59,9 +79,15 @@ add_values = reference.add_values
 
 
 def windows(
-    values: Tensor | None, label: Tensor | None, radius: int, num_classes: int, mode: str,
-    area: int, shift: int, out: Tensor,
-) -> bool:  # fmt: skip
+    values: Tensor | None,
+    label: Tensor | None,
+    radius: int,
+    num_classes: int,
+    mode: str,
+    area: int,
+    shift: int,
+    out: Tensor,
+) -> bool:
     """As `reference.windows`; RIPU over 3 x 3 windows is one fused kernel."""
     if radius != 1 or values is None or label is None or mode not in ("ripu", "ripu_pixel"):
         return reference.windows(values, label, radius, num_classes, mode, area, shift, out)
@@ -71,10 +97,17 @@ def windows(
     height, width = out.shape
     with _on(out):
         _triton.ripu3_kernel[_grid(height * width)](
-            values.contiguous(), label.contiguous(), out,
-            torch.tensor(table, device=out.device), constants, height, width,
-            PIXEL=mode == "ripu_pixel", BLOCK=BLOCK, enable_fp_fusion=False,
-        )  # fmt: skip
+            values.contiguous(),
+            label.contiguous(),
+            out,
+            torch.tensor(table, device=out.device),
+            constants,
+            height,
+            width,
+            PIXEL=mode == "ripu_pixel",
+            BLOCK=BLOCK,
+            enable_fp_fusion=False,
+        )
     return True
 
 

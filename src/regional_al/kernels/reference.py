@@ -183,9 +183,15 @@ _ORDERED = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def windows(
-    values: Tensor | None, label: Tensor | None, radius: int, num_classes: int, mode: str,
-    area: int, shift: int, out: Tensor,
-) -> bool:  # fmt: skip
+    values: Tensor | None,
+    label: Tensor | None,
+    radius: int,
+    num_classes: int,
+    mode: str,
+    area: int,
+    shift: int,
+    out: Tensor,
+) -> bool:
     """A statistic over clipped windows into out [H, W] (float32); False on a class outside 0..C-1.
 
     mode: 'mean', 'impurity', 'ripu', 'ripu_pixel'. area: pixels of the largest window.

@@ -35,9 +35,14 @@ class TiledRegionStats:
     """
 
     def __init__(
-        self, num_regions: int, num_classes: int, shape: tuple[int, int], *,
-        device: torch.device | str = "cpu", backend: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        num_regions: int,
+        num_classes: int,
+        shape: tuple[int, int],
+        *,
+        device: torch.device | str = "cpu",
+        backend: str | None = None,
+    ) -> None:
         if num_regions < 0:
             raise ValueError(f"num_regions={num_regions} must be 0 or more")
         self._device = torch.device(device)
@@ -88,10 +93,17 @@ def tile_size(max_mb: float, num_classes: int, radius: int, itemsize: int = 4) -
 
 
 def tiled_ripu(
-    read_tile: Callable[[int, int, int, int], Tensor], shape: tuple[int, int], radius: int, *,
-    tile: int | None = None, max_mb: float = 256.0, num_classes: int | None = None,
-    pixel: bool = False, backend: str | None = None, name: str | None = None,
-) -> Iterator[Tile]:  # fmt: skip
+    read_tile: Callable[[int, int, int, int], Tensor],
+    shape: tuple[int, int],
+    radius: int,
+    *,
+    tile: int | None = None,
+    max_mb: float = 256.0,
+    num_classes: int | None = None,
+    pixel: bool = False,
+    backend: str | None = None,
+    name: str | None = None,
+) -> Iterator[Tile]:
     """`ripu_map` of an image of (H, W) = shape, tile by tile in row-major order, same numbers.
 
     read_tile(row0, row1, col0, col1) -> logits [C, row1-row0, col1-col0]; asked for each tile with
@@ -112,10 +124,16 @@ def tiled_ripu(
 
 
 def _ripu_tile(
-    read_tile: Callable[[int, int, int, int], Tensor], shape: tuple[int, int], radius: int,
-    rows: tuple[int, int], cols: tuple[int, int], area: int, pixel: bool,
-    backend: str | None, name: str | None,
-) -> Tile:  # fmt: skip
+    read_tile: Callable[[int, int, int, int], Tensor],
+    shape: tuple[int, int],
+    radius: int,
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    area: int,
+    pixel: bool,
+    backend: str | None,
+    name: str | None,
+) -> Tile:
     top, left = max(0, rows[0] - radius), max(0, cols[0] - radius)
     bottom, right = min(shape[0], rows[1] + radius), min(shape[1], cols[1] + radius)
     logits = check_logits(read_tile(top, bottom, left, right))

@@ -7,12 +7,7 @@ classes that a config names by `region=dict(type=...)`.
 from __future__ import annotations
 
 from .base import PARTITIONS, Partition
-from .classes import (
-    GridPartition,
-    PixelPartition,
-    PrecomputedPartition,
-    WholePartition,
-)
+from .classes import GridPartition, PrecomputedPartition, WholePartition
 from .functions import grid, pixel, precomputed, slic, whole
 from .superpixels import SlicPartition, default_cache_dir
 
@@ -20,7 +15,6 @@ __all__ = [
     "PARTITIONS",
     "GridPartition",
     "Partition",
-    "PixelPartition",
     "PrecomputedPartition",
     "SlicPartition",
     "WholePartition",

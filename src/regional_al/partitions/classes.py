@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import DataError, UnsupportedError
-from ..progress import progress
+from ..runtime.progress import progress
 from ..types import I32, PoolItem
 from .base import PARTITIONS
-from .functions import cell_size, grid, pixel, precomputed, whole
+from .functions import cell_size, grid, precomputed, whole
 
 
 class _ByShape:
@@ -32,17 +32,6 @@ class WholePartition(_ByShape):
 
     def count(self, item: PoolItem) -> int:
         return 1
-
-
-@PARTITIONS.register("pixel")
-class PixelPartition(_ByShape):
-    """Every pixel a unit (level 'pixel')."""
-
-    def ids(self, item: PoolItem) -> I32:
-        return pixel(item.shape)
-
-    def count(self, item: PoolItem) -> int:
-        return item.shape[0] * item.shape[1]
 
 
 @PARTITIONS.register("grid")

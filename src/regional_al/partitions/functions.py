@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, EnvironmentProblem
-from ..images import open_image
+from ..store.images import open_image
 from ..types import I32, U8
 
 Ints = npt.NDArray[np.integer[Any]]

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..images import open_image, read_rgb, replacing
-from ..progress import progress
+from ..runtime.progress import progress
+from ..store.images import open_image, read_rgb, replacing
 from ..types import I32, U8, PoolItem
 from . import functions
 from .base import PARTITIONS

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EnvironmentProblem
+from ..store.results import STAGES, Record, Results
 from ..types import I64
-from .records import STAGES, Record, Results
 from .table import percent, short
 
 if TYPE_CHECKING:
@@ -125,9 +125,17 @@ def bought(results: Results, counts: I64) -> Figure | None:
     bottom = np.zeros(len(share))
     for name, colour, heights in _layers(results, share):
         axes.bar(
-            range(len(share)), heights, 0.68, bottom, color=colour, label=name, zorder=3,
-            hatch="////" if name == "void" else None, edgecolor="white", linewidth=0.5,
-        )  # fmt: skip
+            range(len(share)),
+            heights,
+            0.68,
+            bottom,
+            color=colour,
+            label=name,
+            zorder=3,
+            hatch="////" if name == "void" else None,
+            edgecolor="white",
+            linewidth=0.5,
+        )
         bottom += heights
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, max(len(share) - 0.4, 2.4))
@@ -135,9 +143,14 @@ def bought(results: Results, counts: I64) -> Figure | None:
     axes.set_xlabel("round", color=INK)
     axes.set_ylabel("labelled pixels (%)", color=INK)
     axes.legend(
-        loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=7.5,
-        handlelength=1.1, handleheight=1.1, labelspacing=0.35,
-    )  # fmt: skip
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.02),
+        frameon=False,
+        fontsize=7.5,
+        handlelength=1.1,
+        handleheight=1.1,
+        labelspacing=0.35,
+    )
     return figure
 
 
@@ -225,10 +238,15 @@ def _label_points(axes: Axes, points: Sequence[tuple[float, float, int]]) -> Non
         x, y, _ = points[i]
         rising = i + 1 < len(points) and points[i + 1][1] >= y  # the next line leaves room below
         axes.annotate(
-            f"{y:.1f}", (x, y), xytext=(6, -5) if rising else (0, 8), textcoords="offset points",
-            ha="left" if rising else "center", va="top" if rising else "bottom",
-            fontsize=8, color=INK,
-        )  # fmt: skip
+            f"{y:.1f}",
+            (x, y),
+            xytext=(6, -5) if rising else (0, 8),
+            textcoords="offset points",
+            ha="left" if rising else "center",
+            va="top" if rising else "bottom",
+            fontsize=8,
+            color=INK,
+        )
 
 
 def _round_axis(axes: Axes, records: Sequence[Record]) -> None:
@@ -247,9 +265,16 @@ def legend_above(axes: Axes, columns: int) -> None:
     """The legend outside, above the axes."""
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(
-        handles, labels, loc="outside upper center", ncols=columns, frameon=False,
-        fontsize=8, handlelength=1.1, handleheight=1.1, columnspacing=1.2,
-    )  # fmt: skip
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        handlelength=1.1,
+        handleheight=1.1,
+        columnspacing=1.2,
+    )
 
 
 def plain_names(names: Sequence[str]) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import RegionalALError
-from ..images import read_rgb, write_png
-from ..query import Query, read_query
+from ..store.images import read_rgb, write_png
+from ..store.query import Query, read_query
+from ..store.results import Results
 from ..types import F32, I32, JSON, U8
 from . import overlays as draw
 from . import stored
-from .records import Results
 from .stored import Preview
 from .table import full, percent
 
@@ -112,9 +112,12 @@ def _row(
         (image, "image", key + (" (image file not found)" if missing else "")),
         (draw.score_panel(score, size), "score map", _score_caption(score, results, query)),
         (draw.asked_panel(image, asked, size), "what was asked", _asked_caption(asked)),
-        (draw.labelled_panel(image, classes, palette, size), "what is labelled",
-         f"labelled: {percent(float((classes > 0).mean()))} % of the image"),
-    ]  # fmt: skip
+        (
+            draw.labelled_panel(image, classes, palette, size),
+            "what is labelled",
+            f"labelled: {percent(float((classes > 0).mean()))} % of the image",
+        ),
+    ]
     name = f"round_{query.info.round:03d}_{key.replace('/', '__')}.png"
     write_png(folder / name, strip([picture for picture, _, _ in pictures]))
     alts = [f"{what} of {key}, round {query.info.round}" for _, what, _ in pictures]

@@ -12,12 +12,13 @@ import numpy as np
 
 from .. import __version__
 from ..errors import EnvironmentProblem
-from ..images import replacing
+from ..store import results as records
+from ..store.images import replacing
+from ..store.results import Record, Results
 from ..types import I64, JSON, Costs
-from . import figures, gallery, records, stored
+from . import figures, gallery, stored
 from .page import PAGE, STYLE
 from .position import read_position
-from .records import Record, Results
 from .table import NOT_KNOWN, full, percent, spell
 from .wording import plain, subtitle, summary, two_keys
 

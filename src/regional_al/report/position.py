@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RegionalALError
-from ..ledger import Ledger
-from ..query import read_query
+from ..store.ledger import Ledger
+from ..store.query import read_query
+from ..store.results import Results
 from ..types import Costs
 from . import stored
-from .records import Results
 
 NEXT = {
     "query": "pick what to ask",

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..labels import LabelStore
+from ..store.labels import LabelStore
+from ..store.results import Results
 from ..types import I64, U8
-from .records import Results
 
 _THREADS = 4
 

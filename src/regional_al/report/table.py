@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .records import STAGES, Record
+from ..store.results import STAGES, Record
 
 NOT_KNOWN = "-"
 WIDE = 120
 STAGE_HEADS = {
-    "prepare": "prep", "score": "score", "select": "select",
-    "annotate": "annot", "fit": "fit", "evaluate": "eval",
-}  # fmt: skip
+    "prepare": "prep",
+    "score": "score",
+    "select": "select",
+    "annotate": "annot",
+    "fit": "fit",
+    "evaluate": "eval",
+}
 
 
 class Column(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .records import Results
+from ..store.results import Results
 from .table import full
 
 

@@ -14,5 +14,10 @@ from .units import select_units
 from .windows import select_windows, top_pixels
 
 __all__ = [
-    "Basket", "CandidateStream", "best_first", "select_units", "select_windows", "top_pixels",
-]  # fmt: skip
+    "Basket",
+    "CandidateStream",
+    "best_first",
+    "select_units",
+    "select_windows",
+    "top_pixels",
+]

@@ -20,15 +20,19 @@ class Basket:
     """
 
     def __init__(
-        self, costs: npt.ArrayLike, open_: npt.ArrayLike, budgets: npt.ArrayLike,
+        self,
+        costs: npt.ArrayLike,
+        open_: npt.ArrayLike,
+        budgets: npt.ArrayLike,
         groups: npt.ArrayLike | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.costs: I64 = np.asarray(costs, dtype=np.int64)
         self.left: I64 = np.array(budgets, dtype=np.int64, ndmin=1)
         self.groups: I64 = (
             np.zeros(len(self.costs), dtype=np.int64)
-            if groups is None else np.asarray(groups, dtype=np.int64)
-        )  # fmt: skip
+            if groups is None
+            else np.asarray(groups, dtype=np.int64)
+        )
         self._open: Bool = np.array(open_, dtype=bool)
         if (self.costs[self._open] < 1).any():
             raise BudgetError("a unit that can be taken costs 1 or more")

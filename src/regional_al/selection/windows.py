@@ -7,14 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..types import I64, Bool
-from ._order import (
-    Scores,
-    as_excluded,
-    as_scores,
-    descending,
-    refuse_unrankable,
-    whole_number,
-)
+from ._order import Scores, as_excluded, as_scores, descending, refuse_unrankable, whole_number
 
 WALK = 512  # candidates walked in Python at least before the suppressed ones are dropped in bulk
 

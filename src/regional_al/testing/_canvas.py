@@ -87,8 +87,9 @@ class Scene:
         """A rectangle on the ground."""
         self.polygon([(x1, 0, z1), (x2, 0, z1), (x2, 0, z2), (x1, 0, z2)], paint)
 
-    def wall(self, x1: float, z1: float, x2: float, z2: float, low: float, high: float,
-             paint: int) -> None:  # fmt: skip
+    def wall(
+        self, x1: float, z1: float, x2: float, z2: float, low: float, high: float, paint: int
+    ) -> None:
         """An upright rectangle from (x1, z1) to (x2, z2), between two heights."""
         self.polygon([(x1, low, z1), (x2, low, z2), (x2, high, z2), (x1, high, z1)], paint)
 

@@ -20,7 +20,7 @@ from ._canvas import (
     Scene,
     choice,
     tone,
-)  # fmt: skip
+)
 
 _CIRCLE = np.linspace(0, 2 * np.pi, 9)[:-1]
 
@@ -106,9 +106,12 @@ def bicycle(scene: Scene, x: float, z: float) -> None:
         scene.draw.ellipse(box, outline=tyre, width=max(2, round(0.07 * scale)))
     seat, head = (x - reach * 0.45, 0.85, z), (x + reach * 0.7, 0.95, z)
     for start, stop in (
-        ((x - reach, 0.34, z), seat), (seat, head), ((x + reach, 0.34, z), head),
-        ((x - reach, 0.34, z), (x, 0.32, z)), ((x, 0.32, z), head),
-    ):  # fmt: skip
+        ((x - reach, 0.34, z), seat),
+        (seat, head),
+        ((x + reach, 0.34, z), head),
+        ((x - reach, 0.34, z), (x, 0.32, z)),
+        ((x, 0.32, z), head),
+    ):
         scene.bar(start, stop, 0.06, frame, 2)
 
 
@@ -132,14 +135,26 @@ def car(scene: Scene, x: float, z: float, away: bool) -> None:
         scene.polygon(
             [(near_x, 0.62 * np.sin(a) / 2 + 0.31, w + 0.31 * np.cos(a)) for a in _CIRCLE], tyre
         )
-    cabin = [(inner, belt, z + 0.25), (inner, belt, z + length * 0.8),
-             (inner, tall, z + length * 0.62), (inner, tall, z + 0.7)]  # fmt: skip
+    cabin = [
+        (inner, belt, z + 0.25),
+        (inner, belt, z + length * 0.8),
+        (inner, tall, z + length * 0.62),
+        (inner, tall, z + 0.7),
+    ]
     scene.polygon(cabin, glass)
-    roof = [(x - half * 0.8, tall, z + 0.7), (x + half * 0.8, tall, z + 0.7),
-            (x + half, belt, z + 0.1), (x - half, belt, z + 0.1)]  # fmt: skip
+    roof = [
+        (x - half * 0.8, tall, z + 0.7),
+        (x + half * 0.8, tall, z + 0.7),
+        (x + half, belt, z + 0.1),
+        (x - half, belt, z + 0.1),
+    ]
     scene.polygon(roof, body)
-    pane = [(x - half * 0.72, tall * 0.96, z + 0.6), (x + half * 0.72, tall * 0.96, z + 0.6),
-            (x + half * 0.84, belt, z + 0.1), (x - half * 0.84, belt, z + 0.1)]  # fmt: skip
+    pane = [
+        (x - half * 0.72, tall * 0.96, z + 0.6),
+        (x + half * 0.72, tall * 0.96, z + 0.6),
+        (x + half * 0.84, belt, z + 0.1),
+        (x - half * 0.84, belt, z + 0.1),
+    ]
     scene.polygon(pane, glass)
     scene.wall(x - half, z, x + half, z, 0.3, belt, body)
     for tread in (-half + 0.15, half - 0.15):

@@ -21,7 +21,7 @@ from ._canvas import (
     Scene,
     choice,
     tone,
-)  # fmt: skip
+)
 from ._props import bicycle, bin_, car, fence, lamp, person, sign, tree
 
 Prop = tuple[float, Callable[[], None]]

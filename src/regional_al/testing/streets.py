@@ -18,19 +18,37 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
-from ..images import replacing, write_png
-from ..progress import progress
 from ..registry import nearest
+from ..runtime.progress import progress
+from ..store.images import replacing, write_png
 from ..types import JSON, U8
 
 CLASSES = (
-    "road", "sidewalk", "building", "fence", "pole", "traffic sign", "vegetation", "sky",
-    "person", "car", "bicycle",
-)  # fmt: skip
+    "road",
+    "sidewalk",
+    "building",
+    "fence",
+    "pole",
+    "traffic sign",
+    "vegetation",
+    "sky",
+    "person",
+    "car",
+    "bicycle",
+)
 PALETTE = (
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (190, 153, 153), (153, 153, 153), (220, 220, 0),
-    (107, 142, 35), (70, 130, 180), (220, 20, 60), (0, 0, 142), (119, 11, 32),
-)  # fmt: skip
+    (128, 64, 128),
+    (244, 35, 232),
+    (70, 70, 70),
+    (190, 153, 153),
+    (153, 153, 153),
+    (220, 220, 0),
+    (107, 142, 35),
+    (70, 130, 180),
+    (220, 20, 60),
+    (0, 0, 142),
+    (119, 11, 32),
+)
 RARE = ("pole", "traffic sign", "person", "bicycle")
 """Classes below 2 % of the labelled pixels each."""
 CITYSCAPES_TRAIN_IDS = (0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18)
@@ -80,9 +98,14 @@ def generate(
 
 
 def make_scene(
-    split: str, index: int, size: tuple[int, int] = (96, 128), seed: int = 0, style: str = "day",
-    void: bool = True, mixed_sizes: bool = False,
-) -> tuple[U8, U8]:  # fmt: skip
+    split: str,
+    index: int,
+    size: tuple[int, int] = (96, 128),
+    seed: int = 0,
+    style: str = "day",
+    void: bool = True,
+    mixed_sizes: bool = False,
+) -> tuple[U8, U8]:
     """One scene in memory: RGB uint8 [H, W, 3] and class ids uint8 [H, W], 255 = void."""
     try:
         from ._render import STYLES, render
@@ -97,9 +120,15 @@ def make_scene(
 
 
 def _checked(
-    train: int, val: int, size: tuple[int, int], seed: int, style: str, void: bool,
-    mixed_sizes: bool, layout: str,
-) -> JSON:  # fmt: skip
+    train: int,
+    val: int,
+    size: tuple[int, int],
+    seed: int,
+    style: str,
+    void: bool,
+    mixed_sizes: bool,
+    layout: str,
+) -> JSON:
     """The parameters as the manifest holds them. Raises ConfigError for a bad one."""
     if style not in STYLE_NAMES:
         raise ConfigError(f"unknown street style {style!r}.{nearest(style, STYLE_NAMES)}")
@@ -110,10 +139,17 @@ def _checked(
     if len(size) != 2 or min(size) < 32:
         raise ConfigError(f"streets: size={tuple(size)} must be (height, width), each 32 or more")
     return {
-        "generator": _VERSION, "train": train, "val": val, "size": [int(s) for s in size],
-        "seed": seed, "style": style, "void": bool(void), "mixed_sizes": bool(mixed_sizes),
-        "layout": layout, "classes": list(CLASSES),
-    }  # fmt: skip
+        "generator": _VERSION,
+        "train": train,
+        "val": val,
+        "size": [int(s) for s in size],
+        "seed": seed,
+        "style": style,
+        "void": bool(void),
+        "mixed_sizes": bool(mixed_sizes),
+        "layout": layout,
+        "classes": list(CLASSES),
+    }
 
 
 def _is_complete(root: Path, parameters: JSON) -> bool:
@@ -163,8 +199,10 @@ def _write_pair(root: Path, layout: str, split: str, index: int, picture: U8, la
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; prints where the data set is. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m regional_al.testing.streets",
-                                     description="Generate a small street data set.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m regional_al.testing.streets",
+        description="Generate a small street data set.",
+    )
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--train", type=int, default=48, metavar="N")
     parser.add_argument("--val", type=int, default=16, metavar="N")
@@ -176,8 +214,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mixed-sizes", action="store_true")
     a = parser.parse_args(arguments)
     try:
-        generate(a.out, a.train, a.val, tuple(a.size), a.seed, a.style, not a.no_void,
-                 a.mixed_sizes, a.layout)  # fmt: skip
+        generate(
+            a.out,
+            a.train,
+            a.val,
+            tuple(a.size),
+            a.seed,
+            a.style,
+            not a.no_void,
+            a.mixed_sizes,
+            a.layout,
+        )
     except RegionalALError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..engines.torch_engine import TorchEngine
-from ..images import image_size
+from ..engines.torch import TorchEngine
+from ..store.images import image_size
 from ..types import LabelSpace, PoolItem
 
 
@@ -18,10 +18,13 @@ class ToyNet(nn.Module):
     def __init__(self, num_classes: int, width: int = 12, dropout: float = 0.1) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, width, 5, padding=2), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=2, dilation=2), nn.ReLU(),
-            nn.Dropout2d(dropout), nn.Conv2d(width, num_classes, 1),
-        )  # fmt: skip
+            nn.Conv2d(3, width, 5, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=2, dilation=2),
+            nn.ReLU(),
+            nn.Dropout2d(dropout),
+            nn.Conv2d(width, num_classes, 1),
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.body(images)

@@ -14,8 +14,8 @@ from typing import Any
 from mmcv import Config
 from mmcv.utils import import_modules_from_strings
 
-from ... import dist
 from ...errors import ConfigError, EnvironmentProblem, UnsupportedError
+from ...runtime import distributed as dist
 from ..specs import dicts, first_line, missing_base, type_name
 
 log = logging.getLogger("regional_al")

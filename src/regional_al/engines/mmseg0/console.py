@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmcv.utils import get_logger
 
-from ... import dist
+from ...runtime import distributed as dist
 
 FORMAT = "%(asctime)s - mmseg - %(levelname)s - %(message)s"
 _numbers = itertools.count()

@@ -22,14 +22,31 @@ class CamVidDataset(CustomDataset):  # type: ignore[misc]
     """
 
     CLASSES = (
-        "sky", "building", "pole", "road", "pavement", "tree",
-        "sign_symbol", "fence", "car", "pedestrian", "bicyclist",
-    )  # fmt: skip
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign_symbol",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    )
     PALETTE = [  # noqa: RUF012 - the name and place that mmseg reads
-        [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222],
-        [128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0],
+        [128, 128, 128],
+        [128, 0, 0],
+        [192, 192, 128],
+        [128, 64, 128],
+        [60, 40, 222],
+        [128, 128, 0],
+        [192, 128, 128],
+        [64, 64, 128],
+        [64, 0, 128],
+        [64, 64, 0],
         [0, 128, 192],
-    ]  # fmt: skip
+    ]
 
     def __init__(self, img_suffix: str = ".jpg", seg_map_suffix: str = ".png", **kw: Any) -> None:
         super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kw)

@@ -12,11 +12,11 @@ import torch
 from mmcv import Config
 
 from ...data import ActiveLearningDataset
-from ...labels import LabelStore
-from ...types import I64, LabelSpace, PoolItem
-from ..base import FitRequest, FitResult, Prediction, PredictRequest
+from ...store.labels import LabelStore
+from ...types import I64, LabelSpace, PoolItem, PredictRequest
+from ..base import FitRequest, FitResult, Prediction
+from ..mmseg.sparse_labels import sparse_labels
 from ..quiet import quiet_warnings
-from ..sparse_labels import sparse_labels
 from . import datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import check_keys, fit_to_cpu, max_iterations
 from .console import calm_loggers

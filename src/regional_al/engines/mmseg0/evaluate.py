@@ -10,9 +10,10 @@ import torch
 from mmseg.datasets.pipelines import Compose
 from torch.utils.data import Dataset
 
-from ... import dist, metrics
+from ... import metrics
 from ...errors import DataError, RegionalALError
-from ...progress import progress
+from ...runtime import distributed as dist
+from ...runtime.progress import progress
 from ...types import I64
 from ..views import sample_or_reason
 from .config import inference_pipeline

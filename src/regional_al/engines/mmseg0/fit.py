@@ -25,11 +25,11 @@ from mmseg.apis import set_random_seed
 from mmseg.core import DistEvalHook, EvalHook
 from mmseg.utils import setup_multi_processes
 
-from ... import dist
 from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
-from ..plain_state import strip
+from ..mmseg.plain_state import strip
 from ..quiet import quiet_warnings
 from ..smoke import stretch
 from ..specs import first_line, without_traceback
@@ -162,12 +162,17 @@ def make_runner(cfg: Config, request: FitRequest, stop_at: int | None, pool: Poo
     stamp = time.strftime("%Y%m%d_%H%M%S")
     try:
         optimizer = build_optimizer(model, cfg.optimizer)
-        runner = build_runner(spec, default_args={
-            "model": model, "batch_processor": None, "optimizer": optimizer,
-            "work_dir": str(request.out_dir),
-            "logger": stretch_logger(request.out_dir, stamp, cfg.get("log_level", "INFO")),
-            "meta": {"CLASSES": model.module.CLASSES, "PALETTE": model.module.PALETTE},
-        })  # fmt: skip
+        runner = build_runner(
+            spec,
+            default_args={
+                "model": model,
+                "batch_processor": None,
+                "optimizer": optimizer,
+                "work_dir": str(request.out_dir),
+                "logger": stretch_logger(request.out_dir, stamp, cfg.get("log_level", "INFO")),
+                "meta": {"CLASSES": model.module.CLASSES, "PALETTE": model.module.PALETTE},
+            },
+        )
     except Exception as error:  # whatever the classes named in a config raise
         raise ConfigError(f"optimizer or runner: {first_line(error)}") from None
     runner.timestamp = stamp  # so that .log and .log.json have one name
@@ -178,9 +183,12 @@ def register_hooks(runner: Any, cfg: Config, request: FitRequest, share: LabelSh
     """The config's hooks in mmseg's order, and ours, which counts labels."""
     try:
         runner.register_training_hooks(
-            cfg.get("lr_config"), cfg.get("optimizer_config", {}), cfg.get("checkpoint_config"),
-            cfg.get("log_config"), cfg.get("momentum_config"),
-        )  # fmt: skip
+            cfg.get("lr_config"),
+            cfg.get("optimizer_config", {}),
+            cfg.get("checkpoint_config"),
+            cfg.get("log_config"),
+            cfg.get("momentum_config"),
+        )
     except Exception as error:  # unknown policies and hooks
         raise ConfigError(
             f"lr_config, optimizer_config, checkpoint_config, log_config or momentum_config: "

@@ -7,7 +7,7 @@ from typing import Any
 from mmcv.runner import RUNNERS, Hook, IterBasedRunner
 
 from ...types import UNLABELED
-from ..label_share import LabelCount
+from ..mmseg.label_share import LabelCount
 
 
 @RUNNERS.register_module()

@@ -11,7 +11,7 @@ from mmcv import Config
 from mmseg.datasets import build_dataloader
 from torch.utils.data import ConcatDataset, Dataset
 
-from ... import dist
+from ...runtime import distributed as dist
 from ...types import I64
 
 
@@ -74,11 +74,14 @@ def loader_options(cfg: Config, key: str, seed: int) -> dict[str, Any]:
     CUDA is switched off where there are none."""
     sets = ("train", "val", "test", "train_dataloader", "val_dataloader", "test_dataloader")
     options: dict[str, Any] = {
-        "num_gpus": 1, "dist": dist.active(), "seed": seed, "drop_last": True,
+        "num_gpus": 1,
+        "dist": dist.active(),
+        "seed": seed,
+        "drop_last": True,
         "pin_memory": torch.cuda.is_available(),
         **{name: value for name, value in cfg.data.items() if name not in sets},
         **cfg.data.get(key, {}),
-    }  # fmt: skip
+    }
     if not options.setdefault("workers_per_gpu", 0):
         options["persistent_workers"] = False
         options.pop("prefetch_factor", None)

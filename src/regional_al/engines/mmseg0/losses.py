@@ -12,7 +12,7 @@ from mmseg.models.losses import CrossEntropyLoss
 from torch import nn
 
 from ...types import UNLABELED
-from .. import loss_probe
+from ..mmseg import loss_probe
 from ..specs import type_name
 
 
@@ -50,8 +50,10 @@ def reason_against(head: Any) -> str | None:
     if name == "STDCHead":
         return "learns the borders of label masks, and sparse labels have borders of their own"
     if name == "EncHead" and head.get("use_se_loss", True):
-        return "learns which classes an image lacks, which sparse labels do not say (use_se_loss=" \
-            "False would do)"  # fmt: skip
+        return (
+            "learns which classes an image lacks, which sparse labels do not say (use_se_loss="
+            "False would do)"
+        )
     return None
 
 

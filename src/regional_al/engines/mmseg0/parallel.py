@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmcv.parallel import DataContainer, MMDataParallel, MMDistributedDataParallel
 
-from ... import dist
+from ...runtime import distributed as dist
 
 
 def opened(value: Any, device: torch.device) -> Any:
@@ -71,6 +71,8 @@ def wrapped(model: Any, find_unused_parameters: bool = False) -> Any:
     if not dist.active():
         return DataParallel(model, device_ids=device_ids)
     return DistributedDataParallel(
-        model, device_ids=device_ids, broadcast_buffers=False,
+        model,
+        device_ids=device_ids,
+        broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
-    )  # fmt: skip
+    )

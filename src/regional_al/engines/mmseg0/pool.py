@@ -17,11 +17,11 @@ from mmseg.datasets import build_dataset as mmseg_build
 from torch.utils.data import ConcatDataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...images import image_size, write_png
+from ...store.images import image_size, write_png
 from ...types import I64, UNLABELED, LabelSpace, PoolItem
-from ..joined import leaves as leaves
-from ..joined import locate as locate
-from ..joined import refuse_duplicates
+from ..mmseg.joined import leaves as leaves
+from ..mmseg.joined import locate as locate
+from ..mmseg.joined import refuse_duplicates
 from ..specs import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -89,8 +89,11 @@ def single(spec: Any, key: str) -> Iterator[dict[str, Any]]:
             f"{key}.type={type_name(spec)!r} mixes or repeats images, so labels have no single "
             "place: use the data set inside it"
         )
-    lists = {name: spec[name] for name in ("img_dir", "ann_dir", "split")
-             if isinstance(spec.get(name), (list, tuple))}  # fmt: skip
+    lists = {
+        name: spec[name]
+        for name in ("img_dir", "ann_dir", "split")
+        if isinstance(spec.get(name), (list, tuple))
+    }
     counts = {len(found) for found in lists.values()}
     if len(counts) > 1 or ("ann_dir" in lists and len(lists) == 1):
         raise ConfigError(f"{key}: {', '.join(lists)} must be lists of one length")
@@ -108,8 +111,11 @@ def build_one(spec: dict[str, Any], key: str) -> Any:
     try:
         dataset = mmseg_build(copy.deepcopy(spec))
     except Exception as error:  # whatever a data set class raises, the config is what can be mended
-        told = str(error.args[0]).splitlines()[0] if isinstance(error, KeyError) and error.args \
-            else first_line(error)  # fmt: skip
+        told = (
+            str(error.args[0]).splitlines()[0]
+            if isinstance(error, KeyError) and error.args
+            else first_line(error)
+        )
         raise ConfigError(f"{key}: {told}") from None
     if not hasattr(dataset, "img_infos") or not hasattr(dataset, "pre_pipeline"):
         raise UnsupportedError(f"{key}.type={type_name(spec)!r} is no CustomDataset: no img_infos")

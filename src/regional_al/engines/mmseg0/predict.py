@@ -21,7 +21,8 @@ from mmseg.ops import resize
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
-from ..base import Prediction, PredictRequest
+from ...types import PredictRequest
+from ..base import Prediction
 from ..quiet import quiet_warnings
 from ..specs import first_line, type_name
 from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
@@ -38,8 +39,9 @@ class Predictor:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else \
-            torch.device("cpu")  # fmt: skip
+        self.device = (
+            torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        )
         self._model: Any = None
         self._loaded: tuple[str, int] | None = None
         self._members: dict[Path, Any] = {}
@@ -88,8 +90,9 @@ class Predictor:
         for index, sample in self.load(PoolImages(dataset, indices, pipeline)):
             run = View(self, model, sample, index, request.passes > 1)
             looks = [partial(run.logits, number, flipped) for number, flipped in order(request)]
-            looks += [partial(View(self, m, sample, index, False).logits, 0, False)
-                      for m in members]  # fmt: skip
+            looks += [
+                partial(View(self, m, sample, index, False).logits, 0, False) for m in members
+            ]
             logits, features = looks[0](with_features=request.features)
             more = (look()[0] for look in looks[1:]) if looks[1:] else None
             yield Prediction(index, logits, more, features)
@@ -140,10 +143,13 @@ def test_sample(leaf: Any, index: int, pipeline: Any) -> dict[str, Any]:
     data = {"img_info": leaf.img_infos[index]}
     leaf.pre_pipeline(data)
     found = pipeline(data)
-    view = {key: found[key][0] if isinstance(found[key], list) else found[key]
-            for key in ("img", "img_metas")}  # fmt: skip
-    opened = {key: item.data if isinstance(item, DataContainer) else item
-              for key, item in view.items()}  # fmt: skip
+    view = {
+        key: found[key][0] if isinstance(found[key], list) else found[key]
+        for key in ("img", "img_metas")
+    }
+    opened = {
+        key: item.data if isinstance(item, DataContainer) else item for key, item in view.items()
+    }
     return {"img": opened["img"], "meta": opened["img_metas"]}
 
 
@@ -218,8 +224,11 @@ def build_trainable(cfg: Config) -> Any:
                 copy.deepcopy(cfg.model), cfg.get("train_cfg"), cfg.get("test_cfg")
             )
     except Exception as error:  # whatever the classes named in a config raise
-        text = str(error.args[0]).splitlines()[0] if isinstance(error, KeyError) and error.args \
-            else first_line(error)  # fmt: skip
+        text = (
+            str(error.args[0]).splitlines()[0]
+            if isinstance(error, KeyError) and error.args
+            else first_line(error)
+        )
         raise ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}") from None
     mode = (model.test_cfg or {}).get("mode") if hasattr(model, "test_cfg") else None
     if mode not in ("whole", "slide"):

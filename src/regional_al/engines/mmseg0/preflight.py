@@ -15,12 +15,12 @@ from mmcv import Config
 from mmcv.parallel import collate
 from mmseg.datasets.pipelines import Compose
 
-from ... import dist
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
-from ...images import image_size, read_ids, write_png
-from ...progress import progress
+from ...runtime import distributed as dist
+from ...runtime.progress import progress
+from ...store.images import image_size, read_ids, write_png
 from ...types import JSON, UNLABELED, LabelSpace
-from ..checks import check_classes, check_ids
+from ..mmseg.checks import check_classes, check_ids
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
 from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
@@ -98,8 +98,11 @@ def check_weights(cfg: Config) -> None:
 def hint_at_transforms(cfg: Config) -> None:
     """Say once which transforms of the training pipeline lose sparse labels, and what does not."""
     names = {type_name(spec) for spec in dicts(cfg.data.train)}
-    lossy = [(old, new) for old, new in (("Resize", "SparseResize"),
-             ("RandomCrop", "LabelledRandomCrop")) if old in names]  # fmt: skip
+    lossy = [
+        (old, new)
+        for old, new in (("Resize", "SparseResize"), ("RandomCrop", "LabelledRandomCrop"))
+        if old in names
+    ]
     if lossy:
         old, new = (" and ".join(column) for column in zip(*lossy, strict=True))
         log.warning(
@@ -201,6 +204,9 @@ def unlabeled_loss(model: Any, pool: Pool, device: torch.device) -> float:
                 f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
             ) from None
     # mmseg's own sum of them (_parse_losses) is a collective, and one rank may have stopped before
-    found = [value if isinstance(value, list) else [value]
-             for name, value in losses.items() if "loss" in name]  # fmt: skip
+    found = [
+        value if isinstance(value, list) else [value]
+        for name, value in losses.items()
+        if "loss" in name
+    ]
     return float(sum(item.mean() for several in found for item in several))

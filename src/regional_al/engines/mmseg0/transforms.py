@@ -12,8 +12,8 @@ from mmseg.datasets import PIPELINES
 from mmseg.datasets.pipelines import RandomCrop, Resize
 
 from ...types import UNLABELED
-from ..label_crop import LabelledCrop
-from ..sparse_resize import keep_labels
+from ..mmseg.label_crop import LabelledCrop
+from ..mmseg.sparse_resize import keep_labels
 
 
 @PIPELINES.register_module()

@@ -13,8 +13,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings, is_installed
 
-from ... import dist
 from ...errors import ConfigError, EnvironmentProblem
+from ...runtime import distributed as dist
 from ..specs import dicts as dicts
 from ..specs import first_line as first_line
 from ..specs import heads as heads

@@ -14,10 +14,10 @@ from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 
 from ...data import ActiveLearningDataset
-from ...labels import LabelStore
-from ...types import I64, LabelSpace, PoolItem
-from ..base import FitRequest, FitResult, Prediction, PredictRequest
-from ..sparse_labels import sparse_labels
+from ...store.labels import LabelStore
+from ...types import I64, LabelSpace, PoolItem, PredictRequest
+from ..base import FitRequest, FitResult, Prediction
+from ..mmseg.sparse_labels import sparse_labels
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
 from .console import quiet_warnings

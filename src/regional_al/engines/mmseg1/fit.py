@@ -19,9 +19,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset
 
-from ... import dist
 from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..specs import without_traceback
 from .config import type_name

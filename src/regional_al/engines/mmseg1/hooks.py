@@ -10,8 +10,8 @@ from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
 from ...types import UNLABELED
-from ..label_share import LabelCount
-from ..plain_state import strip
+from ..mmseg.label_share import LabelCount
+from ..mmseg.plain_state import strip
 
 
 @LOOPS.register_module()

@@ -12,7 +12,7 @@ from mmseg.structures import build_pixel_sampler
 from torch import nn
 
 from ...types import UNLABELED
-from .. import loss_probe
+from ..mmseg import loss_probe
 from ..specs import type_name
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from mmseg.registry import DATASETS
 
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...images import image_size
+from ...store.images import image_size
 from ...types import UNLABELED, LabelSpace, PoolItem
-from ..joined import leaves as leaves
-from ..joined import locate as locate
-from ..joined import refuse_duplicates
+from ..mmseg.joined import leaves as leaves
+from ..mmseg.joined import locate as locate
+from ..mmseg.joined import refuse_duplicates
 from .config import first_line, type_name
 
 log = logging.getLogger("regional_al")

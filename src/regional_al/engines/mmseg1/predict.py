@@ -21,7 +21,8 @@ from mmseg.registry import MODELS
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
-from ..base import Prediction, PredictRequest
+from ...types import PredictRequest
+from ..base import Prediction
 from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
 from .config import first_line, inference_pipeline, type_name
 from .console import quiet_warnings
@@ -84,8 +85,9 @@ class Predictor:
         for index, sample in self.load(PoolImages(dataset, indices, pipeline)):
             run = View(self, model, sample, index, request.passes > 1)
             looks = [partial(run.logits, number, flipped) for number, flipped in order(request)]
-            looks += [partial(View(self, m, sample, index, False).logits, 0, False)
-                      for m in members]  # fmt: skip
+            looks += [
+                partial(View(self, m, sample, index, False).logits, 0, False) for m in members
+            ]
             logits, features = looks[0](with_features=request.features)
             more = (look()[0] for look in looks[1:]) if looks[1:] else None
             yield Prediction(index, logits, more, features)
@@ -198,8 +200,11 @@ def build_model(cfg: Config) -> Any:
         with quiet_warnings():
             model = revert_sync_batchnorm(MODELS.build(spec))
     except Exception as error:  # whatever the classes named in a config raise
-        text = str(error.args[0]).splitlines()[0] if isinstance(error, KeyError) and error.args \
-            else first_line(error)  # fmt: skip
+        text = (
+            str(error.args[0]).splitlines()[0]
+            if isinstance(error, KeyError) and error.args
+            else first_line(error)
+        )
         raise ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}") from None
     if not hasattr(model, "inference"):
         raise UnsupportedError(

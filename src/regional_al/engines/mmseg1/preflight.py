@@ -15,12 +15,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from ... import dist
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
-from ...images import image_size, read_ids, write_png
-from ...progress import progress
+from ...runtime import distributed as dist
+from ...runtime.progress import progress
+from ...store.images import image_size, read_ids, write_png
 from ...types import UNLABELED, LabelSpace
-from ..checks import check_classes, check_ids
+from ..mmseg.checks import check_classes, check_ids
 from .config import first_line, inference_pipeline
 from .console import quiet_warnings
 from .fit import max_iterations
@@ -150,8 +150,9 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
         with quiet_warnings():
             model.init_weights()
     except Exception as error:  # a download or a file that is not there
-        raise ConfigError(f"the model's pretrained weights cannot be read: {first_line(error)}")\
-            from None  # fmt: skip
+        raise ConfigError(
+            f"the model's pretrained weights cannot be read: {first_line(error)}"
+        ) from None
     loss = unlabeled_loss(model.train(), pool)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")

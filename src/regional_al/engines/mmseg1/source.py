@@ -17,9 +17,9 @@ from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
-from ... import dist
-from ...config_checks import check_keys, integer
+from ...checks import check_keys, integer
 from ...errors import ConfigError, DataError, UnsupportedError
+from ...runtime import distributed as dist
 from ...types import LabelSpace
 from .config import dicts, first_line
 from .pool import build_dataset, label_space, leaves
@@ -133,8 +133,11 @@ def check_label_space(source: LabelSpace, target: LabelSpace) -> None:
     if other and dist.is_main():
         log.warning(
             "%s.dataset: class %r is trained as %r%s",
-            KEY, other[0][0], other[0][1], f", and {len(other) - 1} more" if other[1:] else "",
-        )  # fmt: skip
+            KEY,
+            other[0][0],
+            other[0][1],
+            f", and {len(other) - 1} more" if other[1:] else "",
+        )
 
 
 class SourceImages(Dataset[Any]):
@@ -206,8 +209,9 @@ class DomainSampler(Sampler[int]):
         self.size = len(dataset)
         self.parts: list[tuple[int, int, Any]] = []  # (first index, count, sampler)
         first = 0
-        for domain, count, spec in zip((dataset.target, dataset.source), counts, samplers,
-                                       strict=True):  # fmt: skip
+        for domain, count, spec in zip(
+            (dataset.target, dataset.source), counts, samplers, strict=True
+        ):
             if count:
                 # Seeds differ, so that data sets of one size are not drawn in one order.
                 own = None if seed is None else seed + 1_000_003 * len(self.parts)

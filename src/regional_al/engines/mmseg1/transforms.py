@@ -15,8 +15,8 @@ from mmseg.datasets.transforms.transforms import Resize
 from mmseg.registry import TRANSFORMS
 
 from ...types import UNLABELED
-from ..label_crop import Box, LabelledCrop
-from ..sparse_resize import keep_labels
+from ..mmseg.label_crop import Box, LabelledCrop
+from ..mmseg.sparse_resize import keep_labels
 
 
 @TRANSFORMS.register_module()

@@ -1,0 +1,5 @@
+"""Score the pool and select within the budget."""
+
+from .acquirer import Acquirer
+
+__all__ = ["Acquirer"]

@@ -1,0 +1,251 @@
+"""The `acquisition` grammar: a plain dict in, a checked frozen dataclass out.
+
+Unknown keys and values are refused with the nearest valid one; every default is here and nowhere
+else. docs/acquisition.md describes the same table for people.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from ..checks import check_keys, choice, integer, typed
+from ..errors import ConfigError, UnsupportedError
+from ..types import JSON, LEVELS, Level, RoundInit
+from .budget import Budget
+from .schedule import Iterations, parse_iterations
+
+REGION_TYPES = ("slic", "grid", "window", "precomputed")
+ROUND_INITS = ("scratch", "continue", "pretrained")
+ANSWERS = ("full", "dominant")
+MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When to end before `rounds` is reached. target_miou: 0..1; max_pixels / max_clicks: total;
+    plateau: rounds in a row without a gain of `plateau_gain` mIoU (0..1) over the best before."""
+
+    target_miou: float | None = None
+    max_pixels: int | None = None
+    max_clicks: int | None = None
+    plateau: int | None = None
+    plateau_gain: float = 0.0
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The labels of round 0: random, asked at a level of its own if one is named; or taken over
+    from another run, a work dir: its round 0, checkpoint included (`run`), or all the labels that
+    it has (`labels`), on which round 0 trains. budget is None where they are taken over."""
+
+    level: Level
+    region: JSON
+    budget: Budget | None
+    answer: str
+    run: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A checked `acquisition` config. warm_start None: start from `load_from` with no labels."""
+
+    level: Level
+    heuristic: JSON
+    region: JSON
+    budget: Budget
+    warm_start: WarmStart | None
+    rounds: int
+    round_init: RoundInit
+    queries: tuple[int, ...] | None
+    annotator: JSON
+    stop: Stop
+    seed: int
+    iterations: Iterations | None
+    tiles: int | None
+    cache_dir: Path | None
+    previews: int
+    resolved: JSON = field(repr=False, compare=False)
+
+    @property
+    def answer(self) -> str:
+        """'full' or 'dominant': what the annotator is asked about each unit."""
+        return str(self.annotator.get("answer", "full"))
+
+    @property
+    def asks_at_first(self) -> bool:
+        """Whether round 0 makes a query: not without labels, nor on those of another run."""
+        return self.warm_start is not None and self.warm_start.labels is None
+
+    def until(self, round_: int) -> int | None:
+        """Iteration of the continuous run at which stretch `round_` ends: queries[round_], for the
+        last stretch -1 (the config's own end); None when rounds are separate trainings."""
+        if self.queries is None:
+            return None
+        return self.queries[round_] if round_ < len(self.queries) else -1
+
+
+KEYS = (
+    "level",
+    "heuristic",
+    "region",
+    "budget",
+    "rounds",
+    "warm_start",
+    "round_init",
+    "queries",
+    "iterations",
+    "annotator",
+    "stop",
+    "seed",
+    "tiles",
+    "cache_dir",
+    "previews",
+)
+
+
+def parse(raw: Mapping[str, Any]) -> Acquisition:
+    """Check `acquisition=dict(...)` and fill in the defaults.
+
+    Raises ConfigError (BudgetError, UnsupportedError) in one line that names key, value and fix.
+    """
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"acquisition must be a dict(level=..., heuristic=...), not {raw!r}")
+    check_keys("acquisition", raw, KEYS)
+    level = choice("acquisition.level", raw.get("level", "region"), LEVELS)
+    heuristic = typed("acquisition.heuristic", raw.get("heuristic", "RIPU"))
+    region = _region(raw.get("region"), level)
+    annotator = typed("acquisition.annotator", raw.get("annotator", "oracle"))
+    answer = annotator.get("answer", "full")
+    choice("acquisition.annotator.answer", answer, ANSWERS)
+    if answer == "dominant" and (level != "region" or region["type"] == "window"):
+        raise UnsupportedError(
+            f"acquisition.annotator.answer='dominant' asks one class a region; at level={level!r} "
+            f"with region type {region['type']!r} use answer='full'"
+        )
+    budget = Budget.parse(raw.get("budget"), level, region["type"], answer)
+    queries = _queries(raw.get("queries"))
+    same = WarmStart(cast(Level, level), region, budget, answer)
+    warm_start = _warm_start(raw["warm_start"], same, raw) if "warm_start" in raw else same
+    if warm_start is not None and warm_start.run is not None and queries:
+        raise ConfigError(
+            "acquisition.warm_start.run takes round 0 of another run over, which makes no sense in "
+            "one continuous run with queries=[...]"
+        )
+    rounds = integer("acquisition.rounds", raw.get("rounds", len(queries) if queries else 5), 0)
+    if queries and rounds != len(queries):
+        raise ConfigError(
+            f"acquisition.rounds={rounds} does not fit queries={list(queries)}: leave rounds out, "
+            f"or give {rounds} iterations"
+        )
+    if rounds > MAX_ROUNDS:
+        raise ConfigError(f"acquisition.rounds={rounds} is more than {MAX_ROUNDS}")
+    init = choice("acquisition.round_init", raw.get("round_init", "scratch"), ROUND_INITS)
+    stop_raw = raw.get("stop") or {}
+    check_keys("acquisition.stop", stop_raw, tuple(Stop.__dataclass_fields__))
+    cache = raw.get("cache_dir")
+    if raw.get("tiles") is not None:
+        raise UnsupportedError(
+            f"acquisition.tiles={raw['tiles']!r}: no engine predicts tile by tile yet; leave it "
+            "out, or score tiles in Python with regional_al.kernels.TiledRegionStats"
+        )
+    acquisition = Acquisition(
+        level=cast(Level, level),
+        heuristic=heuristic,
+        region=region,
+        budget=budget,
+        warm_start=warm_start,
+        rounds=rounds,
+        round_init=cast(RoundInit, init),
+        queries=queries,
+        annotator=annotator,
+        stop=Stop(**stop_raw),
+        seed=integer("acquisition.seed", raw.get("seed", 0), 0),
+        iterations=parse_iterations(raw.get("iterations"), queries),
+        tiles=None,
+        cache_dir=None if cache is None else Path(str(cache)),
+        previews=integer("acquisition.previews", raw.get("previews", 4), 0),
+        resolved={},
+    )
+    acquisition.resolved.update(_resolved(acquisition))
+    return acquisition
+
+
+def _resolved(a: Acquisition) -> JSON:
+    """Every key with the value in force, JSON-able, for the ledger, results.json and the report."""
+    out = {key: getattr(a, key) for key in KEYS}
+    out["budget"] = asdict(a.budget)
+    out["warm_start"] = None if a.warm_start is None else _warm_values(a.warm_start, a)
+    out["stop"] = asdict(a.stop)
+    out["iterations"] = None if a.iterations is None else asdict(a.iterations)
+    out["queries"] = None if a.queries is None else list(a.queries)
+    out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
+    return out
+
+
+def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
+    """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope and level, region;
+    or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what holds where nothing else is said."""
+    if raw is None:
+        return None
+    if not isinstance(raw, Mapping):
+        budget = Budget.parse(raw, same.level, same.region["type"], same.answer, key="warm_start")
+        return replace(same, budget=budget)
+    for key in ("run", "labels"):
+        if key in raw:
+            check_keys("acquisition.warm_start", raw, (key,))
+            if not isinstance(raw[key], (str, Path)) or not str(raw[key]):
+                raise ConfigError(f"acquisition.warm_start.{key}={raw[key]!r} must be a work dir")
+            folder = Path(str(raw[key]))
+            if key == "run":
+                return replace(same, budget=None, run=folder)
+            return replace(same, budget=None, labels=folder)
+    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", "level", "region"))
+    amounts = {key: value for key, value in raw.items() if key not in ("level", "region")}
+    level = choice("acquisition.warm_start.level", raw.get("level", same.level), LEVELS)
+    if level == same.level and "region" not in raw:
+        region, answer = same.region, same.answer
+    else:
+        default = whole.get("region") if level == same.level else None
+        key = "acquisition.warm_start.region"
+        region, answer = _region(raw.get("region", default), level, key), "full"
+    budget = Budget.parse(amounts, level, region["type"], answer, key="warm_start")
+    return WarmStart(cast(Level, level), region, budget, answer)
+
+
+def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
+    """What the warm start resolved to; level and region only where they are its own."""
+    if warm.budget is None:
+        return {"labels": str(warm.labels)} if warm.run is None else {"run": str(warm.run)}
+    out = asdict(warm.budget)
+    if (warm.level, warm.region) != (a.level, a.region):
+        out.update(level=warm.level, region=warm.region)
+    return out
+
+
+def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:
+    if level in ("image", "pixel"):
+        if raw is not None:
+            raise UnsupportedError(f"{key}={raw!r} makes no sense at level={level!r}")
+        return {"type": "whole" if level == "image" else "pixel"}
+    region = typed(key, "slic" if raw is None else raw)
+    choice(f"{key}.type", region["type"], REGION_TYPES)
+    if region["type"] == "window":
+        check_keys(key, region, ("type", "radius"))
+        region["radius"] = integer(f"{key}.radius", region.get("radius", 1), 0)
+    return region
+
+
+def _queries(raw: Any) -> tuple[int, ...] | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, (list, tuple)) or not raw:
+        raise ConfigError(f"acquisition.queries={raw!r} must be a list of iterations [10000, ...]")
+    steps = tuple(integer("acquisition.queries", step, 0) for step in raw)
+    if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
+        raise ConfigError(f"acquisition.queries={list(steps)} must rise strictly")
+    return steps

@@ -1,0 +1,216 @@
+"""The `torch` engine: any nn.Module that maps [N, 3, H, W] to logits [N, C, H, W].
+
+For tests and for people without mm*. Plain and deterministic: AdamW, polynomial decay, one process;
+under several ranks every rank trains the same replica on the same batches, so that only scoring is
+shared and the weights are the same bytes on 1, 2 or 4 processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from torch.utils.data import Dataset
+
+from .. import metrics
+from ..data import ActiveLearningDataset
+from ..errors import ConfigError, DataError
+from ..store.images import read_ids, read_rgb
+from ..store.labels import LabelStore
+from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem, PredictRequest
+from .base import FitRequest, FitResult, Prediction
+from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
+
+
+@dataclass
+class TorchEngine:
+    """Engine protocol over a plain model.
+
+    build_model: called under a seed; pool and val: images (val with annotations). iterations: of
+    one training, or of the whole continuous run. load_from: a state dict file for `round_init`.
+    """
+
+    build_model: Callable[[], torch.nn.Module]
+    pool: Sequence[PoolItem]
+    val: Sequence[PoolItem]
+    label_space: LabelSpace
+    iterations: int = 50
+    batch_size: int = 4
+    lr: float = 1e-2
+    load_from: Path | None = None
+    device: str = "cpu"
+
+    def preflight(self) -> None:
+        for item in self.val:
+            if item.annotation is None or not item.annotation.is_file():
+                raise DataError(f"validation image {item.image} has no annotation file")
+        if self.load_from is not None and not self.load_from.is_file():
+            raise ConfigError(f"load_from={self.load_from} does not exist")
+
+    def fit(self, request: FitRequest) -> FitResult:
+        torch.manual_seed(request.seed)
+        model = self.build_model().to(self.device).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr)
+        start = self._initialise(model, optimizer, request)
+        length = request.iterations or self.iterations
+        end = length if request.until in (None, -1) else int(request.until or 0)
+        keys = set(request.store.trainable_keys(self.label_space.trainable))
+        items = [item for item in self.pool if item.key in keys]
+        rng = np.random.default_rng([request.seed, start])
+        for step in range(start, end):
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * (1 - step / max(length, 1)) ** 0.9
+            chosen = rng.choice(len(items), min(self.batch_size, len(items)), replace=False)
+            images, labels = self._batch([items[i] for i in chosen], request)
+            loss = masked_cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        path = request.out_dir / "checkpoint.pth"
+        if int(os.environ.get("RANK", "0")) == 0:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": end}
+            temporary = path.with_suffix(".tmp")
+            torch.save(state, temporary)
+            os.replace(temporary, path)
+        return FitResult(path, max(0, end - start), 1.0)
+
+    def predict(
+        self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        model = self._load(checkpoint).eval()
+        members = [self._load(path).eval() for path in request.ensemble]
+        refuse_without_dropout(model, request.passes, "add an nn.Dropout to it")
+        for index in indices:
+            image = self._image(self.pool[index])[None]
+            looks = [
+                partial(
+                    self._see,
+                    model,
+                    image,
+                    flipped,
+                    pass_seed(index, number) if request.passes > 1 else None,
+                )
+                for number, flipped in order(request)
+            ]
+            looks += [partial(self._see, member, image) for member in members]
+            with captured(model, request.features) as found:
+                logits = looks[0]()
+            more = (look() for look in looks[1:]) if looks[1:] else None
+            yield Prediction(index, logits, more, found[0] if found else None)
+
+    def evaluate(self, checkpoint: Path | None) -> I64:
+        model = self._load(checkpoint).eval()
+        classes = self.label_space.num_classes
+        total = np.zeros((classes, classes), dtype=np.int64)
+        for item in self.val:
+            with torch.no_grad():
+                pred = model(self._image(item)[None])[0].argmax(0).cpu().numpy()
+            assert item.annotation is not None
+            truth = self.label_space.raw_to_train[read_ids(item.annotation)]
+            total += metrics.confusion_matrix(pred, truth, classes)
+        return total
+
+    def network(self, checkpoint: Path | None) -> torch.nn.Module:
+        """The model in eval mode, with a checkpoint's weights or its own start."""
+        return self._load(checkpoint).eval()
+
+    def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
+        """(image float32 [3, H, W] in -1..1, labels uint8 [H, W]) of the pool, through `store`."""
+        keys, trainable = [item.key for item in self.pool], self.label_space.trainable
+        return ActiveLearningDataset(Images(self), store, keys, trainable, **arguments)
+
+    def _initialise(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, request: FitRequest
+    ) -> int:
+        """Load what `request` says into model and optimizer; returns the first iteration."""
+        if request.until is not None and request.previous is not None:
+            state = torch.load(request.previous, weights_only=True)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            return int(state["step"])
+        source = self.load_from
+        if request.init == "scratch" and request.until is None:
+            source = None
+        elif request.init == "continue" and request.previous is not None:
+            source = request.previous
+        elif request.init == "pretrained" and source is None:
+            raise ConfigError("round_init='pretrained' needs load_from")
+        if source is not None:
+            model.load_state_dict(_weights(source))
+        return 0
+
+    def _load(self, checkpoint: Path | None) -> torch.nn.Module:
+        torch.manual_seed(0)
+        model = self.build_model().to(self.device)
+        source = checkpoint or self.load_from
+        if source is not None:
+            model.load_state_dict(_weights(source))
+        return model
+
+    def _see(
+        self,
+        model: torch.nn.Module,
+        image: torch.Tensor,
+        flipped: bool = False,
+        seed: int | None = None,
+    ) -> torch.Tensor:
+        """Logits [C, H, W] of one view of an image [1, 3, H, W]; seed: of its dropout noise."""
+        noise = dropout_on(model, seed, image.device) if seed is not None else nullcontext()
+        with torch.no_grad(), noise:
+            logits: torch.Tensor = model(image.flip(-1) if flipped else image)[0]
+        return logits.flip(-1) if flipped else logits
+
+    def _image(self, item: PoolItem) -> torch.Tensor:
+        """float32 [3, H, W] in -1..1."""
+        pixels = torch.from_numpy(read_rgb(item.image)).to(self.device, torch.float32)
+        return pixels.permute(2, 0, 1) / 127.5 - 1
+
+    def _batch(
+        self, items: Sequence[PoolItem], request: FitRequest
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [N, 3, H, W] and train ids int64 [N, H, W], padded to the largest (255)."""
+        height = max(item.shape[0] for item in items)
+        width = max(item.shape[1] for item in items)
+        images = torch.zeros(len(items), 3, height, width, device=self.device)
+        labels = torch.full((len(items), height, width), UNLABELED, device=self.device)
+        table = torch.from_numpy(self.label_space.raw_to_train.astype(np.int64))
+        for n, item in enumerate(items):
+            h, w = item.shape
+            images[n, :, :h, :w] = self._image(item)
+            raw = request.store.read(item.key)
+            assert raw is not None
+            labels[n, :h, :w] = table[torch.from_numpy(raw.astype(np.int64))]
+        return images, labels
+
+
+class Images(Dataset[Any]):
+    """(image float32 [3, H, W], labels uint8 [H, W], all 255) of an engine's pool."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        self.engine = engine
+
+    def __len__(self) -> int:
+        return len(self.engine.pool)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, U8]:
+        item = self.engine.pool[index]
+        return self.engine._image(item), np.full(item.shape, UNLABELED, dtype=np.uint8)
+
+
+def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the labelled pixels (label != 255); 0 with a gradient if none is."""
+    total = nnf.cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="sum")
+    return total / (labels != UNLABELED).sum().clamp(min=1)
+
+
+def _weights(path: Path) -> Any:
+    state = torch.load(path, weights_only=True)
+    return state.get("model", state)

@@ -1,0 +1,1 @@
+"""Distributed processes, progress bars and timing."""

@@ -1,0 +1,146 @@
+"""The few collective operations that the loop needs, over torch.distributed when it is running.
+
+With NCCL the arrays travel over a gloo group beside it, so that host data never visits the GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as td
+
+from .. import errors
+from ..errors import RegionalALError
+from ..types import JSON
+
+_control: td.ProcessGroup | None = None
+
+
+def active() -> bool:
+    """True when a process group of more than one rank is there."""
+    return td.is_available() and td.is_initialized() and td.get_world_size() > 1
+
+
+def rank() -> int:
+    return td.get_rank() if active() else 0
+
+
+def world_size() -> int:
+    return td.get_world_size() if active() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def _group() -> td.ProcessGroup | None:
+    """A gloo group (created once, by all ranks together); None = the default group is gloo."""
+    global _control
+    if td.get_backend() == "gloo":
+        return None
+    if _control is None:
+        _control = td.new_group(backend="gloo")
+    return _control
+
+
+def barrier() -> None:
+    """Wait for all ranks. No-op on one process."""
+    if active():
+        td.all_reduce(torch.zeros(1), group=_group())
+
+
+def end_process(code: int) -> None:
+    """The last thing that a rank does: leave at once, without taking the process group down.
+
+    torch's gloo group joins its threads while it holds the interpreter's lock, which these may
+    need: now and then `destroy_process_group`, or the interpreter's own end, hangs or aborts.
+    Returns where there is no group.
+    """
+    if not (td.is_available() and td.is_initialized()):
+        return
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+def broadcast_bytes(data: bytes | None) -> bytes:
+    """Rank 0's bytes on every rank."""
+    if not active():
+        return data or b""
+    size = torch.tensor([len(data or b"")])
+    td.broadcast(size, 0, group=_group())
+    content = data if is_main() and data is not None else bytes(int(size))
+    buffer = torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8)
+    td.broadcast(buffer, 0, group=_group())
+    return bytes(buffer.numpy().tobytes()[: int(size)])
+
+
+def gather_arrays(array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """1-D arrays of one dtype of all ranks, in rank order, on rank 0; elsewhere an empty list."""
+    if not active():
+        return [array]
+    raw = np.frombuffer(array.tobytes(), dtype=np.uint8)
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size())]
+    td.all_gather(sizes, torch.tensor([raw.size]), group=_group())
+    longest = max(1, max(int(s) for s in sizes))
+    padded = torch.zeros(longest, dtype=torch.uint8)
+    padded[: raw.size] = torch.from_numpy(raw.copy())
+    parts = [torch.empty(longest, dtype=torch.uint8) for _ in sizes]
+    td.all_gather(parts, padded, group=_group())
+    if not is_main():
+        return []
+    return [
+        np.frombuffer(part.numpy()[: int(size)].tobytes(), dtype=array.dtype)
+        for part, size in zip(parts, sizes, strict=True)
+    ]
+
+
+def sum_array(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Element-wise sum over ranks, on every rank."""
+    if not active():
+        return array
+    tensor = torch.from_numpy(array.copy())
+    td.all_reduce(tensor, group=_group())
+    return np.asarray(tensor.numpy(), dtype=np.int64)
+
+
+def raise_together(error: RegionalALError | None) -> None:
+    """Raise the first rank's error on every rank; without one, return. Keeps ranks from waiting
+    for a rank that has stopped, and lets rank 0 alone print the line."""
+    if not active():
+        if error is not None:
+            raise error
+        return
+    text = "" if error is None else f"{type(error).__name__}\n{error}"
+    records = np.frombuffer(text.encode(), dtype=np.uint8)
+    parts = gather_arrays(records)
+    first = next((p.tobytes() for p in parts if p.size), b"")
+    found = broadcast_bytes(first).decode()
+    if found:
+        name, message = found.split("\n", 1)
+        raise getattr(errors, name, RegionalALError)(message)
+
+
+def on_main(work: Callable[[], JSON]) -> JSON:
+    """Run `work` on rank 0, give its JSON-able result to all; a user's error is raised on all."""
+    if not active():
+        return work()
+    result: JSON | None = None
+    error: RegionalALError | None = None
+    if is_main():
+        try:
+            result = work()
+        except RegionalALError as caught:
+            error = caught
+    raise_together(error)
+    answer: JSON = json.loads(broadcast_bytes(json.dumps(result).encode()))
+    return answer

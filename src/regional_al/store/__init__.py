@@ -1,0 +1,7 @@
+"""What a run keeps on disk: labels, ledger, queries, results."""
+
+from .labels import LabelStore
+from .ledger import Ledger
+from .query import Query, QueryInfo, read_query, write_query
+
+__all__ = ["LabelStore", "Ledger", "Query", "QueryInfo", "read_query", "write_query"]

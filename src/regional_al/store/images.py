@@ -1,0 +1,115 @@
+"""Reading and writing of image files: RGB pictures, sizes from headers, uint8 id PNGs.
+
+Pillow is imported on first use. Pictures are turned as their EXIF orientation says, as OpenCV (and
+so every MMSegmentation pipeline) does; masks are never turned.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError, EnvironmentProblem
+from ..types import U8
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+_TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; renamed onto it on success, removed on an exception.
+
+    The name is unique, so processes that write the same file at once do no harm to each other.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image]:
+    """The opened file (or its bytes); what Pillow raises on a damaged one becomes a DataError."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise EnvironmentProblem("reading images needs Pillow: pip install pillow") from None
+    try:
+        with Image.open(path if data is None else BytesIO(data)) as image:
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from None
+
+
+def _orientation(image: PILImage.Image) -> int:
+    """EXIF orientation 1..8. JPEG only: elsewhere Pillow may have to decode to find it."""
+    if image.format not in ("JPEG", "MPO"):
+        return 1
+    return int(image.getexif().get(0x0112, 1))
+
+
+def read_rgb(path: Path, data: bytes | None = None) -> U8:
+    """A picture as uint8 [H, W, 3]; grey is repeated, alpha dropped, 16 bit cut to its high byte.
+
+    data: the file's bytes when the caller has read them already. Raises DataError (naming the
+    file) when it is missing or damaged.
+    """
+    with open_image(path, data) as image:
+        if image.mode.startswith("I"):
+            grey = np.minimum(np.asarray(image).astype(np.int64) >> 8, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        if _orientation(image) != 1:
+            from PIL import ImageOps
+
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.array(image.convert("RGB"))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture as `read_rgb` returns it, from the header alone. Raises DataError."""
+    with open_image(path) as image:
+        width, height = image.size
+        return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
+
+
+def read_ids(path: Path) -> U8:
+    """A label PNG as uint8 [H, W]: grey or palette indices, 16 bit when no value is above 255.
+
+    Raises DataError for a colour image, a larger id, or a missing or damaged file.
+    """
+    with open_image(path) as image:
+        if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
+            raise DataError(
+                f"{path} has colours (mode {image.mode}); a label file needs one id per pixel"
+            )
+        ids: np.ndarray[Any, np.dtype[Any]] = np.array(image)
+    if ids.size and int(ids.max()) > 255:
+        raise DataError(f"{path} holds id {int(ids.max())}; label files hold ids 0..255")
+    return ids.astype(np.uint8, copy=False)
+
+
+def write_png(path: Path, pixels: U8) -> None:
+    """uint8 [H, W] (ids) or [H, W, 3] (RGB) as PNG, whole or not at all; makes the folder."""
+    from PIL import Image
+
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"write_png takes uint8, not {pixels.dtype}")
+    with replacing(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(
+            temporary, format="PNG", compress_level=1
+        )

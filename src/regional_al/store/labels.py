@@ -1,0 +1,263 @@
+"""The label store: a folder of uint8 PNGs that is itself the annotation folder of the training set.
+
+`root/<key>.png` holds raw ids, 255 = no class. `root/_annotated/<key>.png` (the sidecar) holds 0
+where nothing was ever answered and r + 1 where round r answered, so *annotated void* (sidecar > 0,
+label without a class) is kept apart from *unlabeled* (sidecar 0).
+
+One process writes (rank 0); any number read. A kill between the two writes of an answer leaves
+labels that the sidecar does not know; nothing counts them as answered, and the next write of the
+image (the resumed round applies its answers again) clears what the sidecar does not cover.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
+from .images import read_ids, replacing, write_png
+
+SIDECAR = "_annotated"
+MAX_ROUND = 253
+_INDEX = "index.json"
+_INDEX_VERSION = 1
+
+
+class LabelStore:
+    """Labels of a run. root: folder, made at the first write. Picklable, cheap to construct."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._index: dict[str, JSON] | None = None
+        self._index_changed = False
+
+    def __getstate__(self) -> JSON:
+        return {"root": self.root}
+
+    def __setstate__(self, state: JSON) -> None:
+        self.root = state["root"]
+        self._index = None
+        self._index_changed = False
+
+    def path(self, key: str) -> Path:
+        """The label file of an image (there or not). Raises DataError for a key that would lie
+        outside the store or inside its sidecar folder."""
+        parts = key.split("/")
+        if not key or parts[0] == SIDECAR or any(part in ("", ".", "..") for part in parts):
+            raise DataError(f"{key!r} cannot be an image's key; rename the image file")
+        return self.root / f"{key}.png"
+
+    def sidecar_path(self, key: str) -> Path:
+        """The file that says in which round each pixel was answered."""
+        self.path(key)
+        return self.root / SIDECAR / f"{key}.png"
+
+    def read(self, key: str) -> U8 | None:
+        """Raw ids uint8 [H, W], 255 = no class; None when the image has no labels yet."""
+        path = self.path(key)
+        return read_ids(path) if path.exists() else None
+
+    def annotated(self, key: str) -> U8 | None:
+        """uint8 [H, W]: 0 = never answered, r + 1 = answered in round r; None: nothing yet."""
+        path = self.sidecar_path(key)
+        return read_ids(path) if path.exists() else None
+
+    def write(self, answer: ImageAnswer, round: int) -> int:
+        """Store an answer; returns how many pixels of this image round `round` has answered so far.
+
+        The number is a total, not a difference: writing the same answer again (after a kill)
+        returns the same number and leaves the same bytes. A pixel answered in another round keeps
+        its label (the first answer wins); within one round the latest answer wins, so a person can
+        correct it. Raises DataError for a wrong shape or a round outside 0..253.
+        """
+        check_round(round)
+        labels, answered = answer.labels, answer.answered
+        if labels.dtype != np.uint8 or answered.dtype != np.bool_:
+            raise TypeError(f"labels {labels.dtype}, answered {answered.dtype}; want uint8, bool")
+        if labels.shape != answered.shape or labels.ndim != 2:
+            raise DataError(f"{answer.key}: labels {labels.shape}, answered {answered.shape}")
+        sidecar = self.annotated(answer.key)
+        label = self.read(answer.key)
+        for there in (label, sidecar):
+            if there is not None and there.shape != labels.shape:
+                raise DataError(
+                    f"{self.path(answer.key)} is {_size(there)}, the answer is {_size(labels)};"
+                    " annotate at the size of the image"
+                )
+        if sidecar is None and label is None and not answered.any():
+            return 0
+        new_label, new_sidecar = merge_answer(label, sidecar, answer, round)
+        # Labels first: a kill in between leaves pixels that are not answered for, and so are asked
+        # for and written again. The other way round they would pass for annotated void.
+        if label is None or not np.array_equal(label, new_label):
+            self._write(self.path(answer.key), new_label)
+        if sidecar is None or not np.array_equal(sidecar, new_sidecar):
+            self._write(self.sidecar_path(answer.key), new_sidecar)
+        return int(np.count_nonzero(new_sidecar == round + 1))
+
+    def keys(self) -> list[str]:
+        """Keys of the images that have a label file, sorted."""
+        found = (path.relative_to(self.root) for path in self.root.rglob("*.png"))
+        return sorted(
+            path.as_posix()[: -len(".png")]
+            for path in found
+            if path.parts[0] != SIDECAR and not path.name.startswith(".")
+        )
+
+    def trainable_keys(self, trainable: Bool) -> list[str]:
+        """Sorted keys of the images with at least one pixel whose raw id is `trainable` [256]."""
+        keys = [key for key in self.keys() if self.labelled_pixels(key, trainable) > 0]
+        self.save_index()
+        return keys
+
+    def labelled_pixels(self, key: str, trainable: Bool) -> int:
+        """Number of pixels of one image whose raw id is `trainable` (bool [256]; 255 never is)."""
+        return int(self.label_counts(key)[:UNLABELED][trainable[:UNLABELED]].sum())
+
+    def label_counts(self, key: str) -> I64:
+        """int64 [256]: pixels of each raw id in one label file; zeros when there is none."""
+        return self._counts(self.path(key))
+
+    def answered_pixels(self, key: str, round: int | None = None) -> int:
+        """Pixels of one image answered so far, void included; or in one round."""
+        counts = self._counts(self.sidecar_path(key))
+        return int(counts[1:].sum() if round is None else counts[round + 1])
+
+    def rounds_of(self, key: str) -> list[int]:
+        """The rounds that have answered pixels of one image, in order."""
+        return [int(r) for r in np.flatnonzero(self._counts(self.sidecar_path(key))[1:])]
+
+    def is_complete(self, key: str) -> bool:
+        """True when every pixel of the image has been answered."""
+        counts = self._counts(self.sidecar_path(key))
+        return bool(counts[1:].any()) and counts[0] == 0
+
+    def pixels_by_round(self) -> I64:
+        """int64 [254]: pixels that each round has answered, void included, over all images."""
+        total = np.zeros(MAX_ROUND + 1, dtype=np.int64)
+        for key in self.keys():
+            total += self._counts(self.sidecar_path(key))[1 : MAX_ROUND + 2]
+        self.save_index()
+        return total
+
+    def drop_rounds_from(self, round: int) -> int:
+        """Forget all answers of rounds >= `round` (to replay them); returns the pixels forgotten.
+
+        Also clears labels that a kill left without a sidecar. Safe to repeat after a kill.
+        """
+        check_round(round)
+        dropped = 0
+        for key in self.keys():
+            label, before = self.read(key), self.annotated(key)
+            if label is None:
+                continue
+            sidecar = np.zeros_like(label) if before is None else before
+            kept = np.where(sidecar > round, np.uint8(0), sidecar)
+            dropped += int(np.count_nonzero(sidecar > round))
+            cleared = np.where(kept > 0, label, np.uint8(UNLABELED))
+            self._put(self.sidecar_path(key), before, kept if kept.any() else None)
+            self._put(self.path(key), label, cleared if kept.any() else None)
+        self.save_index()
+        return dropped
+
+    def save_index(self) -> None:
+        """Write the cache of pixel counts when it changed. Only a cache: failing to is no error."""
+        if not self._index_changed or self._index is None:
+            return
+        content = {"version": _INDEX_VERSION, "files": self._index}
+        try:
+            with replacing(self.root / SIDECAR / _INDEX) as temporary:
+                temporary.write_text(json.dumps(content, sort_keys=True))
+        except OSError:
+            return
+        self._index_changed = False
+
+    def _write(self, path: Path, pixels: U8) -> None:
+        write_png(path, pixels)
+        self._remember(path, np.bincount(pixels.ravel(), minlength=256))
+
+    def _put(self, path: Path, before: U8 | None, after: U8 | None) -> None:
+        """Make the file hold `after` (None: no file), touching it only when that changes it."""
+        if after is None:
+            path.unlink(missing_ok=True)
+        elif before is None or not np.array_equal(before, after):
+            self._write(path, after)
+
+    def _counts(self, path: Path) -> I64:
+        """int64 [256]: pixels of each value in a file; from the index if it has not changed."""
+        counts: I64 = np.zeros(256, dtype=np.int64)
+        try:
+            stamp = _stamp(path)
+        except FileNotFoundError:
+            return counts
+        entry = self._entries().get(path.relative_to(self.root).as_posix())
+        if entry is None or entry["stamp"] != stamp:
+            counts = np.bincount(read_ids(path).ravel(), minlength=256)
+            self._remember(path, counts)
+            return counts
+        for value, count in entry["counts"]:
+            counts[value] = count
+        return counts
+
+    def _remember(self, path: Path, counts: I64) -> None:
+        pairs = [[int(value), int(counts[value])] for value in np.flatnonzero(counts)]
+        name = path.relative_to(self.root).as_posix()
+        self._entries()[name] = {"stamp": _stamp(path), "counts": pairs}
+        self._index_changed = True
+
+    def _entries(self) -> dict[str, JSON]:
+        if self._index is None:
+            self._index = _load_index(self.root / SIDECAR / _INDEX)
+        return self._index
+
+
+def merge_answer(
+    label: U8 | None, sidecar: U8 | None, answer: ImageAnswer, round: int
+) -> tuple[U8, U8]:
+    """New (label, sidecar), both uint8 [H, W], after `answer` came in `round`.
+
+    Labels that the sidecar does not cover (left by a kill) are cleared first.
+    """
+    if sidecar is None:
+        sidecar = np.zeros(answer.labels.shape, dtype=np.uint8)
+    if label is None:
+        label = np.full(answer.labels.shape, UNLABELED, dtype=np.uint8)
+    new_label = np.where(sidecar > 0, label, np.uint8(UNLABELED))
+    new_sidecar = sidecar.copy()
+    free = answer.answered & ((sidecar == 0) | (sidecar == round + 1))
+    new_label[free] = answer.labels[free]
+    new_sidecar[free] = round + 1
+    return new_label, new_sidecar
+
+
+def check_round(round: int) -> None:
+    """Raise DataError unless 0 <= round <= 253 (what a uint8 sidecar can hold)."""
+    if not 0 <= round <= MAX_ROUND:
+        raise DataError(f"round {round}: a run holds rounds 0..{MAX_ROUND}; use fewer rounds")
+
+
+def _size(pixels: U8) -> str:
+    return "x".join(str(length) for length in pixels.shape)
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes when a file is replaced: its time, size and inode."""
+    status = path.stat()
+    return [status.st_mtime_ns, status.st_size, status.st_ino]
+
+
+def _load_index(path: Path) -> dict[str, JSON]:
+    """The saved index, or an empty one when it is missing, damaged or of another version."""
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != _INDEX_VERSION:
+            return {}
+        return {
+            str(name): {"stamp": list(entry["stamp"]), "counts": list(entry["counts"])}
+            for name, entry in content["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

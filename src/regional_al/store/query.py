@@ -1,0 +1,109 @@
+"""A query on disk: what round r asks for, complete enough for any annotator to answer it.
+
+`rounds/003/query/`: `query.json` (level, partition, radii, answer kind, keys of the images),
+`picks.npy` (PICK_DTYPE, best first), `asked/<key>.png` (per image, 24-bit RGB in COCO panoptic
+coding id = R + 256 G + 65536 B: 0 = not asked, i = the image's i-th item in pick order).
+Written to a temporary name and renamed, so a query exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..types import I32, PICK_DTYPE, Level, Picks
+
+
+@dataclass(frozen=True)
+class QueryInfo:
+    """Header of a query. label_radius / suppress_radius: for windows and pixels, else None."""
+
+    round: int
+    level: Level
+    partition: str
+    answer: str = "full"
+    label_radius: int | None = None
+    suppress_radius: int | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query folder that is there. keys: key of each image index that occurs in `picks`."""
+
+    folder: Path
+    info: QueryInfo
+    picks: Picks
+    keys: dict[int, str]
+
+    def asked(self, key: str) -> I32:
+        """int32 [H, W]: 0 = not asked, i = i-th item of this image."""
+        return read_id_png(self.folder / "asked" / f"{key}.png")
+
+    def image_keys(self) -> list[str]:
+        """Keys of the images asked about, in pool order."""
+        return [self.keys[index] for index in sorted(self.keys)]
+
+    def items(self, key: str) -> Picks:
+        """The picks of one image, in item order (item i is row i-1)."""
+        index = next(i for i, k in self.keys.items() if k == key)
+        return np.asarray(self.picks[self.picks["image"] == index])
+
+
+def write_query(
+    folder: Path, info: QueryInfo, picks: Picks, asked: Iterator[tuple[int, str, I32]]
+) -> Query:
+    """Write a query; `asked` yields (image index, key, item ids int32 [H, W]) of each image."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "asked").mkdir(parents=True)
+    keys: dict[int, str] = {}
+    for index, key, items in asked:
+        keys[index] = key
+        write_id_png(temporary / "asked" / f"{key}.png", items)
+    np.save(temporary / "picks.npy", picks, allow_pickle=False)
+    header = {"info": asdict(info), "keys": {str(i): keys[i] for i in sorted(keys)}}
+    (temporary / "query.json").write_text(json.dumps(header, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return Query(folder, info, picks, keys)
+
+
+def read_query(folder: Path) -> Query:
+    """Read a query folder. Raises DataError when a file is missing or damaged."""
+    try:
+        header = json.loads((folder / "query.json").read_text())
+        picks = np.load(folder / "picks.npy", allow_pickle=False)
+        if picks.dtype != PICK_DTYPE:
+            raise ValueError(f"picks.npy has dtype {picks.dtype}")
+        info = QueryInfo(**header["info"])
+        keys = {int(i): key for i, key in header["keys"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} is not a readable query: {error}") from None
+    return Query(folder, info, picks, keys)
+
+
+def write_id_png(path: Path, ids: I32) -> None:
+    """Ids 0..2^24-1 [H, W] as an RGB PNG in COCO panoptic coding."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rgb = np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
+    Image.fromarray(rgb).save(path, compress_level=1)
+
+
+def read_id_png(path: Path) -> I32:
+    """Inverse of `write_id_png`. Raises DataError when the file cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as an id map: {error}") from None
+    return np.asarray(rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16))

@@ -1,0 +1,179 @@
+"""The ledger: stages in order, costs, resume, refusals by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from regional_al.errors import WorkDirError
+from regional_al.store.ledger import FILE, STAGES, Ledger
+from regional_al.types import Costs
+
+ACQUISITION = {"level": "region", "budget": {"amount": "1%", "unit": "pixel"}, "rounds": 5}
+PRINTS = {"config": "c0", "pool": "p0", "acquisition": ACQUISITION}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.create(tmp_path, **PRINTS) as made:
+        yield made
+
+
+def test_position_walks_through_the_stages(ledger, tmp_path):
+    seen = []
+    for _ in range(9):
+        position = ledger.position()
+        seen.append(position)
+        ledger.mark(*position, {"at": list(position)}, 0.5)
+    assert seen == [(n // 4, STAGES[n % 4]) for n in range(9)]
+    with Ledger.open(tmp_path) as again:
+        assert again.position() == (2, "answers")
+        assert again.done(1, "fit") == {"at": [1, "fit"]}
+        assert again.done(2, "answers") is None
+
+
+def test_a_stage_out_of_order_is_refused(ledger):
+    for wrong in ((0, "answers"), (1, "query"), (0, "nonsense")):
+        with pytest.raises(RuntimeError, match="expected"):
+            ledger.mark(*wrong, {}, 0.0)
+    ledger.mark(0, "query", {}, 0.0)
+    with pytest.raises(RuntimeError, match="expected"):
+        ledger.mark(0, "query", {}, 0.0)
+    assert ledger.position() == (0, "answers")
+
+
+def test_costs_and_outstanding(ledger):
+    ledger.record_answer(0, "a", 10, 2, True, 1)
+    ledger.record_answer(0, "b", 5, 3, False, 2)
+    assert ledger.outstanding(0, ["c", "b", "a"]) == ["c", "b"]
+    ledger.record_answer(0, "b", 8, 4, True, 3)  # replaces: totals, not differences
+    ledger.record_answer(0, "d", 0, 0, True, 0)  # asked, nothing left to answer: not touched
+    assert ledger.outstanding(0, ["c", "b", "a", "d"]) == ["c"]
+    assert ledger.costs(0) == Costs(images=2, regions=4, pixels=18, clicks=6)
+    ledger.record_answer(1, "a", 1, 1, True, 1)
+    ledger.record_answer(1, "c", 2, 1, True, 1)
+    assert ledger.costs(1) == Costs(2, 2, 3, 2)
+    assert ledger.total_costs(0) == ledger.costs(0)
+    assert ledger.total_costs(1) == Costs(images=3, regions=6, pixels=21, clicks=8)
+    assert ledger.costs(7) == Costs(0, 0, 0, 0)
+
+
+def test_unknown_clicks_stay_unknown(ledger):
+    ledger.record_answer(0, "a", 10, None, True, 1)
+    ledger.record_answer(0, "b", 10, 3, True, 1)
+    assert ledger.costs(0).clicks is None
+    ledger.record_answer(1, "b", 10, 3, True, 1)
+    assert ledger.costs(1).clicks == 3
+    assert ledger.total_costs(1).clicks is None
+
+
+def test_records(ledger):
+    ledger.record_answer(0, "a", 10, 2, True, 1)
+    for stage in STAGES:
+        ledger.mark(0, stage, {"x": 1} if stage == "fit" else {}, 1.5)
+    ledger.mark(1, "query", {}, 2.0)
+    first, second = ledger.records()
+    assert (first["round"], first["done"], second["done"]) == (0, True, False)
+    assert list(first["stages"]) == list(STAGES)
+    assert first["stages"]["fit"]["payload"] == {"x": 1}
+    assert first["stages"]["fit"]["seconds"] == 1.5
+    assert first["total"] == second["total"] == Costs(1, 1, 10, 2)
+    assert second["costs"] == Costs()
+
+
+def test_transaction_is_all_or_nothing(ledger, tmp_path):
+    def fails():
+        with ledger.transaction():
+            ledger.record_answer(0, "a", 10, 2, True, 1)
+            ledger.mark(0, "query", {}, 0.0)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert ledger.position() == (0, "query")
+    assert ledger.costs(0) == Costs()
+
+
+def test_rewind(ledger):
+    for stage in STAGES * 2:
+        ledger.mark(ledger.position()[0], stage, {}, 0.0)
+    for round_ in (0, 1):
+        ledger.record_answer(round_, "a", 1, 1, True, 1)
+    ledger.rewind(1)
+    assert ledger.position() == (1, "query")
+    assert ledger.total_costs(5) == Costs(1, 1, 1, 1)
+
+
+def test_readers_see_committed_stages_only(ledger, tmp_path):
+    reader = Ledger.open(tmp_path, readonly=True)
+    with ledger.transaction():
+        ledger.mark(0, "query", {}, 0.0)
+        assert reader.position() == (0, "query")
+    assert reader.position() == (0, "answers")
+    with pytest.raises(Exception, match="readonly"):
+        reader.mark(0, "answers", {}, 0.0)
+
+
+def test_kill_in_a_transaction_leaves_no_half_stage(ledger, tmp_path):
+    """A process killed with written but uncommitted pages; then a reader opens the file."""
+    ledger.close()
+    script = f"""
+        import os, signal, pathlib
+        from regional_al.store.ledger import Ledger
+        ledger = Ledger.open(pathlib.Path({str(tmp_path)!r}))
+        ledger._db.execute("PRAGMA cache_size = 1")  # spill to the file before the commit
+        with ledger.transaction():
+            for i in range(3000):
+                ledger.record_answer(0, "k" * 50 + str(i), 1, 1, True, 1)
+            ledger.mark(0, "query", {{}}, 0.0)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=os.environ)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / f"{FILE}-journal").stat().st_size > 0
+    with Ledger.open(tmp_path, readonly=True) as reader:
+        assert reader.position() == (0, "query")
+        assert reader.costs(0) == Costs()
+
+
+def test_fingerprints_name_what_differs(ledger):
+    ledger.check_fingerprint(**PRINTS)
+    other = {**ACQUISITION, "rounds": 9, "stop": {"miou": 0.5}}
+    ledger.check_fingerprint(**{**PRINTS, "acquisition": other})
+    budget = {**ACQUISITION, "budget": {"amount": "2%", "unit": "pixel"}}
+    with pytest.raises(WorkDirError, match=r'acquisition\.budget\.amount was "1%", now it is "2%"'):
+        ledger.check_fingerprint(**{**PRINTS, "acquisition": budget})
+    more = {**ACQUISITION, "seed": 3}
+    with pytest.raises(WorkDirError, match=r"acquisition\.seed was null, now it is 3"):
+        ledger.check_fingerprint(**{**PRINTS, "acquisition": more})
+    with pytest.raises(WorkDirError, match="pool"):
+        ledger.check_fingerprint(**{**PRINTS, "pool": "p1"})
+    with pytest.raises(WorkDirError, match="another config"):
+        ledger.check_fingerprint(**{**PRINTS, "config": "c1"})
+
+
+def test_tuples_and_lists_of_a_config_are_the_same(tmp_path):
+    acquisition = {"queries": (1, 2)}
+    with Ledger.create(tmp_path, config="c", pool="p", acquisition=acquisition) as made:
+        made.check_fingerprint(config="c", pool="p", acquisition=acquisition)
+
+
+def test_work_dir_refusals(ledger, tmp_path):
+    with pytest.raises(WorkDirError, match="resume"):
+        Ledger.create(tmp_path, **PRINTS)
+    with pytest.raises(WorkDirError, match="holds no run"):
+        Ledger.open(tmp_path / "elsewhere")
+    assert Ledger.exists(tmp_path)
+    assert not Ledger.exists(tmp_path / "elsewhere")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / FILE).write_bytes(b"not a database" * 100)
+    with pytest.raises(WorkDirError, match="not a readable ledger"):
+        Ledger.open(tmp_path / "bad")
+    ledger._db.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+    with pytest.raises(WorkDirError, match="format 99"):
+        Ledger.open(tmp_path)
