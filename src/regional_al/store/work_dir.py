@@ -1,0 +1,81 @@
+"""The files of a run: the only module that knows where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """Paths below the `work_dir` of a run. Nothing is created or read.
+
+    Args:
+        root: The folder of the run.
+
+    Example:
+        >>> from pathlib import Path
+        >>> WorkDir(Path("work_dirs/demo")).query(3).as_posix()
+        'work_dirs/demo/rounds/003/query'
+    """
+
+    root: Path
+
+    @property
+    def labels(self) -> Path:
+        """Folder of the `LabelStore`: one mask per image, itself a valid `ann_dir`."""
+        return self.root / "labels"
+
+    @property
+    def cache(self) -> Path:
+        """Folder of cached partitions, unless `acquisition.cache_dir` names another."""
+        return self.root / "cache"
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file that records finished stages, answers and costs."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def results(self) -> Path:
+        """`results.json`: one record per round."""
+        return self.root / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`."""
+        return self.root / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the report's figures."""
+        return self.root / "figures"
+
+    def round(self, number: int) -> Path:
+        """Folder of one round; round 0 is the warm start."""
+        return self.root / "rounds" / f"{number:03d}"
+
+    def query(self, number: int) -> Path:
+        """Folder of the query of a round (see `store.query`)."""
+        return self.round(number) / "query"
+
+    def answers(self, number: int) -> Path:
+        """Folder where the `folder` annotator expects the answers of a round."""
+        return self.round(number) / "answers"
+
+    def fit(self, number: int) -> Path:
+        """Folder of the training of a round: its checkpoint and logs."""
+        return self.round(number) / "fit"
+
+    def previews(self, number: int) -> Path:
+        """Folder of the score maps that the report shows."""
+        return self.round(number) / "preview"
+
+    def scores(self, number: int) -> Path:
+        """Folder of what exists only between scoring and selection: pool table, groups of units."""
+        return self.round(number) / "scores"
+
+    def rounds_with_query(self) -> list[int]:
+        """Rounds that have a query, ascending; also those that are not recorded yet."""
+        names = (path.parent.parent.name for path in self.root.glob("rounds/*/query/query.json"))
+        return sorted(int(name) for name in names if name.isdigit())
