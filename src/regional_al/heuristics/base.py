@@ -19,7 +19,7 @@ from .. import kernels
 from ..registry import Registry
 from ..selection import Basket
 from ..selection.pool_table import PoolTable
-from ..types import LEVELS, U8, Level, PredictRequest
+from ..types import LEVELS, U8, FeatureMap, Level, PredictRequest
 
 HEURISTICS: Registry[Heuristic] = Registry("heuristic")
 NO_NUMBERS = np.random.default_rng(0)
@@ -31,15 +31,16 @@ class Observation:
 
     logits: float [C, H, W]; with several passes the first one's. rng: seeded by (seed, round,
     image), so the same on every rank. more: logits of further passes, of flipped views, of an
-    ensemble's other members, to be taken once (see `views`). features: float [D, h, w], any
-    resolution, when asked for and the model offers them. annotated: uint8 [H, W], > 0 where an
+    ensemble's other members, to be taken once (see `views`). features: when asked
+    for and the model offers them, float [D, h, w] whose cells cover the image evenly, or a
+    FeatureMap. annotated: uint8 [H, W], > 0 where an
     answer is there already, or None. image: the image file.
     """
 
     logits: torch.Tensor
     rng: np.random.Generator = NO_NUMBERS
     more: Iterator[torch.Tensor] | None = None
-    features: torch.Tensor | None = None
+    features: torch.Tensor | FeatureMap | None = None
     annotated: U8 | None = None
     image: Path | None = None
 
