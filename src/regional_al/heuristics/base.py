@@ -64,6 +64,13 @@ class Heuristic:
     """True: units of a partition are picked by `choose` from a table of the whole pool."""
     groups: bool = False
     """True: `regroup` joins units of a partition into larger ones, each asked for as one."""
+    vectors: tuple[str, ...] = ()
+    """Columns of `describe` that are only compared by distances: in a large pool they are rounded
+    to float16. All other columns are kept exactly (float32; float64 for one number a unit)."""
+    draws: bool = False
+    """True: the scores are a random draw already, which noise on top would undo."""
+    may_be_negative: bool = False
+    """True: scores may be below 0, so that a product of scores has no meaning."""
     needs: PredictRequest | None = PredictRequest()
     pixel_suppress_radius: int = 0
     """Pixel level: no second pick within this Chebyshev distance of a pick, in any round."""

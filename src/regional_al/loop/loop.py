@@ -101,7 +101,11 @@ class ActiveLearningLoop:
         )
         if query is None:
             if self.config.queries is None:
-                self._end("finished", "nothing that the budget can pay is left to ask for")
+                self._end(
+                    "finished",
+                    "nothing is left to ask for: no region that the heuristic would select fits "
+                    "the budget",
+                )
                 return None
             return {"picks": 0}
         return {"picks": len(query.picks)}
