@@ -203,7 +203,6 @@ def test_a_wrapper_takes_over_what_its_heuristic_needs_and_allows() -> None:
 
     assert built("Random").needs is None
     assert built("EquAL").needs == PredictRequest(flip=True)
-    assert built("PixelPick").levels == ("pixel",)
     published = built({"type": "RIPU", "compat": "published"})
     assert (published.units, published.column_major) == (False, True)
     ranked = built("Margin", kind="rank")
