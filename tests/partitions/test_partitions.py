@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regional_al import partitions
-from regional_al.errors import ConfigError, DataError, EnvironmentProblem, UnsupportedError
+from regional_al.errors import ConfigError, DataError, EnvironmentProblem
 from regional_al.partitions import PARTITIONS, grid, pixel, precomputed, whole
 from regional_al.store.query import write_id_png
 from regional_al.types import PoolItem
@@ -70,7 +70,7 @@ def test_bad_cells(cell: object) -> None:
 
 
 def test_window_is_no_partition() -> None:
-    with pytest.raises(UnsupportedError, match="slides over pixels"):
+    with pytest.raises(ConfigError, match="unknown region type 'window'"):
         PARTITIONS.build({"type": "window", "radius": 1})
     with pytest.raises(ConfigError, match="Did you mean 'slic'"):
         PARTITIONS.build("slick")
