@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "heuristics": GROUND | {"functional", "kernels", "selection", "store"},
     "annotators.base": GROUND | {"store"},
     "annotators": GROUND | {"runtime", "store"},
-    "config": GROUND | {"partitions"},
+    # The grammar accepts the names that the registries hold.
+    "config": GROUND | {"annotators", "heuristics", "partitions"},
     "engines.base": GROUND | {"store"},
     "engines": GROUND | {"config", "data", "metrics", "runtime", "store"},
     "acquisition": GROUND

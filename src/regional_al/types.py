@@ -17,7 +17,10 @@ UNLABELED = 255
 
 Level = Literal["image", "region", "pixel"]
 RoundInit = Literal["scratch", "continue", "pretrained"]
+Answer = Literal["full", "dominant"]
 LEVELS: tuple[Level, ...] = ("image", "region", "pixel")
+ROUND_INITS: tuple[RoundInit, ...] = ("scratch", "continue", "pretrained")
+ANSWERS: tuple[Answer, ...] = ("full", "dominant")
 
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]

@@ -265,7 +265,7 @@ def test_round_0_can_be_taken_over_from_another_run(data: Path, tmp_path: Path) 
 def test_a_start_that_cannot_be_taken_over_is_refused(data: Path, tmp_path: Path) -> None:
     engine = toy_engine(data, SPACE, iterations=1)
     shared = settings(warm_start={"run": str(tmp_path / "start")})
-    with pytest.raises(WorkDirError, match="holds no run"):
+    with pytest.raises(WorkDirError, match="contains no run"):
         runner.run(engine, shared, tmp_path / "a")
     runner.run(engine, settings(rounds=0), tmp_path / "start", text="one config")
     with pytest.raises(WorkDirError, match="another config"):
@@ -283,8 +283,8 @@ def test_a_start_that_cannot_be_taken_over_is_refused(data: Path, tmp_path: Path
         ({"run": ""}, "must be a work dir"),
         ({"run": "x", "amount": 3}, "'amount'"),
         ({"level": "pixels", "amount": 3}, "'pixel'"),
-        ({"level": "image", "region": "slic", "amount": 3}, "no sense at level='image'"),
-        ({"level": "image", "amount": 3, "unit": "region"}, "no sense at level='image'"),
+        ({"level": "image", "region": "slic", "amount": 3}, "not supported at level='image'"),
+        ({"level": "image", "amount": 3, "unit": "region"}, "not supported at level='image'"),
     ],
 )
 def test_wrong_warm_starts_name_the_key(warm: dict[str, Any], message: str) -> None:

@@ -51,13 +51,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "streets"
-    streets.generate(root, train=7, val=2, size=(40, 56), seed=3)
-    return root
-
-
 def settings(name: str, **more: Any) -> dict[str, Any]:
     return {"heuristic": "RIPU", "rounds": 2, "seed": 5, **SETTINGS[name], **more}
 
@@ -196,11 +189,20 @@ def test_corrupting_unqueried_ground_truth_changes_no_pick(
     assert picks(tmp_path / "corrupt") == picks(tmp_path / "honest")
 
 
-def launch(processes: int, data: Path, work_dir: Path, acquisition: dict[str, Any]) -> None:
+def launch(
+    processes: int,
+    data: Path,
+    work_dir: Path,
+    acquisition: dict[str, Any],
+    *options: str,
+    ends: int = 0,
+) -> None:
+    """Run helpers/loop_worker.py on several ranks; ends: the exit code expected of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(WORKER), str(data), str(work_dir), json.dumps(acquisition)]
+    command += options
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ranks = []
     for rank in range(processes):
@@ -211,7 +213,7 @@ def launch(processes: int, data: Path, work_dir: Path, acquisition: dict[str, An
             "MASTER_PORT": str(port),
         }
         ranks.append(subprocess.Popen(command, env={**environment, **group}))
-    assert [rank.wait(timeout=240) for rank in ranks] == [0] * processes
+    assert [rank.wait(timeout=240) for rank in ranks] == [ends] * processes
 
 
 @pytest.mark.slow
@@ -226,7 +228,7 @@ def test_exhausted_pool_ends_the_run_well(data: Path, tmp_path: Path) -> None:
     many = settings("image", rounds=9, budget={"amount": 3, "unit": "image"})
     loop = start(data, tmp_path, many)
     assert loop.status == "finished"
-    assert "is left to ask for" in loop.reason
+    assert "no unlabelled unit is left" in loop.reason
     asked = [r.asked.images for r in records.load(tmp_path).records]
     assert asked == [3, 3, 1]  # 7 images; the last round is smaller
 
@@ -337,7 +339,7 @@ def test_scores_that_ask_for_nothing_are_not_called_too_dear(
     asked = {"type": "Stochastic", "heuristic": "Margin"}
     loop = start(data, tmp_path, settings("slic", heuristic=asked, warm_start=None))
     assert loop.status == "finished"
-    assert "no region that the heuristic would select fits the budget" in loop.reason
+    assert "no unlabelled unit is left that the heuristic would select" in loop.reason
 
 
 def test_the_end_of_a_run_is_said_and_drawn(

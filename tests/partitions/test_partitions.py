@@ -14,13 +14,7 @@ from PIL import Image
 from regional_al import partitions
 from regional_al.acquisition.place import Place
 from regional_al.config.budget import Budget
-from regional_al.errors import (
-    BudgetError,
-    ConfigError,
-    DataError,
-    EnvironmentProblem,
-    UnsupportedError,
-)
+from regional_al.errors import BudgetError, ConfigError, DataError, EnvironmentProblem
 from regional_al.partitions import PARTITIONS, grid, pixel, precomputed, whole
 from regional_al.store.query import write_id_png
 from regional_al.types import PoolItem
@@ -78,7 +72,7 @@ def test_bad_cells(cell: object) -> None:
 
 
 def test_window_is_no_partition() -> None:
-    with pytest.raises(UnsupportedError, match="slides over pixels"):
+    with pytest.raises(ConfigError, match="unknown region type 'window'"):
         PARTITIONS.build({"type": "window", "radius": 1})
     with pytest.raises(ConfigError, match="Did you mean 'slic'"):
         PARTITIONS.build("slick")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
-from ..errors import DataError, UnsupportedError
+from ..errors import DataError
 from ..runtime.progress import progress
 from ..types import I32, PoolItem
 from .base import PARTITIONS
@@ -81,11 +80,3 @@ class PrecomputedPartition(_ByShape):
         if new:
             for item in progress(new, "Checking region maps"):
                 self.ids(item)
-
-
-@PARTITIONS.register("window")
-def _window(**arguments: object) -> NoReturn:
-    raise UnsupportedError(
-        "region type 'window' slides over pixels and is no partition; use 'slic', 'grid' or "
-        "'precomputed' here, or region=dict(type='window', radius=...) in a config"
-    )
