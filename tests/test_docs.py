@@ -12,9 +12,10 @@ import pytest
 from paths import ROOT
 
 from regional_al.annotators import ANNOTATORS
-from regional_al.compare import archive, markdown, reading, tables
+from regional_al.compare import markdown, results, stats
 from regional_al.config import grammar as config
 from regional_al.heuristics import HEURISTICS, catalogue
+from regional_al.partitions import PARTITIONS
 
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 ACQUISITION = (ROOT / "docs" / "acquisition.md").read_text()
@@ -70,7 +71,8 @@ def test_the_table_of_keys_is_complete() -> None:
 
 
 def test_the_table_of_regions_is_complete() -> None:
-    assert first_column(ACQUISITION, "`region`") == list(config.REGION_TYPES)
+    listed = first_column(ACQUISITION, "`region`")
+    assert {*listed, "whole"} == {*PARTITIONS, "window"}  # whole: what level='image' is made of
 
 
 def test_every_heuristic_is_named_in_the_readme_and_on_its_page() -> None:
@@ -98,7 +100,7 @@ def test_default_budgets_are_those_of_the_code() -> None:
 def test_the_tables_of_results_are_those_of_the_file() -> None:
     """benchmarks/results_page.py writes them."""
     file = ROOT / "benchmarks" / "results" / "camvid_grid.json"
-    found = tables.analyse(reading.merge([(file.name, archive.read(file))]))
+    found = stats.analyse(results.read(file))
     page = (ROOT / "docs" / "results.md").read_text()
     assert len(re.findall("<!-- table: ", page)) == page.count("<!-- end -->") > 5
     assert markdown.fill(page, found) == page
