@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry(argv: Sequence[str] | None = None) -> None:
-    """`main`, and the process ends with its exit code. What scripts call."""
+    """`main`, and the process ends with its exit code. What scripts call.
+
+    `custom_imports` finds modules in the working folder, as it does with `python -m regional_al`.
+    """
+    if os.getcwd() not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, os.getcwd())
     code = main(argv)
     if "torch" in sys.modules:
         from ..runtime import distributed as dist
