@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from paths import ROOT
 
 SRC = ROOT / "src"
@@ -57,7 +58,7 @@ import regional_al
 assert "torch" not in sys.modules, "import regional_al should be instant"
 
 import numpy as np, torch
-from regional_al import functional, kernels, partitions, selection, UNLABELED
+from regional_al import functional, heuristics, kernels, metrics, partitions, selection, UNLABELED
 
 logits = torch.randn(4, 12, 16, generator=torch.Generator().manual_seed(0))
 entropy = functional.entropy(logits)
@@ -75,8 +76,13 @@ assert picks.shape == (3, 2)
 units = selection.select_units(np.array([1.0, 3.0, 2.0]), np.array([1, 1, 1]), 2)
 assert units.tolist() == [1, 2]
 assert UNLABELED == 255
-for name in ("LabelStore", "ActiveLearningDataset", "ActiveLearningLoop", "ModelWrapper"):
+assert metrics.mean_iou(np.eye(2, dtype=np.int64)) == 1
+assert "RIPU" in heuristics.HEURISTICS
+classes = ("Acquisition", "ActiveLearningDataset", "ActiveLearningLoop", "LabelStore")
+for name in (*classes, "ModelWrapper"):
     assert isinstance(getattr(regional_al, name), type), name
+assert regional_al.Acquisition.parse({"heuristic": "RIPU"}).rounds == 5
+assert callable(regional_al.run)
 loaded = {m.partition(".")[0] for m in sys.modules}
 assert not loaded & {"mmcv", "mmengine", "mmseg", "numba", "skimage", "rich", "PIL"}, loaded
 print("bare is enough")
@@ -117,5 +123,15 @@ def test_the_hook_refuses_what_a_bare_environment_lacks() -> None:
 def test_unknown_names_are_attribute_errors() -> None:
     done = python("import regional_al\nregional_al.nothing\n")
     assert "has no attribute 'nothing'" in done.stderr
-    done = python("import regional_al\nprint(set(regional_al.__all__) <= set(dir(regional_al)))")
-    assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("after", ["", "for name in ra.__all__: getattr(ra, name)", "ra.run"])
+def test_dir_shows_what_is_public_and_nothing_else(after: str) -> None:
+    done = python(
+        f"import regional_al as ra\n{after}\n"
+        "print({n for n in dir(ra) if not n.startswith('__')} ^ set(ra.__all__))\n"
+        "from regional_al import *\n"
+        "print([n for n in ra.__all__ if n not in globals()])\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["{'__version__'}", "[]"]

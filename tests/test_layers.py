@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "heuristics": GROUND | {"functional", "kernels", "selection", "store"},
     "annotators.base": GROUND | {"store"},
     "annotators": GROUND | {"runtime", "store"},
-    "config": GROUND | {"partitions"},
+    # The grammar accepts the names that the registries hold.
+    "config": GROUND | {"annotators", "heuristics", "partitions"},
     "engines.base": GROUND | {"store"},
     "engines": GROUND | {"config", "data", "metrics", "runtime", "store"},
     "acquisition": GROUND
@@ -41,7 +42,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": GROUND | {"metrics", "store", "version"},
     # The loop sees engines and annotators by their protocols; only `run` builds them.
     "loop": GROUND
-    | {"acquisition", "annotators", "config", "engines.base", "metrics", "report"}
+    | {
+        "acquisition",
+        "annotators",
+        "annotators.base",
+        "config",
+        "engines.base",
+        "metrics",
+        "report",
+    }
     | {"runtime", "store"},
     "loop.runner": GROUND | {"engines", "partitions"},
     "compat": GROUND

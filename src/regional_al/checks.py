@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from .errors import ConfigError
-from .registry import nearest
+from .registry import Registry, nearest
 from .types import JSON
 
 
@@ -73,4 +73,13 @@ def typed(where: str, raw: Any) -> JSON:
     spec = dict(raw) if isinstance(raw, Mapping) else {"type": raw}
     if not isinstance(spec.get("type"), str):
         raise ConfigError(f"{where}={raw!r} must be a name or dict(type=name, ...)")
+    return spec
+
+
+def registered(where: str, raw: Any, registry: Registry[Any], *more: str) -> JSON:
+    """`typed`, with a type that the registry knows; more: further names, for the message alone."""
+    spec = typed(where, raw)
+    if spec["type"] not in registry:
+        hint = nearest(spec["type"], [*registry, *more])
+        raise ConfigError(f"{where}: unknown {registry.kind} {spec['type']!r}.{hint}")
     return spec

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from regional_al.annotators import ANNOTATORS
+from regional_al.annotators import ANNOTATORS, build_annotator
 from regional_al.annotators.oracle import dominant_labels, segment_clicks
 from regional_al.errors import ConfigError, DataError
 from regional_al.store.labels import LabelStore
@@ -189,7 +189,7 @@ def test_oracle_dominant(tmp_path):
     pool = [make_item(tmp_path, "k", [[1, 1, 0, 255, 2, 2]])]
     query = make_query(tmp_path, {"k": [[1, 1, 1, 1, 0, 2]]}, answer="dominant")
     spec = {"type": "oracle", "answer": "dominant"}
-    (answer,) = ANNOTATORS.build(spec, pool=pool, label_space=SPACE).collect(query, ["k"])
+    (answer,) = build_annotator(spec, pool, SPACE).collect(query, ["k"])
     assert answer.labels.tolist() == [[1, 1, 1, 1, 255, 2]]
     assert answer.clicks == 2
 
@@ -198,8 +198,6 @@ def test_oracle_refusals(tmp_path):
     def build(*items, **more):
         return ANNOTATORS.build({"type": "oracle", **more}, pool=items, label_space=SPACE)
 
-    with pytest.raises(ConfigError, match="Did you mean 'dominant'"):
-        build(answer="dominat")
     good = make_item(tmp_path, "good", [[0, 1]])
     build(good).preflight()
     bad = make_item(tmp_path, "bad", [[0, 23]])

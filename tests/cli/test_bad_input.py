@@ -101,7 +101,12 @@ MISTAKES: list[tuple[str, Change, list[str], str]] = [
     ("unknown key", nothing, ["acquisition.levle=region"], "levle.*mean 'level'"),
     ("unknown level", nothing, ["acquisition.level=pixels"], "mean 'pixel'"),
     ("budget 0", nothing, ["acquisition.budget.amount=0"], "budget.*0"),
-    ("budget above the pool", nothing, ["acquisition.budget.amount=99999999"], "above the pool"),
+    (
+        "budget above the pool",
+        nothing,
+        ["acquisition.budget.amount=99999999"],
+        "exceeds the pool size",
+    ),
     ("senseless unit", nothing, ["acquisition.budget.unit=click"], "clicks of a full answer"),
     ("classes do not fit", nothing, ["model.decode_head.num_classes=5"], "num_classes.*5"),
     (

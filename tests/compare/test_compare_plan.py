@@ -170,7 +170,10 @@ def test_full_supervision_is_all_images_at_once(tmp_path: Path) -> None:
     ("text", "line"),
     [
         ("arms = dict(a=dict(aquisition=dict()))", "has no key 'aquisition'. Did you mean"),
-        ("arms = dict(a=dict(acquisition=dict(heuristic='RIPUU')))", "arm 'a': unknown heuristic"),
+        (
+            "arms = dict(a=dict(acquisition=dict(heuristic='RIPUU')))",
+            "arm 'a': acquisition.heuristic: unknown heuristic",
+        ),
         ("arms = dict(a=dict(acquisition=dict(levle='pixel')))", "arm 'a': acquisition has no key"),
         ("arms = {'a b': dict()}", "arm 'a b': a name starts with a letter"),
         ("arms = {'_full': dict()}", "arm '_full': a name starts with a letter"),

@@ -189,7 +189,10 @@ def test_dry_run_lists_and_trains_nothing(place: Path, capsys: pytest.CaptureFix
     [
         (("--grid", "none.py"), "--grid none.py does not exist"),
         (("--heuristics", "RIPU", "RIPU"), "arm 'RIPU' is given twice"),
-        (("--heuristics", "Ripu"), "arm 'Ripu': unknown heuristic 'Ripu'. Did you mean 'RIPU'?"),
+        (
+            ("--heuristics", "Ripu"),
+            "arm 'Ripu': acquisition.heuristic: unknown heuristic 'Ripu'. Did you mean 'RIPU'?",
+        ),
         (("--seeds", "-1"), "seeds: -1 must be"),
         (("--cfg-options", "rounds"), "--cfg-options 'rounds' is not KEY=VALUE"),
         (("--levels", "45"), "levels: 45.0 is not an mIoU"),

@@ -61,7 +61,7 @@ def test_clicks_are_a_budget_only_where_an_answer_is_one_class() -> None:
         ("region", {"amount": 5, "unit": "pixels"}, "Did you mean 'pixel'"),
         ("region", {"amount": 5, "scope": "images"}, "Did you mean 'image'"),
         ("region", {"amont": 5}, "no key 'amont'. Did you mean 'amount'"),
-        ("region", {"unit": "image"}, "unit='image' makes no sense at level='region'"),
+        ("region", {"unit": "image"}, "unit='image' is not supported at level='region'"),
         ("image", {"unit": "region"}, "use 'image' or 'pixel'"),
         ("image", {"unit": "pixel", "scope": "image"}, "use scope='pool'"),
         ("image", {"scope": "image"}, "use scope='pool'"),
@@ -103,10 +103,10 @@ def test_a_percentage_never_exceeds_its_share(hundredths: int, total: int) -> No
 
 
 def test_above_the_pool() -> None:
-    with pytest.raises(BudgetError, match=r"20 images a round is above the pool, which has 12"):
+    with pytest.raises(BudgetError, match=r"20 images per round exceeds the pool size \(12\)"):
         Budget(20, "image", "pool").resolve(12)
     assert Budget(20, "pixel", "image").resolve(12) == 12  # a small image gives all it has
-    with pytest.raises(BudgetError, match="no image to spend"):
+    with pytest.raises(BudgetError, match="there is no image to spend"):
         Budget("5%", "image", "pool").resolve(0)
 
 

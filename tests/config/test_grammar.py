@@ -47,7 +47,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"rounds": True}, "rounds=True"),
     ({"round_init": "scratches"}, "Did you mean 'scratch'"),
     ({"queries": []}, "queries"),
-    ({"queries": [20, 10]}, "rise"),
+    ({"queries": [20, 10]}, "strictly increasing"),
     ({"queries": [10, 20], "rounds": 3}, "rounds=3"),
     ({"annotator": {"answer": "full"}}, "annotator"),
     ({"annotator": {"type": "oracle", "answer": "dominat"}}, "Did you mean 'dominant'"),

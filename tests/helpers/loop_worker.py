@@ -1,35 +1,71 @@
-"""A run of the toy engine in a process of its own: python loop_worker.py DATA WORK_DIR JSON.
+"""A run of the toy engine in a process of its own:
+python loop_worker.py DATA WORK_DIR JSON [--alone] [--kill-at-fit N].
 
 Under torchrun's environment variables it joins the gloo group first. Used by the tests that kill
-runs and by those that compare numbers of processes.
+runs and by those that compare numbers of processes. `--alone` runs the exported loop instead of
+`regional_al.run`; `--kill-at-fit N` is killed by SIGKILL when its N-th training begins; a user's
+error ends the process with exit code 2.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as td
 
-from regional_al.config import grammar as config
+import regional_al
+from regional_al.annotators import OracleAnnotator
+from regional_al.engines.torch import TorchEngine
+from regional_al.errors import RegionalALError
 from regional_al.loop import runner
 from regional_al.runtime import distributed as dist
-from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
-from regional_al.types import LabelSpace
+
+
+def kill_at_fit(number: int) -> None:
+    fit, calls = TorchEngine.fit, 0
+
+    def dying(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fit(*args)
+
+    TorchEngine.fit = dying  # type: ignore[method-assign]
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    data, work_dir, acquisition = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work_dir", type=Path)
+    parser.add_argument("acquisition", type=json.loads)
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--kill-at-fit", type=int)
+    args = parser.parse_args()
     if "RANK" in os.environ:
         td.init_process_group("gloo")
-    space = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    runner.run(toy_engine(data, space), config.parse(acquisition), work_dir)
+    if args.kill_at_fit:
+        kill_at_fit(args.kill_at_fit)
+    engine = toy_engine(args.data)
+    try:
+        if args.alone:
+            oracle = OracleAnnotator(engine.pool, engine.label_space)
+            regional_al.ActiveLearningLoop(engine, args.acquisition, oracle, args.work_dir).run()
+        else:
+            runner.run(engine, args.acquisition, args.work_dir)
+    except RegionalALError as error:
+        print(error, file=sys.stderr, flush=True)
+        dist.end_process(2)
+        sys.exit(2)
     dist.end_process(0)
 
 

@@ -11,7 +11,8 @@ import textwrap
 import pytest
 
 from regional_al.errors import WorkDirError
-from regional_al.store.ledger import FILE, STAGES, Ledger
+from regional_al.store.ledger import STAGES, Ledger
+from regional_al.store.work_dir import WorkDir
 from regional_al.types import Costs
 
 ACQUISITION = {"level": "region", "budget": {"amount": "1%", "unit": "pixel"}, "rounds": 5}
@@ -99,16 +100,6 @@ def test_transaction_is_all_or_nothing(ledger, tmp_path):
     assert ledger.costs(0) == Costs()
 
 
-def test_rewind(ledger):
-    for stage in STAGES * 2:
-        ledger.mark(ledger.position()[0], stage, {}, 0.0)
-    for round_ in (0, 1):
-        ledger.record_answer(round_, "a", 1, 1, True, 1)
-    ledger.rewind(1)
-    assert ledger.position() == (1, "query")
-    assert ledger.total_costs(5) == Costs(1, 1, 1, 1)
-
-
 def test_readers_see_committed_stages_only(ledger, tmp_path):
     reader = Ledger.open(tmp_path, readonly=True)
     with ledger.transaction():
@@ -135,7 +126,7 @@ def test_kill_in_a_transaction_leaves_no_half_stage(ledger, tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=os.environ)
     assert done.returncode == -signal.SIGKILL
-    assert (tmp_path / f"{FILE}-journal").stat().st_size > 0
+    assert WorkDir(tmp_path).ledger.with_name("ledger.sqlite-journal").stat().st_size > 0
     with Ledger.open(tmp_path, readonly=True) as reader:
         assert reader.position() == (0, "query")
         assert reader.costs(0) == Costs()
@@ -166,14 +157,22 @@ def test_tuples_and_lists_of_a_config_are_the_same(tmp_path):
 def test_work_dir_refusals(ledger, tmp_path):
     with pytest.raises(WorkDirError, match="resume"):
         Ledger.create(tmp_path, **PRINTS)
-    with pytest.raises(WorkDirError, match="holds no run"):
+    with pytest.raises(WorkDirError, match="contains no run"):
         Ledger.open(tmp_path / "elsewhere")
     assert Ledger.exists(tmp_path)
     assert not Ledger.exists(tmp_path / "elsewhere")
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / FILE).write_bytes(b"not a database" * 100)
+    WorkDir(tmp_path / "bad").ledger.write_bytes(b"not a database" * 100)
     with pytest.raises(WorkDirError, match="not a readable ledger"):
         Ledger.open(tmp_path / "bad")
-    ledger._db.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
-    with pytest.raises(WorkDirError, match="format 99"):
+
+
+@pytest.mark.parametrize("version", ["1", "99"])
+def test_the_ledger_of_another_version_is_refused_in_one_line(ledger, tmp_path, version):
+    """1: regional_al 0.1.0."""
+    ledger._db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (version,))
+    with pytest.raises(WorkDirError) as caught:
         Ledger.open(tmp_path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{WorkDir(tmp_path).ledger} was written by another version")
+    assert f"(format {version}, this version reads format 2): choose another work_dir" in line

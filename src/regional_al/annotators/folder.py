@@ -33,7 +33,6 @@ class FolderAnnotator:
         label_space: LabelSpace,
         answers: str | Path | None = None,
         void: int = 254,
-        answer: str = "full",
     ) -> None:
         if not 0 <= void < UNLABELED:
             raise ConfigError(f"annotator.void={void}: give an id 0..254 that is no class")

@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
-from ..registry import nearest
+from ..errors import DataError
 from ..runtime.progress import progress
 from ..store.images import image_size
 from ..store.query import Query
 from ..types import I32, I64, U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
 from .base import ANNOTATORS
 from .checks import allowed_ids, checked_ids
-
-ANSWERS = ("full", "dominant")
 
 
 @ANNOTATORS.register("oracle")
@@ -30,11 +27,7 @@ class OracleAnnotator:
     class (Cai et al., CVPR 2021), at one click an item.
     """
 
-    def __init__(
-        self, pool: Sequence[PoolItem], label_space: LabelSpace, answer: str = "full"
-    ) -> None:
-        if answer not in ANSWERS:
-            raise ConfigError(f"annotator.answer={answer!r} is unknown.{nearest(answer, ANSWERS)}")
+    def __init__(self, pool: Sequence[PoolItem], label_space: LabelSpace) -> None:
         self._items = {item.key: item for item in pool}
         self._label_space = label_space
         self._allowed = allowed_ids(label_space)

@@ -1,4 +1,4 @@
-"""The `acquisition` key: its grammar, budgets, and how long a round trains."""
+"""The `acquisition` key: its grammar, budgets, and the length of a training."""
 
 from .budget import Budget
 from .grammar import Acquisition, Stop, WarmStart, parse

@@ -1,4 +1,4 @@
-"""Budgets: how much may be asked for in one round, in which unit, of an image or of the pool."""
+"""Budgets: how much one round may spend, in which unit, per image or over the pool."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, tuple[int | str, BudgetUnit, Scope]] = {
     "region": ("1%", "pixel", "pool"),
     "pixel": (10, "pixel", "image"),
 }
-SENSIBLE: dict[str, tuple[str, ...]] = {
+SUPPORTED: dict[str, tuple[str, ...]] = {
     "image": ("image", "pixel"),
     "region": ("region", "pixel", "click"),
     "pixel": ("pixel", "click"),
@@ -34,11 +34,21 @@ SENSIBLE: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Budget:
-    """One round's budget: e.g. Budget('1%', 'pixel', 'pool') or Budget(10, 'pixel', 'image').
+    """What one round may spend.
 
-    amount: a whole number >= 1 of the unit, or a percentage as text, above 0 and up to 100.
-    unit: 'image' | 'region' (annotation visits) | 'pixel' (that get an answer) | 'click'.
-    scope: 'pool' = for all images together, 'image' = for each image.
+    Args:
+        amount: A whole number >= 1 of the unit, or a percentage such as '1%', above 0, at most 100.
+        unit: 'image', 'region' (annotation visits), 'pixel' (answered pixels) or 'click'.
+        scope: 'pool' for all images together, 'image' for each image.
+
+    Raises:
+        BudgetError: An invalid amount, unit or scope.
+
+    Example:
+        >>> str(Budget("1%", "pixel", "pool")), str(Budget(10, "pixel", "image"))
+        ('1% of the pixels', '10 pixels per image')
+        >>> Budget("1%", "pixel", "pool").resolve(2048)
+        20
     """
 
     amount: int | str
@@ -53,7 +63,7 @@ class Budget:
                 f"budget scope {self.scope!r} is unknown.{nearest(self.scope, SCOPES)}"
             )
         if self.unit == "image" and self.scope == "image":
-            raise BudgetError("budget unit 'image' is counted over the pool: use scope='pool'")
+            raise BudgetError("budget unit 'image' counts over the pool: use scope='pool'")
         object.__setattr__(self, "amount", _amount(self.amount))
 
     @property
@@ -65,11 +75,18 @@ class Budget:
     def parse(
         raw: Any, level: str, region_type: str = "", answer: str = "full", key: str = "budget"
     ) -> Budget:
-        """Read `budget=` of a config: None, a number, '1%', or a dict of amount, unit, scope.
+        """Read `budget=` of a config.
 
-        What is left out comes from the level: image 5 % of the images; region 1 % of the pool's
-        pixels; pixel 10 pixels an image. key: name of the config key, for messages.
-        Raises BudgetError in one line.
+        Args:
+            raw: None, a number, '1%', or a dict of amount, unit and scope. What is left out follows
+                from the level: 5 % of the images, 1 % of the pool's pixels, 10 pixels per image.
+            level: 'image', 'region' or 'pixel'.
+            region_type: For messages.
+            answer: 'full' or 'dominant'; clicks are a budget only for the latter.
+            key: Of the config, for messages.
+
+        Raises:
+            BudgetError: An invalid amount or combination, in one line.
         """
         where = f"acquisition.{key}"
         amount, unit, scope = DEFAULTS[level]
@@ -87,35 +104,38 @@ class Budget:
             budget = Budget(amount, unit, scope)
         except BudgetError as error:
             raise BudgetError(f"{where}: {error}") from None
-        _refuse_senseless(budget, where, level, region_type, answer)
+        _refuse_unsupported(budget, where, level, region_type, answer)
         return budget
 
     def resolve(self, available_total: int) -> int:
-        """The budget as a number of its unit. available_total: how many of the unit there are in
-        all (labelled ones included) in the pool, or in the image for scope='image'.
+        """The budget as a number of its unit.
 
-        A percentage is rounded down, so that 'at most 1 %' holds, but is at least 1: a round that
-        may ask for nothing would end the run without a word. An image that holds fewer than a
-        plain number asks for gives all it has; a pool that does is a BudgetError.
+        A percentage is rounded down, so that 'at most 1 %' holds, but to no less than 1. An image
+        that has fewer units than a plain number requests gives all of them.
+
+        Args:
+            available_total: How many of the unit the pool contains, labelled ones included; or the
+                image, with scope='image'.
+
+        Raises:
+            BudgetError: The pool is smaller than a plain number.
         """
         if available_total < 1:
-            raise BudgetError(f"there is no {self.unit} to spend {self} on")
+            raise BudgetError(f"there is no {self.unit} to spend the budget of {self} on")
         share = self.share
         if share is not None:
             return max(1, math.floor(share * available_total))
         amount = int(self.amount)
         if amount > available_total and self.scope == "pool":
             raise BudgetError(
-                f"{self} a round is above the pool, which has {available_total} in all: "
-                f"lower amount, or write a percentage such as '1%'"
+                f"budget of {self} per round exceeds the pool size ({available_total}): "
+                f"lower amount, or give a percentage such as '1%'"
             )
         return min(amount, available_total)
 
     def cost_of(self, picks: Picks) -> I64:
-        """int64 [n]: what each pick costs in this unit: 1, or the pixels it covers.
-
-        Clicks are 1 a pick: they are a budget only where an answer is one class.
-        """
+        """int64 [n]: cost of each pick in this unit: the pixels it covers, else 1 (a budget of
+        clicks is supported only where an answer is one click)."""
         if self.unit == "pixel":
             return picks["pixels"].astype(np.int64)
         return np.ones(len(picks), dtype=np.int64)
@@ -123,7 +143,7 @@ class Budget:
     def __str__(self) -> str:
         amount = f"{self.amount} of the" if isinstance(self.amount, str) else str(self.amount)
         plural = "" if self.amount == 1 else "s"
-        return f"{amount} {self.unit}{plural}" + (" an image" if self.scope == "image" else "")
+        return f"{amount} {self.unit}{plural}" + (" per image" if self.scope == "image" else "")
 
 
 def _amount(raw: Any) -> int | str:
@@ -153,10 +173,10 @@ def _share(text: str) -> Fraction:
         raise BudgetError(f"amount {text!r} is not a percentage like '1%' or '0.05%'") from None
 
 
-def _refuse_senseless(
+def _refuse_unsupported(
     budget: Budget, where: str, level: str, region_type: str, answer: str
 ) -> None:
-    usable = SENSIBLE[level]
+    usable = SUPPORTED[level]
     if level == "region" and answer != "dominant":
         usable = tuple(unit for unit in usable if unit != "click")
     if budget.unit not in usable:
@@ -165,11 +185,10 @@ def _refuse_senseless(
         if budget.unit == "click" and level != "pixel":
             why = ": the clicks of a full answer are not known before it is given"
         raise BudgetError(
-            f"{where}.unit={budget.unit!r} makes no sense at level={level!r}{kind}{why}; "
+            f"{where}.unit={budget.unit!r} is not supported at level={level!r}{kind}{why}; "
             f"use {' or '.join(repr(unit) for unit in usable)}"
         )
     if level == "image" and budget.scope == "image":
         raise BudgetError(
-            f"{where}.scope='image' makes no sense at level='image': whole images are asked for, "
-            "use scope='pool'"
+            f"{where}.scope='image' is not supported at level='image': use scope='pool'"
         )

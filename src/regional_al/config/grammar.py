@@ -1,7 +1,8 @@
 """The `acquisition` grammar: a plain dict in, a checked frozen dataclass out.
 
-Unknown keys and values are refused with the nearest valid one; every default is here and nowhere
-else. docs/acquisition.md describes the same table for people.
+Unknown keys and values are refused with the nearest valid one. Names of region types, annotators
+and heuristics are those of the registries, nothing else. Every default is here;
+docs/acquisition.md describes the same table.
 """
 
 from __future__ import annotations
@@ -12,22 +13,29 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..checks import check_keys, choice, integer, typed
+from ..annotators import ANNOTATORS
+from ..checks import check_keys, choice, integer, registered, typed
 from ..errors import ConfigError, UnsupportedError
-from ..types import JSON, LEVELS, Level, RoundInit
+from ..heuristics import HEURISTICS
+from ..partitions import PARTITIONS
+from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit
 from .budget import Budget
 from .schedule import Iterations, parse_iterations
 
-REGION_TYPES = ("slic", "grid", "window", "precomputed")
-ROUND_INITS = ("scratch", "continue", "pretrained")
-ANSWERS = ("full", "dominant")
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 
 
 @dataclass(frozen=True)
 class Stop:
-    """When to end before `rounds` is reached. target_miou: 0..1; max_pixels / max_clicks: total;
-    plateau: rounds in a row without a gain of `plateau_gain` mIoU (0..1) over the best before."""
+    """When to end before `rounds` is reached.
+
+    Args:
+        target_miou: End at this mIoU, 0..1.
+        max_pixels: End when so many pixels have been annotated in total.
+        max_clicks: End when so many clicks have been spent in total.
+        plateau: End after so many rounds in a row without an improvement.
+        plateau_gain: What counts as an improvement: more than this above the best mIoU so far.
+    """
 
     target_miou: float | None = None
     max_pixels: int | None = None
@@ -38,9 +46,16 @@ class Stop:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The labels of round 0: random, asked at a level of its own if one is named; or taken over
-    from another run, a work dir: its round 0, checkpoint included (`run`), or all the labels that
-    it has (`labels`), on which round 0 trains. budget is None where they are taken over."""
+    """The labels of round 0.
+
+    Args:
+        level: 'image', 'region' or 'pixel'.
+        region: Region type and its arguments, as in `Acquisition`.
+        budget: Random units within this budget; None with `run` or `labels`.
+        answer: 'full' or 'dominant'.
+        run: Work dir of another run whose round 0 is taken over, checkpoint included.
+        labels: Work dir of another run whose labels are all taken over; round 0 trains on them.
+    """
 
     level: Level
     region: JSON
@@ -52,7 +67,26 @@ class WarmStart:
 
 @dataclass(frozen=True)
 class Acquisition:
-    """A checked `acquisition` config. warm_start None: start from `load_from` with no labels."""
+    """A checked `acquisition` config; make one with `Acquisition.parse`.
+
+    Args:
+        level: 'image', 'region' or 'pixel'.
+        heuristic: `type` and arguments of the acquisition function.
+        region: `type` and arguments of the partition into regions.
+        budget: What one round may spend.
+        warm_start: The labels of round 0; None: none, the model starts from `load_from`.
+        rounds: Number of queries after the warm start.
+        round_init: 'scratch', 'continue' or 'pretrained'.
+        queries: Iterations of one continuous run at which to query; None: one training per round.
+        annotator: `type` and arguments of the annotator.
+        stop: When to end earlier.
+        seed: Seed of the run.
+        iterations: Length of a round's training; None: the schedule of the config.
+        tiles: Reserved.
+        cache_dir: Folder of cached partitions; None: in the work dir.
+        previews: Number of score maps that each round keeps for the report.
+        resolved: Every key with its value in force, JSON-able.
+    """
 
     level: Level
     heuristic: JSON
@@ -71,6 +105,27 @@ class Acquisition:
     previews: int
     resolved: JSON = field(repr=False, compare=False)
 
+    @staticmethod
+    def parse(raw: Mapping[str, Any] | Acquisition) -> Acquisition:
+        """Check an `acquisition` dict and fill in the defaults.
+
+        Args:
+            raw: The dict, as in a config file; an `Acquisition` is returned as it is.
+
+        Raises:
+            ConfigError: A key or value is invalid (also BudgetError, UnsupportedError); one line
+                that names the key, the value and the fix.
+
+        Example:
+            >>> acquisition = Acquisition.parse({"level": "region", "heuristic": "RIPU"})
+            >>> acquisition.region, acquisition.rounds, str(acquisition.budget)
+            ({'type': 'slic'}, 5, '1% of the pixels')
+            >>> Acquisition.parse({"levl": "region"})
+            Traceback (most recent call last):
+            regional_al.errors.ConfigError: acquisition has no key 'levl'. Did you mean 'level'?
+        """
+        return raw if isinstance(raw, Acquisition) else _parse(raw)
+
     @property
     def answer(self) -> str:
         """'full' or 'dominant': what the annotator is asked about each unit."""
@@ -78,12 +133,12 @@ class Acquisition:
 
     @property
     def asks_at_first(self) -> bool:
-        """Whether round 0 makes a query: not without labels, nor on those of another run."""
+        """Whether round 0 queries anything: not without a warm start, nor on labels taken over."""
         return self.warm_start is not None and self.warm_start.labels is None
 
     def until(self, round_: int) -> int | None:
-        """Iteration of the continuous run at which stretch `round_` ends: queries[round_], for the
-        last stretch -1 (the config's own end); None when rounds are separate trainings."""
+        """Iteration of the continuous run at which the training of a round ends: queries[round_],
+        -1 for the last one (the end of the schedule); None when each round trains on its own."""
         if self.queries is None:
             return None
         return self.queries[round_] if round_ < len(self.queries) else -1
@@ -107,25 +162,23 @@ KEYS = (
     "previews",
 )
 
+parse = Acquisition.parse
 
-def parse(raw: Mapping[str, Any]) -> Acquisition:
-    """Check `acquisition=dict(...)` and fill in the defaults.
 
-    Raises ConfigError (BudgetError, UnsupportedError) in one line that names key, value and fix.
-    """
+def _parse(raw: Mapping[str, Any]) -> Acquisition:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"acquisition must be a dict(level=..., heuristic=...), not {raw!r}")
     check_keys("acquisition", raw, KEYS)
     level = choice("acquisition.level", raw.get("level", "region"), LEVELS)
-    heuristic = typed("acquisition.heuristic", raw.get("heuristic", "RIPU"))
+    heuristic = registered("acquisition.heuristic", raw.get("heuristic", "RIPU"), HEURISTICS)
     region = _region(raw.get("region"), level)
-    annotator = typed("acquisition.annotator", raw.get("annotator", "oracle"))
+    annotator = registered("acquisition.annotator", raw.get("annotator", "oracle"), ANNOTATORS)
     answer = annotator.get("answer", "full")
     choice("acquisition.annotator.answer", answer, ANSWERS)
     if answer == "dominant" and (level != "region" or region["type"] == "window"):
         raise UnsupportedError(
-            f"acquisition.annotator.answer='dominant' asks one class a region; at level={level!r} "
-            f"with region type {region['type']!r} use answer='full'"
+            "acquisition.annotator.answer='dominant' asks for one class per region; use "
+            f"answer='full' at level={level!r} with region type {region['type']!r}"
         )
     budget = Budget.parse(raw.get("budget"), level, region["type"], answer)
     queries = _queries(raw.get("queries"))
@@ -133,17 +186,17 @@ def parse(raw: Mapping[str, Any]) -> Acquisition:
     warm_start = _warm_start(raw["warm_start"], same, raw) if "warm_start" in raw else same
     if warm_start is not None and warm_start.run is not None and queries:
         raise ConfigError(
-            "acquisition.warm_start.run takes round 0 of another run over, which makes no sense in "
-            "one continuous run with queries=[...]"
+            "acquisition.warm_start.run takes over round 0 of another run, which is not supported "
+            "in one continuous run: leave out queries, or give another warm_start"
         )
     rounds = integer("acquisition.rounds", raw.get("rounds", len(queries) if queries else 5), 0)
     if queries and rounds != len(queries):
         raise ConfigError(
-            f"acquisition.rounds={rounds} does not fit queries={list(queries)}: leave rounds out, "
-            f"or give {rounds} iterations"
+            f"acquisition.rounds={rounds} does not match queries={list(queries)}: leave out "
+            f"rounds, or give {rounds} iterations"
         )
     if rounds > MAX_ROUNDS:
-        raise ConfigError(f"acquisition.rounds={rounds} is more than {MAX_ROUNDS}")
+        raise ConfigError(f"acquisition.rounds={rounds} exceeds the maximum of {MAX_ROUNDS}")
     init = choice("acquisition.round_init", raw.get("round_init", "scratch"), ROUND_INITS)
     stop_raw = raw.get("stop") or {}
     check_keys("acquisition.stop", stop_raw, tuple(Stop.__dataclass_fields__))
@@ -189,7 +242,7 @@ def _resolved(a: Acquisition) -> JSON:
 
 def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
     """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope and level, region;
-    or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what holds where nothing else is said."""
+    or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: the default for what is left out."""
     if raw is None:
         return None
     if not isinstance(raw, Mapping):
@@ -218,7 +271,7 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
 
 
 def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
-    """What the warm start resolved to; level and region only where they are its own."""
+    """The resolved warm start; level and region only where they differ from the acquisition's."""
     if warm.budget is None:
         return {"labels": str(warm.labels)} if warm.run is None else {"run": str(warm.run)}
     out = asdict(warm.budget)
@@ -230,14 +283,16 @@ def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
 def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:
     if level in ("image", "pixel"):
         if raw is not None:
-            raise UnsupportedError(f"{key}={raw!r} makes no sense at level={level!r}")
+            raise UnsupportedError(
+                f"{key}={raw!r} is not supported at level={level!r}: leave it out"
+            )
         return {"type": "whole" if level == "image" else "pixel"}
     region = typed(key, "slic" if raw is None else raw)
-    choice(f"{key}.type", region["type"], REGION_TYPES)
-    if region["type"] == "window":
+    if region["type"] == "window":  # slides over pixels, so it is no partition
         check_keys(key, region, ("type", "radius"))
         region["radius"] = integer(f"{key}.radius", region.get("radius", 1), 0)
-    return region
+        return region
+    return registered(key, region, PARTITIONS, "window")
 
 
 def _queries(raw: Any) -> tuple[int, ...] | None:
@@ -247,5 +302,5 @@ def _queries(raw: Any) -> tuple[int, ...] | None:
         raise ConfigError(f"acquisition.queries={raw!r} must be a list of iterations [10000, ...]")
     steps = tuple(integer("acquisition.queries", step, 0) for step in raw)
     if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
-        raise ConfigError(f"acquisition.queries={list(steps)} must rise strictly")
+        raise ConfigError(f"acquisition.queries={list(steps)} must be strictly increasing")
     return steps

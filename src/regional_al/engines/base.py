@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ..types import I64, LabelSpace, PoolItem, PredictRequest, RoundInit
+from ..types import I64, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
 
 if TYPE_CHECKING:
     from ..store.labels import LabelStore
@@ -60,12 +60,13 @@ class FitResult:
 class Prediction:
     """index into the pool; logits float [C, H, W] at annotation resolution (any device); `more`:
     an iterator over such tensors, one a further view: first all passes, then all passes of the
-    flip (flipped back), then the ensemble; features [D, h, w] when asked for."""
+    flip (flipped back), then the ensemble; features when asked for: a
+    tensor float [D, h, w] whose cells cover the image evenly, or a FeatureMap."""
 
     index: int
     logits: torch.Tensor
     more: Iterator[torch.Tensor] | None = None
-    features: torch.Tensor | None = None
+    features: torch.Tensor | FeatureMap | None = None
 
 
 class Engine(Protocol):

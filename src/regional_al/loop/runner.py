@@ -1,15 +1,14 @@
-"""From a config file to a finished run: what `regional-al train` does, on every rank."""
+"""From a config file to a finished run: `run_training` is `regional-al train`, on every rank."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import engines
-from ..annotators import ANNOTATORS
-from ..annotators.base import Annotator
+from ..annotators import build_annotator
 from ..config import grammar
 from ..config.budget import Budget
 from ..config.grammar import Acquisition
@@ -18,9 +17,65 @@ from ..errors import BudgetError, ConfigError, RegionalALError, WorkDirError
 from ..runtime import distributed as dist
 from ..store.ledger import Ledger
 from ..types import JSON
-from . import shared_start, taken_labels
 from .loop import ActiveLearningLoop
-from .summary import Summary
+
+
+def run(
+    engine: Engine,
+    acquisition: Acquisition | Mapping[str, Any],
+    work_dir: Path | str,
+    text: str = "",
+    engine_name: str | None = None,
+    title: str = "run",
+    report: bool = True,
+) -> ActiveLearningLoop:
+    """Run an acquisition over an engine, or resume the one in `work_dir`. Call it on every rank.
+
+    Beyond `ActiveLearningLoop` itself: the annotator is built from the config, everything that
+    can be checked is checked before the first training, and the report is written at the end.
+
+    Args:
+        engine: A training framework behind the `Engine` protocol.
+        acquisition: An `Acquisition`, or the dict that `Acquisition.parse` reads.
+        work_dir: Folder of the run; created if necessary.
+        text: Whatever else determines the results, e.g. the config of the engine.
+        engine_name: For results.json; default: the name of the engine's class.
+        title: For results.json and the report.
+        report: Write report.html and figures when the run ends.
+
+    Returns:
+        The loop; its `status` is 'finished' or 'waiting' and `reason` says why.
+
+    Raises:
+        RegionalALError: A mistake in config, data or work dir; the same on every rank.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.testing import streets, toy
+        >>> acquisition = {"level": "pixel", "heuristic": "Margin", "rounds": 1}
+        >>> with TemporaryDirectory() as folder:
+        ...     data = streets.generate(Path(folder) / "data", train=3, val=1, size=(32, 32))
+        ...     engine = toy.toy_engine(data, iterations=1)
+        ...     loop = run(engine, acquisition, Path(folder) / "run", report=False)
+        ...     # doctest: +ELLIPSIS
+        round...
+        finished: all 1 rounds are done
+        >>> loop.status
+        'finished'
+    """
+    config = grammar.parse(acquisition)
+    annotator = build_annotator(config.annotator, engine.pool, engine.label_space)
+    loop = ActiveLearningLoop(
+        engine, config, annotator, work_dir, text=text, engine_name=engine_name, title=title
+    )
+    loop.check()
+    preflight(loop)
+    loop.run()
+    if dist.is_main():
+        finish(loop, report)
+    dist.barrier()
+    return loop
 
 
 def run_training(
@@ -32,8 +87,8 @@ def run_training(
     report: bool = True,
     smoke: bool = False,
 ) -> int:
-    """Run (or resume) the acquisition that a config describes. Returns the exit code: 0 also when
-    the run waits for answers. User mistakes raise RegionalALError, the same on every rank."""
+    """Run, or resume, the acquisition of a config file. Returns the exit code: 0 also when the run
+    waits for answers. Raises RegionalALError for a user's mistake, the same on every rank."""
     loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp, smoke=smoke)
     acquisition = grammar.parse(loaded.acquisition)
     check_work_dir(loaded.work_dir, resume or loaded.resume)
@@ -47,64 +102,15 @@ def run_training(
     return 0
 
 
-def run(
-    engine: Engine,
-    acquisition: Acquisition,
-    work_dir: Path,
-    text: str = "",
-    engine_name: str = "torch",
-    title: str = "run",
-    report: bool = True,
-) -> ActiveLearningLoop:
-    """Run `acquisition` over an engine in a folder (new, or of the same run), on every rank.
-
-    text: what else determines the results (the engine's config), for the ledger's fingerprint.
-    report: draw report.html when the run ends.
-    """
-    annotator = ANNOTATORS.build(
-        acquisition.annotator, pool=engine.pool, label_space=engine.label_space
-    )
-    loop = ActiveLearningLoop(engine, acquisition, annotator, work_dir)
-    prints = fingerprints(engine, text)
-    check_taken_over(loop, work_dir, prints)
-    preflight(engine, acquisition, annotator, loop)
-    if dist.is_main():
-        loop.ledger = open_ledger(work_dir, acquisition, prints)
-        loop.summary = Summary(work_dir, acquisition, engine, engine_name, title, dist.world_size())
-        loop.summary.start()
-    dist.barrier()
-    loop.run()
-    if dist.is_main():
-        finish(loop, work_dir, loop.status, report)
-    dist.barrier()
-    return loop
-
-
-def check_taken_over(loop: ActiveLearningLoop, work_dir: Path, prints: dict[str, str]) -> None:
-    """Before anything is taken over: is there something to take over? Not asked when it was."""
-
-    def look() -> JSON:
-        if Ledger.exists(work_dir):
-            with Ledger.open(work_dir, readonly=True) as ledger:
-                if ledger.done(0, "answers" if loop.shared is None else "fit") is not None:
-                    return {}
-        if loop.shared is not None:
-            shared_start.check(loop.shared, **prints)
-        if loop.labels_of is not None:
-            taken_labels.check(loop.labels_of, loop.engine.pool)
-        return {}
-
-    dist.on_main(look)
-
-
 def check_work_dir(work_dir: Path, resume: bool) -> None:
-    """Refuse to run into a folder that holds a run unless it is to be resumed. On every rank
-    before any of them writes."""
+    """Refuse a folder that already contains a run unless it is to be resumed; create the folder.
+    On every rank, before any of them writes."""
 
     def look() -> JSON:
         if Ledger.exists(work_dir) and not resume:
             raise WorkDirError(
-                f"{work_dir} holds a run: add --resume to go on with it, or name another --work-dir"
+                f"{work_dir} already contains a run: add --resume to continue it, or choose "
+                "another --work-dir"
             )
         work_dir.mkdir(parents=True, exist_ok=True)
         return {}
@@ -112,14 +118,13 @@ def check_work_dir(work_dir: Path, resume: bool) -> None:
     dist.on_main(look)
 
 
-def preflight(
-    engine: Engine, acquisition: Acquisition, annotator: Annotator, loop: ActiveLearningLoop
-) -> None:
-    """Every check that can be made before training, in the order of their cost."""
+def preflight(loop: ActiveLearningLoop) -> None:
+    """Every check that is possible before training, cheapest first. Raises RegionalALError."""
+    engine, config = loop.engine, loop.config
     if not len(engine.pool):
-        raise ConfigError("the training data set holds no image: check its data_root and prefixes")
-    queries = acquisition.queries
-    nothing = acquisition.warm_start is None and not has_source(engine)
+        raise ConfigError("the training data set has no images: check its data_root and prefixes")
+    queries = config.queries
+    nothing = config.warm_start is None and not has_source(engine)
     if nothing and queries and queries[0] > 0:
         raise ConfigError(
             f"acquisition.warm_start=None leaves nothing to train on until queries[0]={queries[0]}:"
@@ -127,56 +132,37 @@ def preflight(
         )
     engine.preflight()
 
-    def can_answer() -> JSON:
-        if acquisition.rounds or acquisition.asks_at_first:  # else nobody is ever asked
-            annotator.preflight()
+    def check_annotator() -> JSON:
+        if config.rounds or config.asks_at_first:  # otherwise nobody is ever asked
+            loop.annotator.preflight()
         return {}
 
-    dist.on_main(can_answer)
+    dist.on_main(check_annotator)
     loop.prepare()
 
-    def can_pay() -> JSON:
-        warm = acquisition.warm_start
-        _check_budget("budget", acquisition.budget, loop)
-        if warm is not None and warm.budget is not None:
-            _check_budget("warm_start", warm.budget, loop)
+    def check_budgets() -> JSON:
+        check_budget("budget", config.budget, loop)
+        if config.warm_start is not None and config.warm_start.budget is not None:
+            check_budget("warm_start", config.warm_start.budget, loop)
         return {}
 
-    dist.on_main(can_pay)
+    dist.on_main(check_budgets)
 
 
-def _check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
+def check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
+    """Raise BudgetError, naming the key, when the pool is smaller than a round's budget."""
     try:
         loop.acquirer.limit(budget, warm=key == "warm_start")
     except BudgetError as error:
         text = str(error)
-        raise BudgetError(
-            text if text.startswith("acquisition") else f"acquisition.{key}: {text}"
-        ) from None
+        named = text if text.startswith("acquisition") else f"acquisition.{key}: {text}"
+        raise BudgetError(named) from None
 
 
-def fingerprints(engine: Engine, text: str) -> dict[str, str]:
-    """config, pool: what must not change between the parts of a run."""
-    pool = "\n".join(f"{item.key} {item.shape[0]}x{item.shape[1]}" for item in engine.pool)
-    return {
-        "config": hashlib.sha256(text.encode()).hexdigest(),
-        "pool": hashlib.sha256(pool.encode()).hexdigest(),
-    }
-
-
-def open_ledger(work_dir: Path, acquisition: Acquisition, prints: dict[str, str]) -> Ledger:
-    """The run's ledger; raises WorkDirError when the folder holds a run of another config."""
-    if not Ledger.exists(work_dir):
-        return Ledger.create(work_dir, acquisition=acquisition.resolved, **prints)
-    ledger = Ledger.open(work_dir)
-    ledger.check_fingerprint(acquisition=acquisition.resolved, **prints)
-    return ledger
-
-
-def finish(loop: ActiveLearningLoop, work_dir: Path, status: str, report: bool = True) -> None:
-    """Rank 0: the last lines a person sees, and (if `report`) the report."""
-    if status == "waiting":
-        print(f"waiting: {loop.reason}. Run the same command with --resume to go on.")
+def finish(loop: ActiveLearningLoop, report: bool = True) -> None:
+    """Rank 0: say how the run ended and, if `report`, write the report."""
+    if loop.status == "waiting":
+        print(f"waiting: {loop.reason}. Then run the same command with --resume.")
     else:
         print(f"finished: {loop.reason}")
     if not report:
@@ -187,6 +173,6 @@ def finish(loop: ActiveLearningLoop, work_dir: Path, status: str, report: bool =
         print("no report: pip install 'regional-al[report]'", file=sys.stderr)
         return
     try:
-        print(f"report: {write_report(work_dir)}")
-    except RegionalALError as error:  # the run itself is whole; drawing needs more packages
+        print(f"report: {write_report(loop.work_dir.root)}")
+    except RegionalALError as error:  # the run is complete; drawing needs more packages
         print(f"no report: {error}", file=sys.stderr)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from ..errors import DataError, UnsupportedError
+import numpy as np
+
+from ..errors import DataError
 from ..runtime.progress import progress
 from ..types import I32, PoolItem
 from .base import PARTITIONS
@@ -65,7 +66,7 @@ class PrecomputedPartition(_ByShape):
 
     def ids(self, item: PoolItem) -> I32:
         ids = precomputed(self.folder / f"{item.key}{self.suffix}", item.shape)
-        self._counts[item.key] = int(ids.max()) + 1
+        self._counts[item.key] = int(np.count_nonzero(np.bincount(ids.ravel())))
         return ids
 
     def count(self, item: PoolItem) -> int:
@@ -79,11 +80,3 @@ class PrecomputedPartition(_ByShape):
         if new:
             for item in progress(new, "Checking region maps"):
                 self.ids(item)
-
-
-@PARTITIONS.register("window")
-def _window(**arguments: object) -> NoReturn:
-    raise UnsupportedError(
-        "region type 'window' slides over pixels and is no partition; use 'slic', 'grid' or "
-        "'precomputed' here, or region=dict(type='window', radius=...) in a config"
-    )

@@ -1,12 +1,13 @@
 """The ledger: what was asked, answered, spent and reached, in `work_dir/ledger.sqlite`.
 
-A round is the stages query -> answers -> fit -> evaluate, each done or not done, never half: a
-stage is written in one transaction when all its files are there. A run resumes at `position()`.
-Rank 0 writes; anybody may read meanwhile (`open(..., readonly=True)`).
+A round consists of the stages query -> answers -> fit -> evaluate. A stage is recorded in one
+transaction when all its files exist, so it is either done or not. A run resumes at `position()`.
+Rank 0 writes; others may read at the same time (`open(..., readonly=True)`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WorkDirError
-from ..types import JSON, Costs
+from ..types import JSON, Costs, PoolItem
+from .work_dir import WorkDir
 
 STAGES = ("query", "answers", "fit", "evaluate")
-FILE = "ledger.sqlite"
-FORMAT = 1
+FORMAT = 2
+"""Raised whenever a run of an older version must not be resumed; 1: regional_al 0.1.0."""
 FREE_KEYS = frozenset({"rounds", "stop", "cache_dir"})
 """Keys of `acquisition` that a resumed run may change: they do not alter the rounds done so far."""
 
@@ -34,7 +36,18 @@ CREATE TABLE answers (round INTEGER, key TEXT, pixels INTEGER NOT NULL, clicks I
 
 
 class Ledger:
-    """An open ledger; make one with `create` or `open`. Usable as a context manager."""
+    """An open ledger; make one with `Ledger.create` or `Ledger.open`. A context manager.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pathlib import Path
+        >>> with TemporaryDirectory() as folder:
+        ...     with Ledger.create(Path(folder), config="", pool="", acquisition={}) as ledger:
+        ...         ledger.mark(0, "query", {"picks": 1}, seconds=0.5)
+        ...         ledger.record_answer(0, "a", pixels=64, clicks=2, complete=True, regions=1)
+        ...         ledger.position(), ledger.costs(0)
+        ((0, 'answers'), Costs(images=1, regions=1, pixels=64, clicks=2))
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -42,21 +55,29 @@ class Ledger:
 
     @staticmethod
     def exists(work_dir: Path) -> bool:
-        """True when the folder holds a run."""
-        return (work_dir / FILE).exists()
+        """True when the folder contains a run."""
+        return WorkDir(work_dir).ledger.exists()
 
     @classmethod
     def create(cls, work_dir: Path, *, config: str, pool: str, acquisition: JSON) -> Ledger:
         """Start the ledger of a new run.
 
-        config, pool: fingerprints (any strings); acquisition: the expanded key of the config, as
-        JSON-able data. Raises WorkDirError when the folder already holds a run.
+        Args:
+            work_dir: Folder of the run; created if necessary.
+            config: Fingerprint of the engine's config, see `fingerprints`.
+            pool: Fingerprint of the pool.
+            acquisition: The resolved `acquisition`, JSON-able.
+
+        Raises:
+            WorkDirError: The folder already contains a run.
         """
-        path = work_dir / FILE
+        path = WorkDir(work_dir).ledger
         if path.exists():
-            raise WorkDirError(f"{work_dir} holds a run already; add --resume or change work_dir")
+            raise WorkDirError(
+                f"{work_dir} already contains a run: add --resume or change work_dir"
+            )
         work_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{FILE}.new")
+        temporary = path.with_name(f".{path.name}.new")
         temporary.unlink(missing_ok=True)
         meta = {
             "format": str(FORMAT),
@@ -74,10 +95,14 @@ class Ledger:
 
     @classmethod
     def open(cls, work_dir: Path, *, readonly: bool = False) -> Ledger:
-        """Open the ledger of a run. Raises WorkDirError when there is none or it is damaged."""
-        path = work_dir / FILE
+        """Open the ledger of a run.
+
+        Raises:
+            WorkDirError: There is none, it is damaged, or another version wrote it.
+        """
+        path = WorkDir(work_dir).ledger
         if not path.exists():
-            raise WorkDirError(f"{work_dir} holds no run (no {FILE}); check --work-dir")
+            raise WorkDirError(f"{work_dir} contains no run (no {path.name}): check --work-dir")
         # mode=rw also for readers: SQLite must be able to roll back what a killed writer left.
         uri = f"{path.resolve().as_uri()}?mode=rw"
         try:
@@ -89,7 +114,12 @@ class Ledger:
         except (sqlite3.Error, KeyError) as error:
             raise WorkDirError(f"{path} is not a readable ledger: {error}") from None
         if version != str(FORMAT):
-            raise WorkDirError(f"{path} has format {version}, this version reads {FORMAT}")
+            ledger.close()
+            raise WorkDirError(
+                f"{path} was written by another version of regional_al (format {version}, this "
+                f"version reads format {FORMAT}): choose another work_dir, or resume the run with "
+                "the version that started it"
+            )
         return ledger
 
     def close(self) -> None:
@@ -116,17 +146,20 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def meta(self) -> dict[str, str]:
-        """format, config, pool, acquisition (JSON text), as stored."""
+        """What `create` stored: format, config, pool, acquisition (as JSON text)."""
         return dict(self._db.execute("SELECT key, value FROM meta ORDER BY key").fetchall())
 
     def check_fingerprint(self, *, config: str, pool: str, acquisition: JSON) -> None:
-        """Raise WorkDirError, naming what differs, unless the run was started with the same.
+        """Check that the run was started with the same config, pool and acquisition.
 
-        `rounds`, `stop` and `cache_dir` of `acquisition` may differ (a run may be prolonged).
+        `rounds`, `stop` and `cache_dir` of the acquisition may differ, e.g. to extend a run.
+
+        Raises:
+            WorkDirError: Something differs; the message names it.
         """
         meta = self.meta()
         work_dir = self.path.parent
-        hint = "use another work_dir, or the config that the run was started with"
+        hint = "choose another work_dir, or use the config that the run was started with"
         then, now = json.loads(meta["acquisition"]), json.loads(_dump(acquisition))
         for name, old, new in differences(then, now, "acquisition"):
             if name.split(".")[1] not in FREE_KEYS:
@@ -163,9 +196,19 @@ class Ledger:
     def record_answer(
         self, round: int, key: str, pixels: int, clicks: int | None, complete: bool, regions: int
     ) -> None:
-        """What round `round` has had answered in one image so far (totals: it replaces the last
-        record of that image and round). regions: items with an answer; clicks None: not known.
-        Many in one `transaction()` are much faster than one by one."""
+        """Record what one round has had answered in one image so far.
+
+        The numbers are totals: they replace an earlier record of the same image and round. Many
+        records in one `transaction()` are much faster than one by one.
+
+        Args:
+            round: The round.
+            key: Of the image.
+            pixels: Answered pixels, void included.
+            clicks: None when not known.
+            complete: Whether everything that was asked has been answered.
+            regions: Items of the query with an answer.
+        """
         with self.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
@@ -174,23 +217,23 @@ class Ledger:
             )
 
     def answers(self) -> list[tuple[int, str, int | None, int]]:
-        """(round, key of the image, clicks, regions) of all answers so far, by round and key."""
+        """(round, key of the image, clicks, regions) of all answers, by round and key."""
         return self._db.execute(
             "SELECT round, key, clicks, regions FROM answers WHERE pixels > 0 ORDER BY round, key"
         ).fetchall()
 
     def outstanding(self, round: int, keys: Sequence[str]) -> list[str]:
-        """Those of `keys` that the round has no complete answer for, in the given order."""
+        """The keys without a complete answer in this round, in the given order."""
         rows = self._db.execute("SELECT key FROM answers WHERE round = ? AND complete", (round,))
         complete = {key for (key,) in rows}
         return [key for key in keys if key not in complete]
 
     def costs(self, round: int) -> Costs:
-        """What one round has cost so far."""
+        """Costs of one round so far."""
         return self._costs("round = ?", round)
 
     def total_costs(self, up_to: int) -> Costs:
-        """What rounds 0..up_to have cost together; an image asked about twice is one image."""
+        """Costs of rounds 0..up_to together; an image queried in two rounds counts once."""
         return self._costs("round <= ?", up_to)
 
     def _costs(self, where: str, round: int) -> Costs:
@@ -202,8 +245,8 @@ class Ledger:
         return Costs(images, int(regions), int(pixels), int(clicks) if known == rows else None)
 
     def records(self) -> list[JSON]:
-        """One record a begun round, in order: round, costs and total (`Costs`), stages (name ->
-        seconds, finished, payload), done (all stages are)."""
+        """One record per round that has begun, in order: round, costs and total (`Costs`), stages
+        (name -> seconds, finished, payload) and done (whether all stages are)."""
         records: list[JSON] = []
         rows = self._db.execute(
             "SELECT round, stage, seconds, finished, payload FROM stages ORDER BY round, rowid"
@@ -217,11 +260,15 @@ class Ledger:
             records[-1]["done"] = len(records[-1]["stages"]) == len(STAGES)
         return records
 
-    def rewind(self, round: int) -> None:
-        """Forget everything from `round` on; `LabelStore.drop_rounds_from(round)` goes first."""
-        with self.transaction():
-            self._db.execute("DELETE FROM stages WHERE round >= ?", (round,))
-            self._db.execute("DELETE FROM answers WHERE round >= ?", (round,))
+
+def fingerprints(items: Sequence[PoolItem], text: str) -> dict[str, str]:
+    """What must not change while a run is resumed: `config` (hash of the engine's config as text)
+    and `pool` (hash of the images' keys and sizes, in order)."""
+    pool = "\n".join(f"{item.key} {item.shape[0]}x{item.shape[1]}" for item in items)
+    return {
+        "config": hashlib.sha256(text.encode()).hexdigest(),
+        "pool": hashlib.sha256(pool.encode()).hexdigest(),
+    }
 
 
 def differences(then: Any, now: Any, name: str) -> Iterable[tuple[str, Any, Any]]:

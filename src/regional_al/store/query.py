@@ -74,6 +74,15 @@ def write_query(
     return Query(folder, info, picks, keys)
 
 
+def copy_query(query: Query, folder: Path) -> None:
+    """Copy a query to another folder; the copy exists completely or not at all."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    for old in (temporary, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(query.folder, temporary)
+    temporary.rename(folder)
+
+
 def read_query(folder: Path) -> Query:
     """Read a query folder. Raises DataError when a file is missing or damaged."""
     try:

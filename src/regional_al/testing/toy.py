@@ -10,6 +10,7 @@ from torch import nn
 from ..engines.torch import TorchEngine
 from ..store.images import image_size
 from ..types import LabelSpace, PoolItem
+from . import streets
 
 
 class ToyNet(nn.Module):
@@ -42,14 +43,23 @@ def pool_items(root: Path, split: str) -> list[PoolItem]:
 
 
 def toy_engine(
-    root: Path, label_space: LabelSpace, iterations: int = 6, lr: float = 1e-2
+    root: Path, label_space: LabelSpace | None = None, iterations: int = 6, lr: float = 1e-2
 ) -> TorchEngine:
-    """A `TorchEngine` with a `ToyNet` over a plain folder (see `testing.streets.generate`)."""
+    """A `TorchEngine` with a `ToyNet` over a plain folder, such as `testing.streets.generate`
+    writes.
+
+    Args:
+        root: Folder with `images/{train,val}` and `annotations/{train,val}`.
+        label_space: Meaning of the ids; default: the classes of `testing.streets`.
+        iterations: Length of one training.
+        lr: Learning rate.
+    """
+    space = label_space or LabelSpace.plain(streets.CLASSES, streets.PALETTE)
     return TorchEngine(
-        build_model=lambda: ToyNet(label_space.num_classes),
+        build_model=lambda: ToyNet(space.num_classes),
         pool=pool_items(root, "train"),
         val=pool_items(root, "val"),
-        label_space=label_space,
+        label_space=space,
         iterations=iterations,
         lr=lr,
     )

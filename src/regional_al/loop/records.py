@@ -1,0 +1,179 @@
+"""What a run records: the ledger, results.json, and the table line after each round.
+
+Rank 0 reads and writes; every rank calls the same methods and gets the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..config.grammar import Acquisition
+from ..engines.base import Engine
+from ..report import table
+from ..runtime import distributed as dist
+from ..store import results as results_file
+from ..store.ledger import STAGES, Ledger, fingerprints
+from ..store.results import Record, Results
+from ..store.work_dir import WorkDir
+from ..types import JSON
+from .stopping import stop_reason
+
+
+class RunRecords:
+    """Ledger and results.json of one run.
+
+    Args:
+        work_dir: Where they are.
+        config: The acquisition of the run.
+        engine: Its pool and label space are described in results.json.
+        text: What else determines the results, see `ActiveLearningLoop`.
+        engine_name: Default: the name of the engine's class.
+        title: Of the run.
+    """
+
+    def __init__(
+        self,
+        work_dir: WorkDir,
+        config: Acquisition,
+        engine: Engine,
+        text: str = "",
+        engine_name: str | None = None,
+        title: str = "run",
+    ) -> None:
+        self.work_dir, self.config, self.engine = work_dir, config, engine
+        self.engine_name, self.title = engine_name or type(engine).__name__, title
+        self.fingerprints = fingerprints(engine.pool, text)
+        self.pool_pixels = sum(h * w for h, w in (item.shape for item in engine.pool))
+        self.ledger: Ledger | None = None  # of rank 0, while open
+        self.opened = False
+        self._printed = False
+
+    def check(self, warm_start: Callable[[Ledger | None], None]) -> None:
+        """Raise WorkDirError when the folder contains another run, or when what `warm_start`
+        looks for is not there. `warm_start` gets the ledger of the run that is resumed, if any."""
+
+        def look() -> JSON:
+            if not Ledger.exists(self.work_dir.root):
+                warm_start(None)
+                return {}
+            with Ledger.open(self.work_dir.root, readonly=True) as ledger:
+                ledger.check_fingerprint(acquisition=self.config.resolved, **self.fingerprints)
+                warm_start(ledger)
+            return {}
+
+        dist.on_main(look)
+
+    def open(self) -> None:
+        """Open the ledger, or create it, and write results.json as far as it is known."""
+
+        def start() -> JSON:
+            root = self.work_dir.root
+            if Ledger.exists(root):
+                self.ledger = Ledger.open(root)
+            else:
+                self.ledger = Ledger.create(
+                    root, acquisition=self.config.resolved, **self.fingerprints
+                )
+            records = results_file.load(root).records if self.work_dir.results.is_file() else ()
+            results_file.write(root, replace(self._head(), records=records))
+            return {}
+
+        dist.on_main(start)
+        self.opened = True
+
+    def close(self) -> None:
+        """Close the ledger. `open` opens it again."""
+        if self.ledger is not None:
+            self.ledger.close()
+        self.ledger, self.opened = None, False
+
+    def done(self, round_: int, stage: str) -> JSON | None:
+        """What a finished stage has recorded, on every rank; None while it is not finished."""
+        found = dist.on_main(lambda: {"payload": self._books.done(round_, stage)})
+        payload: JSON | None = found["payload"]
+        return payload
+
+    def mark(self, round_: int, stage: str, payload: JSON, seconds: dict[str, float]) -> None:
+        """Record that a stage is finished. seconds: spent on it, by activity."""
+        if dist.is_main():
+            spent = sum(seconds.values())
+            self._books.mark(round_, stage, {**payload, "seconds": seconds}, spent)
+        dist.barrier()
+
+    def checkpoint(self, round_: int) -> Path | None:
+        """Checkpoint that the fit of a round left; None: the config's own start."""
+        if round_ < 0:
+            return None
+        name = (self.done(round_, "fit") or {}).get("checkpoint")
+        return None if name is None else self.work_dir.root / name
+
+    def iterations(self, round_: int) -> int | None:
+        """How long a round trains, by `acquisition.iterations`; None: by the engine's config."""
+        rule = self.config.iterations
+        if rule is None:
+            return None
+        spent = dist.on_main(lambda: {"count": rule.of(self._books.total_costs(round_))})
+        return int(spent["count"])
+
+    def close_round(self, round_: int) -> str | None:
+        """Append the record of a finished round to results.json and print its line. Returns why
+        the run ends after this round, None when it continues."""
+
+        def close() -> JSON:
+            record = self._record(round_)
+            results_file.append_record(self.work_dir.root, record)
+            print(table.round_line(record, header=not self._printed))
+            self._printed = True
+            scores = [self._books.done(r, "evaluate") or {} for r in range(round_ + 1)]
+            mious = [score.get("miou") for score in scores]
+            return {"reason": stop_reason(self.config, round_, record.costs, mious)}
+
+        reason: str | None = dist.on_main(close)["reason"]
+        return reason
+
+    def stopped(self, reason: str | None) -> None:
+        """Note in results.json why the run ended; None: it has not, it waits for answers."""
+        if dist.is_main():
+            root = self.work_dir.root
+            results_file.write(root, replace(results_file.load(root), stopped=reason))
+
+    @property
+    def _books(self) -> Ledger:
+        assert self.ledger is not None, "rank 0 has not opened the ledger"
+        return self.ledger
+
+    def _head(self) -> Results:
+        space = self.engine.label_space
+        return Results(
+            title=self.title,
+            acquisition=self.config.resolved,
+            classes=space.class_names,
+            palette=space.palette,
+            raw_to_train=tuple(int(v) for v in space.raw_to_train),
+            pool_images=len(self.engine.pool),
+            pool_pixels=self.pool_pixels,
+            engine=self.engine_name,
+            world_size=dist.world_size(),
+        )
+
+    def _record(self, round_: int) -> Record:
+        done = {stage: self._books.done(round_, stage) or {} for stage in STAGES}
+        seconds: dict[str, float] = {}
+        for payload in done.values():
+            for name, spent in (payload.get("seconds") or {}).items():
+                seconds[name] = seconds.get(name, 0.0) + spent
+        fit, scores, costs = done["fit"], done["evaluate"], self._books.total_costs(round_)
+        return Record(
+            round=round_,
+            costs=costs,
+            asked=self._books.costs(round_),
+            labelled_fraction=costs.pixels / max(1, self.pool_pixels),
+            miou=scores.get("miou"),
+            per_class_iou=tuple(scores.get("per_class_iou") or ()),
+            accuracy=scores.get("accuracy"),
+            label_share=fit.get("label_share"),
+            iterations=fit.get("iterations", 0),
+            seconds=seconds,
+        )

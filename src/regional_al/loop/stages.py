@@ -1,0 +1,110 @@
+"""The four stages of a round: select, collect, train, evaluate.
+
+Each runs on every rank and returns what the ledger keeps about the stage, or None where the run
+ends: nothing left to query, or answers missing.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import metrics
+from ..annotators.collect import collect_answers
+from ..engines.base import FitRequest, has_source
+from ..runtime import distributed as dist
+from ..store.query import read_query
+from ..types import JSON
+
+if TYPE_CHECKING:
+    from .loop import ActiveLearningLoop
+
+NO_PICKS: JSON = {"picks": 0}
+
+
+def select(loop: ActiveLearningLoop) -> JSON | None:
+    """Pick within the budget by the model of the round before (round 0: at random) and write the
+    query. None when no affordable unit is left."""
+    previous = loop.records.checkpoint(loop.round - 1)
+    query = loop.acquirer.query(loop.round, previous, loop.watch, warm=loop.round == 0)
+    if query is not None:
+        return {"picks": len(query.picks)}
+    if loop.config.queries is not None:  # a continuous run trains on to the end of its schedule
+        return NO_PICKS
+    loop.end(
+        "finished",
+        "no unlabelled unit is left that the heuristic would select and the budget can pay",
+    )
+    return None
+
+
+def collect(loop: ActiveLearningLoop) -> JSON | None:
+    """Publish the query and store the answers that are there. None while answers are missing."""
+    if not (loop.records.done(loop.round, "query") or {})["picks"]:
+        return {"outstanding": 0}
+    with loop.watch("annotate"):
+        query = read_query(loop.work_dir.query(loop.round))
+        left = dist.on_main(
+            lambda: collect_answers(query, loop.annotator, loop.store, loop.records.ledger)
+        )
+    if left["outstanding"]:
+        count = f"{left['outstanding']} of {left['images']} images of round {loop.round}"
+        loop.end("waiting", f"{count} have not been answered; {left['where']}")
+        return None
+    return left
+
+
+def train(loop: ActiveLearningLoop) -> JSON:
+    """Train on all labels so far. Without any label the model is the config's own start."""
+    config, round_ = loop.config, loop.round
+    until = config.until(round_)
+    source_alone = has_source(loop.engine) and until != 0
+    trainable = loop.engine.label_space.trainable
+    labelled = dist.on_main(lambda: {"images": len(loop.store.trainable_keys(trainable))})
+    if not labelled["images"] and not source_alone:
+        return {"checkpoint": None, "iterations": 0, "label_share": None}
+    request = FitRequest(
+        round=round_,
+        seed=config.seed * 1000 + round_,
+        store=loop.store,
+        out_dir=empty_folder(loop.work_dir.fit(round_)),
+        init=config.round_init,
+        previous=loop.records.checkpoint(round_ - 1),
+        until=until,
+        iterations=loop.records.iterations(round_),
+    )
+    with loop.watch("fit"):
+        result = loop.engine.fit(request)
+        dist.barrier()
+    return {
+        "checkpoint": str(result.checkpoint.relative_to(loop.work_dir.root)),
+        "iterations": result.iterations,
+        "label_share": none_if_nan(result.label_share),
+    }
+
+
+def evaluate(loop: ActiveLearningLoop) -> JSON:
+    """Measure the model of this round on the validation set."""
+    with loop.watch("evaluate"):
+        confusion = loop.engine.evaluate(loop.records.checkpoint(loop.round))
+    return {
+        "miou": none_if_nan(metrics.mean_iou(confusion)),
+        "per_class_iou": [none_if_nan(value) for value in metrics.iou(confusion).tolist()],
+        "accuracy": none_if_nan(metrics.accuracy(confusion)),
+    }
+
+
+def empty_folder(folder: Path) -> Path:
+    """Rank 0 makes the folder anew; the others wait for it."""
+    if dist.is_main():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    dist.barrier()
+    return folder
+
+
+def none_if_nan(value: float) -> float | None:
+    """NaN as None, which JSON can hold."""
+    return None if math.isnan(value) else float(value)

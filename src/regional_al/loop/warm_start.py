@@ -1,0 +1,201 @@
+"""Where round 0 gets its labels: fresh ones, or those of another run.
+
+- `FreshStart`: random units, answered by the annotator (or none at all: `warm_start=None`).
+- `SharedStart` (`warm_start=dict(run=WORK_DIR)`): query and checkpoint of round 0 of another run
+  of the same config, so that strategies are compared from one initial model. The answers are not
+  copied; the annotator gives them again.
+- `TakenLabels` (`warm_start=dict(labels=WORK_DIR)`): all labels of another run, with their costs.
+  Its config may differ, and so may its pool, as long as this pool contains every labelled image.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..annotators.checks import allowed_ids, checked_ids
+from ..config.grammar import Acquisition
+from ..errors import DataError, WorkDirError
+from ..runtime import distributed as dist
+from ..runtime.progress import progress
+from ..store.labels import LabelStore
+from ..store.ledger import Ledger
+from ..store.query import copy_query, read_query
+from ..store.work_dir import WorkDir
+from ..types import JSON, ImageAnswer
+from . import stages
+
+if TYPE_CHECKING:
+    from .loop import ActiveLearningLoop
+
+
+class WarmStart(Protocol):
+    """The first three stages of round 0; see `stages` for what they return."""
+
+    def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
+        """Rank 0, before anything is trained: raise WorkDirError when what the start needs is
+        missing. ledger: of the run that is resumed, if any."""
+
+    def query(self, loop: ActiveLearningLoop) -> JSON | None: ...
+
+    def answers(self, loop: ActiveLearningLoop) -> JSON | None: ...
+
+    def fit(self, loop: ActiveLearningLoop) -> JSON | None: ...
+
+
+def build_warm_start(config: Acquisition) -> WarmStart:
+    """The warm start that `acquisition.warm_start` names."""
+    warm = config.warm_start
+    if warm is not None and warm.run is not None:
+        return SharedStart(warm.run)
+    if warm is not None and warm.labels is not None:
+        return TakenLabels(warm.labels)
+    return FreshStart()
+
+
+class FreshStart:
+    """Random units of the pool, or no labels with `warm_start=None`."""
+
+    def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
+        """Nothing is needed."""
+
+    def query(self, loop: ActiveLearningLoop) -> JSON | None:
+        return stages.NO_PICKS if loop.config.warm_start is None else stages.select(loop)
+
+    def answers(self, loop: ActiveLearningLoop) -> JSON | None:
+        return stages.collect(loop)
+
+    def fit(self, loop: ActiveLearningLoop) -> JSON | None:
+        return stages.train(loop)
+
+
+class SharedStart(FreshStart):
+    """Query and checkpoint of round 0 of the run in `other`."""
+
+    def __init__(self, other: Path) -> None:
+        self.other = WorkDir(other)
+
+    def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
+        if ledger is not None and ledger.done(0, "fit") is not None:
+            return  # copied already
+        root, where = self.other.root, f"acquisition.warm_start.run={self.other.root}"
+        if not Ledger.exists(root):
+            raise WorkDirError(
+                f"{where} contains no run: give the work dir of a run, e.g. one with rounds=0"
+            )
+        with Ledger.open(root, readonly=True) as theirs:
+            meta, fit = theirs.meta(), theirs.done(0, "fit")
+        if meta["pool"] != loop.records.fingerprints["pool"]:
+            raise WorkDirError(f"{where} was made from other pool images; use the same data set")
+        if meta["config"] != loop.records.fingerprints["config"]:
+            raise WorkDirError(
+                f"{where} was made with another config; only its acquisition may differ"
+            )
+        if fit is None:
+            raise WorkDirError(f"{where} has not finished round 0: run it to its end first")
+        if fit.get("checkpoint") is None or not self.other.query(0).is_dir():
+            raise WorkDirError(f"{where} has no labels of its own in round 0: give it a warm_start")
+        if not (root / fit["checkpoint"]).is_file():
+            raise WorkDirError(f"{where}: its checkpoint {root / fit['checkpoint']} is gone")
+
+    def query(self, loop: ActiveLearningLoop) -> JSON | None:
+        def copy() -> JSON:
+            query, pool = read_query(self.other.query(0)), loop.engine.pool
+            for index, key in query.keys.items():
+                if index >= len(pool) or pool[index].key != key:
+                    raise WorkDirError(
+                        f"{query.folder} asks about image {key!r}, which is not in this pool"
+                    )
+            copy_query(query, loop.work_dir.query(0))
+            return {"picks": len(query.picks)}
+
+        with loop.watch("select"):
+            return dist.on_main(copy)
+
+    def fit(self, loop: ActiveLearningLoop) -> JSON | None:
+        out_dir = stages.empty_folder(loop.work_dir.fit(0))
+
+        def copy() -> JSON:
+            with Ledger.open(self.other.root, readonly=True) as theirs:
+                fit = theirs.done(0, "fit") or {}
+            target = out_dir / Path(str(fit["checkpoint"])).name
+            shutil.copyfile(self.other.root / fit["checkpoint"], target)
+            kept = {key: fit[key] for key in ("iterations", "label_share")}
+            return {"checkpoint": str(target.relative_to(loop.work_dir.root)), **kept}
+
+        with loop.watch("fit"):
+            return dist.on_main(copy)
+
+
+class TakenLabels(FreshStart):
+    """All labels of the run in `other`; round 0 trains on them and queries nothing."""
+
+    def __init__(self, other: Path) -> None:
+        self.other = WorkDir(other)
+
+    def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
+        if ledger is not None and ledger.done(0, "answers") is not None:
+            return  # copied already
+        root, where = self.other.root, f"acquisition.warm_start.labels={self.other.root}"
+        if not Ledger.exists(root):
+            raise WorkDirError(f"{where} contains no run: give the work dir of a run")
+        with Ledger.open(root, readonly=True) as theirs:
+            keys = {key for _, key, _, _ in theirs.answers()}
+        if not keys:
+            raise WorkDirError(f"{where} has no labels yet")
+        foreign = sorted(keys - {item.key for item in loop.engine.pool})
+        if foreign:
+            raise WorkDirError(
+                f"{where} has labels of {len(foreign)} images that are not in this pool, such as "
+                f"{foreign[0]!r}: give a config whose training images include them"
+            )
+
+    def query(self, loop: ActiveLearningLoop) -> JSON | None:
+        return stages.NO_PICKS
+
+    def answers(self, loop: ActiveLearningLoop) -> JSON | None:
+        with loop.watch("annotate"):
+            return dist.on_main(lambda: self._copy(loop))
+
+    def _copy(self, loop: ActiveLearningLoop) -> JSON:
+        """Store their labels as answers of round 0, with the costs. Safe to repeat.
+
+        Raises DataError for a label file that is missing, of another size than its image, or
+        with an id that is unknown to this data set.
+        """
+        ledger = loop.records.ledger
+        assert ledger is not None
+        shapes = {item.key: item.shape for item in loop.engine.pool}
+        allowed = allowed_ids(loop.engine.label_space)
+        labels_of = LabelStore(self.other.labels)
+        with Ledger.open(self.other.root, readonly=True) as theirs:
+            rows = theirs.answers()
+        spent: dict[str, list[tuple[int, int | None, int]]] = {}
+        for round_, key, clicks, regions in rows:
+            spent.setdefault(key, []).append((round_, clicks, regions))
+        with ledger.transaction():
+            for key, costs in progress(spent.items(), "Copying labels", len(spent)):
+                path = labels_of.path(key)
+                if not path.is_file():
+                    raise DataError(
+                        f"{path} is gone: {self.other.root} has lost its labels of {key!r}"
+                    )
+                labels = checked_ids(path, shapes[key], allowed)
+                rounds = labels_of.annotated(key)
+                # What their ledger does not know was being written when that run was killed.
+                recorded = np.array([round_ + 1 for round_, _, _ in costs], dtype=np.uint8)
+                answered = np.isin(0 if rounds is None else rounds, recorded)
+                known = [clicks for _, clicks, _ in costs if clicks is not None]
+                ledger.record_answer(
+                    0,
+                    key,
+                    pixels=loop.store.write(ImageAnswer(key, labels, answered), 0),
+                    clicks=sum(known) if len(known) == len(costs) else None,
+                    complete=True,
+                    regions=sum(regions for _, _, regions in costs),
+                )
+        loop.store.save_index()
+        return {"outstanding": 0, "images": len(spent)}
