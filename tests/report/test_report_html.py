@@ -286,6 +286,8 @@ def test_config_in_words() -> None:
     assert status.summary({"level": "pixel"}) == ""
     budget = {"amount": "1%", "unit": "pixel", "scope": "pool"}
     assert status.summary({"budget": budget}) == "budget per round: 1% of the pool's pixels"
+    budget = {"amount": "1%", "unit": "pixel", "scope": "image"}
+    assert status.summary({"budget": budget}) == "budget per round: 1% of each image's pixels"
     budget = {"amount": 40, "unit": "region", "scope": "image"}
     assert status.summary({"budget": budget}) == "budget per round: 40 regions per image"
 
