@@ -92,16 +92,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
 
-    launch = commands.add_parser(
-        "launch", help="run or resume a config on several processes"
-    )
+    launch = commands.add_parser("launch", help="run or resume a config on several processes")
     launch.add_argument("config", type=Path)
     launch.add_argument("gpus", metavar="GPUS", help="number of processes on this machine")
     launch.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of `train`")
 
-    _add_compare(commands.add_parser("compare", help="run several strategies and seeds, and compare them"))
+    _add_compare(
+        commands.add_parser("compare", help="run several strategies and seeds, and compare them")
+    )
 
-    status = commands.add_parser("status", help="show the progress of a run and what it is waiting for")
+    status = commands.add_parser(
+        "status", help="show the progress of a run and what it is waiting for"
+    )
     report = commands.add_parser("report", help="write report.html and the figures of a run")
     for command in (status, report):
         command.add_argument("work_dir", type=Path)
@@ -111,8 +113,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     add = compare.add_argument
-    add("config", type=Path, nargs="?", help="base config of all arms; not needed with --only-report")
-    add("--out", type=Path, required=True, help="output folder for the runs and their comparison")
+    add(
+        "config",
+        type=Path,
+        nargs="?",
+        help="base config of all arms",
+    )
+    add("--out", type=Path, required=True, help="output folder")
     add("--heuristics", nargs="+", default=[], metavar="NAME", help="one arm per heuristic")
     add("--grid", type=Path, metavar="FILE", help=".py or .json with arms=dict(name=dict(...))")
     add("--seeds", nargs="+", type=int, metavar="K", help="default: 0 1 2")
@@ -122,8 +129,14 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     add("--jobs", type=_count, default=1, metavar="J", help="number of runs at a time")
     add("--amp", action="store_true", help="mixed precision")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
-    add("--levels", nargs="+", type=float, metavar="MIOU", help="mIoU levels (0 to 1) for label efficiency")
-    add("--scale", choices=("auto", "log", "linear"), default="auto", help="scale of the cost axes")
+    add(
+        "--levels",
+        nargs="+",
+        type=float,
+        metavar="MIOU",
+        help="mIoU (0 to 1), for label efficiency",
+    )
+    add("--scale", choices=("auto", "log", "linear"), default="auto", help="of the cost axes")
     add("--prune", action="store_true", help="keep only the last checkpoint of a finished run")
     add("--dry-run", action="store_true", help="list the runs without training")
     add("--only-report", action="store_true", help="only write the comparison of existing runs")
