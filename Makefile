@@ -1,5 +1,5 @@
 # make demo   an environment, data made from a seed, rounds of region RIPU, report.html
-# make test   the tests (make test SLOW=1: the slow ones too, as CI does)
+# make test   the tests (make test SLOW=1: the slow ones too, as CI does), on all cores (JOBS=1: one)
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs
 #
 # make env-mmseg0    the second environment, .venv-mmseg0: MMSegmentation 0.x with mmcv-full. Needs a
@@ -22,6 +22,7 @@ VENV0 ?= .venv-mmseg0
 TORCH0 ?= torch==2.1.2 torchvision==0.16.2
 WHEELHOUSE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regional_al/wheels
 SLOW ?=
+JOBS ?= auto
 GPUS ?= 1
 DEMO_CONFIG ?= configs/streets/region_ripu_slic.py
 
@@ -30,6 +31,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BIN0 := $(VENV0)/bin
 PIP0 := $(BIN0)/python -m pip --disable-pip-version-check
+# Idle workers take over tests from busy ones: a single slow test does not hold a core back.
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
 PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 
 # Tests compare with BAAL. It works without the jupyter that it asks for, so it goes in without its
@@ -81,11 +84,11 @@ demo: env
 	@echo "report: $(CURDIR)/work_dirs/demo/report.html"
 
 test: env-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 # Everything but the tests of the other engine runs there too.
 test-mmseg0: env-mmseg0
-	$(BIN0)/python -m pytest -m "not mmseg1$(if $(SLOW),, and not slow)"
+	$(BIN0)/python $(PYTEST) -m "not mmseg1$(if $(SLOW),, and not slow)"
 
 lint: env types
 	$(BIN)/ruff check .

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from regional_al.compare import archive, figures, markdown, reading, tables
-from regional_al.compare.findings import Analysis
-from regional_al.compare.tables import families
+from regional_al.compare import figures, markdown, results, stats
 from regional_al.report.figures import save
 
 KINDS = (
@@ -28,7 +26,7 @@ PAGE = ROOT / "docs/results.md"
 
 
 def main() -> None:
-    found = tables.analyse(reading.merge([(RESULTS.name, archive.read(RESULTS))]))
+    found = stats.analyse(results.read(RESULTS))
     new = markdown.fill(PAGE.read_text(encoding="utf-8"), found)
     PAGE.write_text(new, encoding="utf-8")
     for name, draw in charts(found).items():
@@ -37,11 +35,11 @@ def main() -> None:
             save(figure, PAGE.parent / "figures" / name)
 
 
-def charts(found: Analysis) -> dict[str, Callable[[], Figure | None]]:
-    """File name -> the chart; the page has those that it links to."""
+def charts(found: stats.Analysis) -> dict[str, Callable[[], Figure | None]]:
+    """File name -> function that draws it; only those that the page links to are drawn."""
     drawn: dict[str, Callable[[], Figure | None]] = {}
     for cost in found.costs:
-        for head, arms in families(found.arms, found.baselines).items():
+        for head, arms in stats.families(found.arms, found.baselines).items():
             drawn[f"camvid_{head}_{cost}.png"] = partial(figures.curve, found, cost, "auto", arms)
         drawn[f"camvid_kinds_{cost}.png"] = partial(figures.curve, found, cost, "auto", KINDS)
         drawn[f"camvid_gains_{cost}.png"] = partial(figures.gains, found, cost)

@@ -12,7 +12,7 @@ import pytest
 from paths import ROOT
 
 from regional_al.annotators import ANNOTATORS
-from regional_al.compare import archive, markdown, reading, tables
+from regional_al.compare import markdown, results, stats
 from regional_al.config import grammar as config
 from regional_al.heuristics import HEURISTICS, catalogue
 from regional_al.partitions import PARTITIONS
@@ -100,7 +100,7 @@ def test_default_budgets_are_those_of_the_code() -> None:
 def test_the_tables_of_results_are_those_of_the_file() -> None:
     """benchmarks/results_page.py writes them."""
     file = ROOT / "benchmarks" / "results" / "camvid_grid.json"
-    found = tables.analyse(reading.merge([(file.name, archive.read(file))]))
+    found = stats.analyse(results.read(file))
     page = (ROOT / "docs" / "results.md").read_text()
     assert len(re.findall("<!-- table: ", page)) == page.count("<!-- end -->") > 5
     assert markdown.fill(page, found) == page

@@ -42,7 +42,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": GROUND | {"metrics", "store", "version"},
     # The loop sees engines and annotators by their protocols; only `run` builds them.
     "loop": GROUND
-    | {"acquisition", "annotators", "config", "engines.base", "metrics", "report"}
+    | {
+        "acquisition",
+        "annotators",
+        "annotators.base",
+        "config",
+        "engines.base",
+        "metrics",
+        "report",
+    }
     | {"runtime", "store"},
     "loop.runner": GROUND | {"engines", "partitions"},
     "compat": GROUND

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
 
 UNLABELED = 255
 """Value of a label PNG's pixel that has no class: not yet labelled, or annotated void."""
@@ -129,6 +132,24 @@ class PredictRequest:
     def views(self) -> int:
         """How many predictions of an image are asked for."""
         return self.passes * (2 if self.flip else 1) + len(self.ensemble)
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Features of one image, and which of them lies under each pixel.
+
+    A network may see an image padded, flipped or resized, so the cells of its feature map need not
+    cover the image evenly.
+
+    Args:
+        values: float [D, h, w].
+        rows: int64 [H], the row of `values` under each row of the image, 0..h-1.
+        cols: int64 [W], the column of `values` under each column of the image, 0..w-1.
+    """
+
+    values: torch.Tensor
+    rows: torch.Tensor
+    cols: torch.Tensor
 
 
 JSON = dict[str, Any]

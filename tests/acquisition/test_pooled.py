@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_large_columns_are_kept_in_half_precision_and_nan_names_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_table, "LARGE", 4 * 2 * 3 - 1)
-    writer = TableWriter(tmp_path, 0, 2)
+    writer = TableWriter(tmp_path, 0, 2, ("vector",))
     units = make_picks(0, np.zeros(2), [1, 1], unit=[0, 1])
     vector = torch.tensor([[1.0, 2.0, 1e6], [4.0, 5.0, -1e6]])
     writer.add(units, {"score": torch.ones(2), "vector": vector}, "k")
@@ -314,3 +315,26 @@ def test_plateau(mious: list[float | None], ends: bool) -> None:
     small = settings(rounds=9, stop={"plateau": 1, "plateau_gain": 0.05})
     assert stop_reason(small, 1, Costs(), [0.1, 0.14]) is not None
     assert stop_reason(small, 1, Costs(), [0.1, 0.16]) is None
+
+
+@given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=2, max_size=20))
+def test_large_tables_keep_order_and_sign(values: list[float]) -> None:
+    """Above `LARGE` only vectors are rounded: scores stay exact (1e-10 is 0 in float16)."""
+    scores = np.array([*values, 1e-10, 2e-10, -1e-10, 3e-7], dtype=np.float32)
+    columns = {
+        "score": torch.from_numpy(scores.astype(np.float64)),
+        "by_class": torch.from_numpy(np.stack([scores, -scores], axis=1)),
+        "vector": torch.from_numpy(np.stack([scores, -scores], axis=1)),
+    }
+    units = make_picks(0, np.zeros(len(scores)), np.ones(len(scores)), unit=np.arange(len(scores)))
+    with tempfile.TemporaryDirectory() as folder:
+        writer = TableWriter(Path(folder), 0, pool_table.LARGE, {"vector"})
+        writer.add(units, columns, "a")
+        writer.close()
+        table = read_table(Path(folder))
+    assert table is not None
+    assert table["by_class"].dtype == np.float32
+    assert table["by_class"][:, 0].tolist() == scores.tolist()
+    assert table["by_class"][:, 1].tolist() == (-scores).tolist()
+    assert table["score"].tolist() == scores.astype(np.float64).tolist()
+    assert table["vector"].dtype == np.float16

@@ -94,7 +94,7 @@ def test_label_efficiency_by_hand() -> None:
 def test_what_is_not_reached_is_said_and_never_guessed() -> None:
     better = [(100.0, 0.2), (1000.0, 0.6)]
     assert curves.efficiency(LINE, better, 0.55) == Ratio("", None, "not reached")
-    assert curves.efficiency(LINE, LINE, 0.55) == Ratio("", None, "neither reaches it")
+    assert curves.efficiency(LINE, LINE, 0.55) == Ratio("", None, "reached by neither")
     # random ends at 10000 below 0.6; the method is there at 1000: at least ten times cheaper
     assert curves.efficiency(better, LINE, 0.6) == Ratio(">=", pytest.approx(10.0))
     assert curves.efficiency(better, LINE, 0.2) == Ratio("", None, "reached at the start")
@@ -114,13 +114,13 @@ def test_positions_are_where_somebody_was_evaluated() -> None:
     assert curves.positions([a, [(500.0, 0.1), (600.0, 0.2)]]) == []
 
 
-def test_curves_touch_within_5_percent() -> None:
+def test_curves_overlap_within_5_percent() -> None:
     a, b = [(100.0, 0.1), (200.0, 0.2)], [(209.0, 0.1), (300.0, 0.2)]
-    assert curves.touch([a, b])
-    assert curves.touch([b, a])
-    assert not curves.touch([a, [(211.0, 0.1)]])
-    assert not curves.touch([a, []])
-    assert not curves.touch([])
+    assert curves.overlap([a, b])
+    assert curves.overlap([b, a])
+    assert not curves.overlap([a, [(211.0, 0.1)]])
+    assert not curves.overlap([a, []])
+    assert not curves.overlap([])
 
 
 rising = st.lists(

@@ -88,7 +88,7 @@ def test_two_arms_two_seeds_on_the_streets(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(found["runs"])
     again = compare(tmp_path, *arguments)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("was done before") == 8
+    assert again.stdout.count("already done") == 8
     other = compare(tmp_path, *arguments, "train_cfg.max_iters=3")
     assert other.returncode == 2
     assert "the training config has changed" in other.stderr

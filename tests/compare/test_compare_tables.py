@@ -13,18 +13,18 @@ import pytest
 from compare_runs import BETTER, RANDOM, arm, record, rounds, two, write_grid, write_run
 
 from regional_al import cli
-from regional_al.compare import findings, html, markdown, reading, rows, state, tables
+from regional_al.compare import html, markdown, results, state, stats
 from regional_al.compare.curves import Ratio, Reach
 from regional_al.errors import DataError
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> findings.Analysis:
+def found(tmp_path: Path) -> stats.Analysis:
     two(tmp_path)
-    return tables.analyse(reading.collect(tmp_path))
+    return stats.analyse(results.collect(tmp_path))
 
 
-def test_curves_are_means_over_seeds(found: findings.Analysis) -> None:
+def test_curves_are_means_over_seeds(found: stats.Analysis) -> None:
     points = found.means["pixels"]["RIPU"]
     assert [(p.round, p.cost, p.n) for p in points] == [(0, 100, 2), (1, 200, 2), (2, 400, 2)]
     assert [p.mean for p in points] == pytest.approx([0.21, 0.39, 0.45])
@@ -35,17 +35,17 @@ def test_curves_are_means_over_seeds(found: findings.Analysis) -> None:
     assert found.full.miou.mean == pytest.approx(0.46)
 
 
-def test_equal_costs_are_drawn_once(found: findings.Analysis, tmp_path: Path) -> None:
+def test_equal_costs_are_drawn_once(found: stats.Analysis, tmp_path: Path) -> None:
     assert found.costs == ("pixels", "clicks")
     assert found.same == {"regions": "pixels"}
     made = arm("Random", level="pixel")
     write_grid(tmp_path / "pixel", [(made, {0: rounds((0.1, 0.2, 0.3), 1)})])
-    alone = tables.analyse(reading.collect(tmp_path / "pixel"))
+    alone = stats.analyse(results.collect(tmp_path / "pixel"))
     assert alone.costs == ("pixels",)
     assert alone.same == {"clicks": "pixels", "regions": "pixels"}
 
 
-def test_areas_by_hand(found: findings.Analysis) -> None:
+def test_areas_by_hand(found: stats.Analysis) -> None:
     # without round 0: costs of 200 to 400, so linear; (0.30 + 0.40) / 2 for random, seed 0
     random, better = found.areas["pixels"]["Random"], found.areas["pixels"]["RIPU"]
     assert (better.low, better.high, better.log) == (200, 400, False)
@@ -55,7 +55,7 @@ def test_areas_by_hand(found: findings.Analysis) -> None:
     assert better.value == pytest.approx((0.42, 0.0, 2), abs=1e-12)
     assert better.gain is not None
     assert better.gain == pytest.approx((0.06, math.sqrt(0.0002), 2))
-    assert tables.analyse(found.comparison, scale="log").areas["pixels"]["Random"].log
+    assert stats.analyse(found.comparison, scale="log").areas["pixels"]["Random"].log
     # in clicks RIPU's first round costs 600, random's last 800: RIPU from 600 (0.39) to 800
     click = found.areas["clicks"]["RIPU"]
     assert (click.low, click.high) == (600, 800)
@@ -72,7 +72,7 @@ def test_round_0_counts_where_nothing_else_is_shared(tmp_path: Path) -> None:
         (arm("RIPU"), {0: rounds((0.2, 0.4, 0.5))[:2]}),
     ]
     write_grid(tmp_path, pairs)
-    area = tables.analyse(reading.collect(tmp_path)).areas["pixels"]["RIPU"]
+    area = stats.analyse(results.collect(tmp_path)).areas["pixels"]["RIPU"]
     assert (area.low, area.high) == (100, 200)
     assert area.gain == (pytest.approx(0.05), None, 1)
 
@@ -86,12 +86,12 @@ def test_an_area_is_between_an_arm_and_its_baseline_alone(tmp_path: Path) -> Non
     short = {0: rounds((0.2, 0.3, 0.4), 2)[:2]}
     short[0][1] = record(1, 300, 0.5, 600, 300)
     write_grid(tmp_path / "three", [*pairs, (arm("Margin"), short)])
-    two_, three = (tables.analyse(reading.collect(tmp_path / n)) for n in ("two", "three"))
+    two_, three = (stats.analyse(results.collect(tmp_path / n)) for n in ("two", "three"))
     assert three.areas["pixels"]["RIPU"] == two_.areas["pixels"]["RIPU"]
     assert "Margin" not in three.areas["pixels"]  # one point has no area
     longer = {0: [*rounds((0.2, 0.3, 0.4)), record(3, 800, 0.6, 1600, 800)]}
     write_grid(tmp_path / "three", [(arm("Entropy"), longer)])
-    found = tables.analyse(reading.collect(tmp_path / "three"))
+    found = stats.analyse(results.collect(tmp_path / "three"))
     area = found.areas["pixels"]["Entropy"]
     assert (area.low, area.high) == (200, 400)
     assert area.baseline is not None
@@ -105,7 +105,7 @@ def test_both_areas_and_their_difference_are_of_the_same_seeds(tmp_path: Path) -
         (arm("RIPU"), {s: rounds(m) for s, m in BETTER.items()}),
     ]
     write_grid(tmp_path, pairs)
-    area = tables.analyse(reading.collect(tmp_path)).areas["pixels"]["RIPU"]
+    area = stats.analyse(results.collect(tmp_path)).areas["pixels"]["RIPU"]
     assert area.value == (pytest.approx(0.42), None, 1)
     assert area.baseline == (pytest.approx(0.35), None, 1)
     assert area.gain == (pytest.approx(0.07), None, 1)
@@ -119,7 +119,7 @@ def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None
         (arm("Margin"), {s: rounds(m, 2) for s, m in BETTER.items()}),
     ]
     write_grid(tmp_path, pairs)
-    found = tables.analyse(reading.collect(tmp_path))
+    found = stats.analyse(results.collect(tmp_path))
     assert set(found.areas["clicks"]) == {"Random"}
     assert set(found.gains["clicks"]) == {"Random", "Margin"}
     assert found.gains["clicks"]["Margin"].cost == 400
@@ -134,7 +134,7 @@ def test_rounds_that_cost_nothing_alike_are_not_compared(tmp_path: Path) -> None
     assert "area over clicks" in page
 
 
-def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
+def test_label_efficiency_by_hand(found: stats.Analysis) -> None:
     half, last, ninety, _, all_ = found.efficiency["pixels"]["RIPU"]
     # halfway of random's mean curve is 0.31, at 200; RIPU is there 5/9 of the way from 100 to 200
     assert half.level == pytest.approx(0.31)
@@ -152,9 +152,9 @@ def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
     # 90 % of full is 0.414: random never, RIPU 0.4 of the way from 200 to 400
     assert ninety.ratio == Ratio(">=", pytest.approx(2**0.6))
     assert ninety.reach == Reach("reached", pytest.approx(200 * 2**0.4), 2)
-    assert all_.ratio == Ratio("", None, "neither reaches it")
+    assert all_.ratio == Ratio("", None, "reached by neither")
     assert [e.ratio for e in found.efficiency["pixels"]["Random"]] == [None] * 5
-    (given,) = tables.analyse(found.comparison, levels=(0.31,)).efficiency["pixels"]["RIPU"]
+    (given,) = stats.analyse(found.comparison, levels=(0.31,)).efficiency["pixels"]["RIPU"]
     assert given.ratio is not None
     assert given.ratio.value == pytest.approx(half.ratio.value)
     # in clicks RIPU pays 3 for random's 2
@@ -163,7 +163,7 @@ def test_label_efficiency_by_hand(found: findings.Analysis) -> None:
     assert click.value == pytest.approx(2 ** (1 - 5 / 9) * 2 / 3)
 
 
-def test_wins_by_hand(found: findings.Analysis) -> None:
+def test_wins_by_hand(found: stats.Analysis) -> None:
     win = found.wins["pixels"]["RIPU"]["Random"]
     assert (win.wins, win.ties, win.total) == (4, 0, 4)  # two seeds, at 200 and 400
     assert win.difference.mean == pytest.approx(0.06)  # 0.07 and 0.05
@@ -185,7 +185,7 @@ def test_gains_by_class_at_the_last_shared_cost(tmp_path: Path) -> None:
     tops = {0: [record(0, 1000, 0.5, 9, 9, (0.9, 0.4, None, 0.2, 0.2, 0.2))]}
     pairs = [(arm("Random"), random), (arm("RIPU"), {0: better[0], 1: longer}), (full, tops)]
     write_grid(tmp_path, pairs)
-    gain = tables.analyse(reading.collect(tmp_path)).gains["pixels"]["RIPU"]
+    gain = stats.analyse(results.collect(tmp_path)).gains["pixels"]["RIPU"]
     assert gain.cost == 400
     over = [None if g is None else (g.mean, g.n) for g in gain.over_baseline]
     assert over[0] == (pytest.approx((-0.1 + 0.04) / 2), 2)
@@ -203,10 +203,10 @@ def test_training_behind_a_point(tmp_path: Path) -> None:
         (arm("RIPU", round_init="continue"), {0: rounds((0.1, 0.2, 0.3), iterations=120)}),
     ]
     write_grid(tmp_path, pairs)
-    found = tables.analyse(reading.collect(tmp_path))
+    found = stats.analyse(results.collect(tmp_path))
     assert found.training == {"Random": ((300, 300, 300),), "RIPU": ((120, 240, 360),)}
     assert found.seconds["RIPU"] == {"fit": 15.0, "score": 2.0}  # of rounds 1 and 2
-    behind = [row["iterations_behind"] for row in rows.rows(found.comparison)]
+    behind = [row["iterations_behind"] for row in results._csv_rows(found.comparison)]
     assert behind == [300, 300, 300, 120, 240, 360]
 
 
@@ -216,13 +216,13 @@ def test_unknown_clicks_are_left_out_with_a_note(tmp_path: Path) -> None:
         (arm("RIPU"), {0: rounds(BETTER[0]), 1: rounds(BETTER[1], None)}),
     ]
     write_grid(tmp_path, pairs)
-    found = tables.analyse(reading.collect(tmp_path))
+    found = stats.analyse(results.collect(tmp_path))
     assert list(found.means["clicks"]) == ["Random"]
     assert list(found.means["pixels"]) == ["Random", "RIPU"]
-    notes = html.cost_notes(found)
+    notes = html.notes(found)
     assert "Not in the curves over clicks, which are not known: RIPU." in notes
     page = html.render(found, tmp_path / "figures", "auto")
-    assert notes[-1] in page
+    assert all(note in page for note in notes)
 
 
 def test_only_finished_runs_are_drawn_and_the_others_named(tmp_path: Path) -> None:
@@ -231,19 +231,19 @@ def test_only_finished_runs_are_drawn_and_the_others_named(tmp_path: Path) -> No
     (tmp_path / "runs/Random/seed0/results.json").unlink()
     note = {"attempts": [{"exit_code": 2}, {"exit_code": 1, "error": "no space"}]}
     state.write_json(state.note_path(tmp_path, "RIPU", 1), note)
-    found = tables.analyse(reading.collect(tmp_path))
+    found = stats.analyse(results.collect(tmp_path))
     assert [p.n for p in found.means["pixels"]["RIPU"]] == [1, 1, 1]
-    notes = reading.notes(found.comparison)
-    assert "Not drawn, failed: RIPU seed 1 (no space)." in notes
-    assert "Not there yet: Random seed 0." in notes
-    assert html.state(found.comparison) == "4 of 6 runs are finished."
+    notes = html.notes(found)
+    assert "Not included, failed: RIPU seed 1 (no space)." in notes
+    assert "No results yet: Random seed 0." in notes
+    assert html.state(found.comparison) == "4 of 6 runs have finished."
 
 
 def test_without_random_there_is_nothing_to_measure_against(tmp_path: Path) -> None:
     write_grid(tmp_path, [(arm("RIPU"), {0: rounds(BETTER[0])})])
-    found = tables.analyse(reading.collect(tmp_path))
+    found = stats.analyse(results.collect(tmp_path))
     assert found.efficiency["pixels"] == {}
-    assert any("No random baseline for RIPU" in note for note in html.cost_notes(found))
+    assert any("There is no random baseline for RIPU" in note for note in html.notes(found))
     assert "RIPU" in html.render(found, tmp_path / "figures", "auto")
 
 
@@ -269,7 +269,7 @@ def test_runs_that_start_without_labels(tmp_path: Path) -> None:
     assert found["ratio"]["value"] == pytest.approx(3)
 
 
-def test_markdown_has_the_numbers_of_the_page(found: findings.Analysis) -> None:
+def test_markdown_has_the_numbers_of_the_page(found: stats.Analysis) -> None:
     made = markdown.tables(found)
     lines = made["rounds, Random"].split("\n")
     assert lines[0].startswith("| mIoU % | round 0<br>")
@@ -286,7 +286,7 @@ def test_markdown_has_the_numbers_of_the_page(found: findings.Analysis) -> None:
     assert "+" not in lines[2]
 
 
-def test_tables_are_filled_into_a_document(found: findings.Analysis) -> None:
+def test_tables_are_filled_into_a_document(found: stats.Analysis) -> None:
     text = "# Mine\n\n<!-- table: arms -->\nold | numbers\n<!-- end -->\nprose | stays\n"
     once = markdown.fill(text, found)
     assert "old" not in once
@@ -295,7 +295,7 @@ def test_tables_are_filled_into_a_document(found: findings.Analysis) -> None:
     assert markdown.fill(once, found) == once
     some = markdown.fill("<!-- table: wins, pixels: RIPU Random -->\n<!-- end -->\n", found)
     assert markdown.tables(found)["wins, pixels"] in some
-    wrongs = {"wins, pixels: RIPU X": "'X' is no arm", "arms: RIPU": "no matrix of arms"}
+    wrongs = {"wins, pixels: RIPU X": "'X' is not an arm", "arms: RIPU": "not a matrix"}
     for wrong, why in wrongs.items():
         with pytest.raises(DataError, match=why):
             markdown.fill(f"<!-- table: {wrong} -->\n<!-- end -->\n", found)
@@ -306,7 +306,7 @@ def test_tables_are_filled_into_a_document(found: findings.Analysis) -> None:
 def test_names_are_shown_as_text(tmp_path: Path) -> None:
     made = arm("Random")
     write_grid(tmp_path, [(replace(made, label="<b>$x$ & _y"), {0: rounds((0.1, 0.2, 0.3))})])
-    found = tables.analyse(reading.collect(tmp_path))
+    found = stats.analyse(results.collect(tmp_path))
     page = html.render(found, tmp_path / "figures", "auto")
     assert "&lt;b&gt;$x$ &amp; _y" in page
     assert "<b>$x$" not in page
@@ -324,6 +324,6 @@ def test_only_report_of_a_folder_that_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["compare", "--only-report", "--out", str(tmp_path)]) == 2
-    assert "holds no grid.json" in capsys.readouterr().err
+    assert "has no grid.json" in capsys.readouterr().err
     assert cli.main(["compare", "--out", str(tmp_path)]) == 2
     assert "give a CONFIG to train" in capsys.readouterr().err

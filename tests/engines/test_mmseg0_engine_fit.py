@@ -191,6 +191,19 @@ def test_iterations_stretch_the_schedule(root: Path, store: LabelStore, tmp_path
     assert rates == pytest.approx([0.05, 0.005, 0.005, 0.0005])
 
 
+@pytest.mark.parametrize("iterations", [1, 2, 6])
+def test_a_short_training_ends_its_warm_up(
+    root: Path, store: LabelStore, tmp_path: Path, iterations: int
+) -> None:
+    """A warm-up that is longer than the training would leave the learning rate near nothing."""
+    policy = {"_delete_": True, "policy": "poly", "power": 1.0, "by_epoch": False}
+    policy.update(warmup="linear", warmup_iters=8, warmup_ratio=1e-6)
+    engine = make_engine(root, lr_config=policy)
+    assert fit_once(engine, store, tmp_path / "a", iterations=iterations).iterations == iterations
+    rates = [line["lr"] for line in lines(tmp_path / "a")]
+    assert max(rates) > 0.05 / 2 / iterations
+
+
 def test_pretrained_needs_load_from(engine: Any, store: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="load_from"):
         fit_once(engine, store, tmp_path / "a", init="pretrained")

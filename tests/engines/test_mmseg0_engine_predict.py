@@ -11,9 +11,11 @@ import pytest
 import torch
 
 pytest.importorskip("mmcv.runner")
+import features_contract
 import passes_contract
 from mmseg0_tiny import fit_once, label_some, make_data, make_engine, write_config
 
+from regional_al import engines
 from regional_al.errors import ConfigError, DataError, UnsupportedError
 from regional_al.store.images import read_ids, write_png
 from regional_al.store.labels import LabelStore
@@ -168,13 +170,26 @@ def test_ensemble_and_features(engine: Any, trained: Path, root: Path, tmp_path:
     request = PredictRequest(features=True, ensemble=(other,))
     (prediction,) = engine.predict(trained, [0], request)
     assert prediction.features is not None
-    assert prediction.features.shape[0] == 8
+    assert prediction.features.values.shape[0] == 8
     assert prediction.more is not None
     expected = next(engine.predict(other, [0], PredictRequest())).logits
     (member,) = prediction.more
     assert torch.equal(member, expected)
     sliding = make_engine(root, model__test_cfg=SLIDE)
     assert next(sliding.predict(trained, [0], PredictRequest(features=True))).features is None
+
+
+@pytest.mark.parametrize("divisor", [16, 32])
+def test_features_of_a_padded_input(
+    root: Path, trained: Path, tmp_path: Path, divisor: int
+) -> None:
+    """`Pad` of the test pipeline: 74 x 100 to 80 x 112 or 96 x 128."""
+    path = root / f"padded_{divisor}.py"
+    text = (root / "tiny.py").read_text()
+    assert "size_divisor=4" in text
+    path.write_text(text.replace("size_divisor=4", f"size_divisor={divisor}"))
+    engine = engines.load(path, {}, tmp_path).build()
+    features_contract.units_get_their_own_features(engine, trained, (74, 100))
 
 
 def test_own_start_is_repeatable(engine: Any, root: Path, trained: Path) -> None:

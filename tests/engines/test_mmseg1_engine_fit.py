@@ -12,6 +12,8 @@ import pytest
 import torch
 
 pytest.importorskip("mmseg")
+from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 from mmseg1_tiny import (
     fit_once,
     label_some,
@@ -21,6 +23,7 @@ from mmseg1_tiny import (
     write_config,
 )
 
+from regional_al.engines.mmseg1 import fit
 from regional_al.errors import ConfigError, DataError, UnsupportedError
 from regional_al.store.labels import LabelStore
 
@@ -177,6 +180,38 @@ def test_a_length_of_its_own_stretches_the_schedule(
     share = [(rate - rates[-1]) / (rates[0] - rates[-1]) for rate in rates]
     assert share == pytest.approx([(1 - i / 3) ** 0.9 for i in range(4)])
     assert fit_once(engine, store, tmp_path / "b").iterations == 8
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 40, 60, 600])
+def test_a_short_training_ends_its_warm_up(engine: Any, iterations: int) -> None:
+    """The schedule of mmseg's SegFormer on ADE20K: a warm-up of one step of 160000/60 would leave
+    the learning rate at its start, 1e-6 of it; one of none is a traceback."""
+    cfg = Config(
+        {
+            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 160000, "val_interval": 1},
+            "param_scheduler": [
+                {"type": "LinearLR", "start_factor": 1e-6, "begin": 0, "end": 1500},
+                {"type": "PolyLR", "power": 1.0, "eta_min": 0.0, "begin": 1500, "end": 160000},
+            ],
+        }
+    )
+    for scheduler in cfg.param_scheduler:
+        scheduler["by_epoch"] = False
+    fit.set_iterations(cfg, iterations)
+    assert cfg.train_cfg["max_iters"] == iterations
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedulers = [
+        PARAM_SCHEDULERS.build({**s, "optimizer": optimizer}) for s in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(iterations):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert max(rates) > 0.9 if iterations > 3 else max(rates) > 0.6
+    assert max(rates) <= 1
+    assert iterations < 40 or rates[-1] < 0.1
 
 
 def test_pretrained_needs_load_from(engine: Any, store: LabelStore, tmp_path: Path) -> None:

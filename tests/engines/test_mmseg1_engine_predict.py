@@ -11,6 +11,7 @@ import pytest
 import torch
 
 pytest.importorskip("mmseg")
+import features_contract
 import passes_contract
 from mmseg1_tiny import (
     fit_once,
@@ -187,9 +188,16 @@ def test_what_a_model_cannot_give_is_known_without_an_image(noisy: Any, root: Pa
 def test_features_of_the_classifier(engine: Any, trained: Path, root: Path) -> None:
     (prediction,) = engine.predict(trained, [0], PredictRequest(features=True))
     assert prediction.features is not None
-    assert prediction.features.shape[0] == 8
+    assert prediction.features.values.shape[0] == 8
     sliding = make_engine(root, model__test_cfg=SLIDE)
     assert next(sliding.predict(trained, [0], PredictRequest(features=True))).features is None
+
+
+@pytest.mark.parametrize("divisor", [16, 32])
+def test_features_of_a_padded_input(root: Path, trained: Path, divisor: int) -> None:
+    """SegNeXt as shipped pads test images: 74 x 100 to 80 x 112 or 96 x 128."""
+    engine = make_engine(root, model__data_preprocessor__test_cfg__size_divisor=divisor)
+    features_contract.units_get_their_own_features(engine, trained, (74, 100))
 
 
 def test_own_start_is_repeatable(engine: Any, root: Path, trained: Path) -> None:

@@ -128,8 +128,9 @@ def test_a_config_of_0x() -> None:
 def test_a_config_of_1x() -> None:
     cfg, told = shrunk(ONE)
     assert cfg["train_cfg"] == {"type": "IterBasedTrainLoop", "max_iters": 10, "val_interval": 10}
-    (poly,) = cfg["param_scheduler"]  # a warm-up of one iteration would never end
-    assert (poly["begin"], poly["end"]) == (0, 10)
+    warm_up, poly = cfg["param_scheduler"]  # a warm-up of one iteration would never end
+    assert (warm_up["begin"], warm_up["end"]) == (0, 2)
+    assert (poly["begin"], poly["end"]) == (2, 10)
     loader = cfg["train_dataloader"]
     assert (loader["batch_size"], loader["num_workers"]) == (2, 0)
     assert loader["persistent_workers"] is False

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from regional_al.compare import grid, state
-from regional_al.compare.grid import Arm, Grid
+from regional_al.compare import state
+from regional_al.compare.plan import Arm, Grid, run_dir
 from regional_al.config import grammar
 from regional_al.store import results as records
 from regional_al.store.results import Record, Results
@@ -31,7 +31,7 @@ def arm(name: str, start: str | None = "_start", **acquisition: Any) -> Arm:
     return Arm(name, name, Path("config.py"), "abc", given, start)
 
 
-def afresh(name: str, labels_of: str, label: str = "") -> Arm:
+def retrained(name: str, labels_of: str, label: str = "") -> Arm:
     """A training on the labels of another arm."""
     idle = {"level": "image", "heuristic": "Random", "rounds": 0}
     return Arm(name, label or name, Path("full.py"), "full", idle, labels_of=labels_of)
@@ -75,7 +75,7 @@ def write_run(
     given = {**made.acquisition, "seed": seed}
     for key, other in (("run", made.start), ("labels", made.labels_of)):
         if other:
-            given["warm_start"] = {key: str(grid.cell_dir(out, other, seed).resolve())}
+            given["warm_start"] = {key: str(run_dir(out, other, seed).resolve())}
     results = Results(
         "config",
         grammar.parse(given).resolved,
@@ -89,7 +89,7 @@ def write_run(
         tuple(rounds),
         stopped,
     )
-    records.write(grid.cell_dir(out, made.name, seed), results)
+    records.write(run_dir(out, made.name, seed), results)
 
 
 def write_grid(
@@ -187,7 +187,7 @@ def example(out: Path) -> None:
     tops = {s: [record(0, PIXELS, 0.53 + 0.004 * s, 9000, 50)] for s in range(3)}
     ends = [
         (
-            afresh(f"{name}_afresh", name),
+            retrained(f"{name}_retrained", name),
             {s: [record(0, 59_960, gain + 0.005 * s, 744, 461)] for s in range(3)},
         )
         for name, gain in (("Random", 0.5), ("RIPU", 0.545))

@@ -1,8 +1,8 @@
-"""Stands for `regional-al train` of one cell: python compare_stub.py WORK_DIR FOLDER.
+"""Stands in for `regional-al train` of one run: python compare_stub.py WORK_DIR FOLDER.
 
-FOLDER/behave.json says by cell (`RIPU/seed0`) what it does: 'ok' (default), 'fail', 'crash',
+FOLDER/behave.json says by run (`RIPU/seed0`) what it does: 'ok' (default), 'fail', 'crash',
 'kill', 'wait', 'slow' or 'sleep'; FOLDER/results.json is what it leaves. With `compare` first it is
-the command line itself, with this stub in the place of training.
+the command line itself, with this stub in place of training.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def train(work_dir: Path, folder: Path) -> int:
 
 def compare(folder: Path, arguments: list[str]) -> int:
     from regional_al import cli
-    from regional_al.compare import grid, running
+    from regional_al.compare import plan, runner
 
     base = {"level": "region", "region": {"type": "grid", "cell": 8}, "rounds": 2}
-    grid.load_recipe = lambda config, options, amp=False: grid.Recipe(config, base, "abc")
-    running.train_command = lambda cell, processes, options, amp: [
+    plan.load_recipe = lambda config, options, amp=False: plan.Recipe(config, base, "abc")
+    runner.train_command = lambda run, processes, options, amp: [
         sys.executable,
         __file__,
-        str(cell.work_dir),
+        str(run.work_dir),
         str(folder),
     ]
     return cli.main(

@@ -206,7 +206,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "Stochastic", "heuristic": "Marge"}, "Did you mean 'Margin'"),
     ({"type": "Stochastic", "heuristic": "ReAL"}, "'ReAL' joins units into groups"),
     ({"type": "Stochastic", "heuristic": "CoreSet"}, "'CoreSet' picks from the whole pool"),
-    ({"type": "Stochastic", "kind": "rank", "heuristic": "PixelPick"}, "PixelPick makes no sense"),
+    (
+        {"type": "Stochastic", "kind": "rank", "heuristic": "PixelPick"},
+        "PixelPick' draws at random",
+    ),
     ({"type": "Combine", "parts": []}, "must be a list of dict"),
     ({"type": "Combine", "parts": [{"type": "Entropy", "weight": 0}]}, r"parts\[0\].weight=0"),
     ({"type": "Combine", "parts": ["Entropy", "BADGE"]}, r"parts\[1\]: 'BADGE' picks from"),

@@ -11,7 +11,7 @@ from heuristic_contract import pixels
 
 from regional_al.acquisition.candidates import make_picks
 from regional_al.errors import ScoreError
-from regional_al.heuristics import HEURISTICS, Observation
+from regional_al.heuristics import HEURISTICS, Heuristic, Observation
 from regional_al.heuristics.combine import minmax, rank_share
 from regional_al.selection import Basket
 from regional_al.selection.pool_table import PoolTable
@@ -37,11 +37,20 @@ def test_what_one_part_refuses_is_refused_and_products_take_no_negative_scores()
     both = HEURISTICS.build({"type": "Combine", "parts": ["Entropy", power]})
     assert torch.isfinite(both.pixel_scores(seen))[0].tolist() == [False, True]
     assert both.pixel_scores(seen)[0, 0] == -torch.inf
-    spec = {"type": "Combine", "parts": ["Entropy", {**power, "kind": "softmax"}]}
-    logits = torch.zeros(2, 9, 9)
-    logits[0] = 9.0
-    with pytest.raises(ScoreError, match=r"Stochastic gave -.*use how='sum'"):
-        HEURISTICS.build({**spec, "how": "product"}).pixel_scores(Observation(logits))
+
+
+def test_negative_scores_in_a_product_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a heuristic that does not say beforehand that its scores may be negative."""
+    monkeypatch.setattr(HEURISTICS, "_items", dict(HEURISTICS._items))
+
+    @HEURISTICS.register("Below")
+    class Below(Heuristic):
+        def pixel_scores(self, seen: Observation) -> torch.Tensor:
+            return seen.logits[0] - 1.0
+
+    spec = {"type": "Combine", "how": "product", "parts": ["Entropy", "Below"]}
+    with pytest.raises(ScoreError, match=r"Below gave -1.*use how='sum'"):
+        HEURISTICS.build(spec).pixel_scores(Observation(torch.zeros(2, 9, 9)))
 
 
 def test_needs_of_a_mixture_are_those_of_all_its_parts() -> None:

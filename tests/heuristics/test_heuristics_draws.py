@@ -19,7 +19,7 @@ from regional_al.acquisition.candidates import make_picks
 from regional_al.config import grammar as config
 from regional_al.heuristics import HEURISTICS, Observation
 from regional_al.heuristics.pixelpick import draw
-from regional_al.heuristics.stochastic import perturbed, shared_out, soft_ranks
+from regional_al.heuristics.stochastic import log_shares, perturbed, soft_ranks
 from regional_al.loop import runner
 from regional_al.selection import Basket
 from regional_al.selection.pool_table import PoolTable
@@ -169,12 +169,12 @@ def test_scores_shared_out_by_predicted_class() -> None:
     annotated = np.array([[0, 0, 1, 0, 0]], dtype=np.uint8)
     seen = Observation(logits, annotated=annotated)
     scores = torch.tensor([[1.0, 3.0, 2.0, 2.0, 4.0]])
-    assert shared_out(scores, seen, 1.0)[0].tolist() == pytest.approx(
+    assert log_shares(scores, seen, 1.0)[0].exp().tolist() == pytest.approx(
         [1 / 4, 3 / 4, 2 / 6, 2 / 6, 4 / 6]
     )
-    squared = shared_out(scores, seen, 2.0)[0] ** 2
+    squared = log_shares(scores, seen, 2.0)[0].exp() ** 2
     assert squared.tolist() == pytest.approx([1 / 10, 9 / 10, 4 / 20, 4 / 20, 16 / 20])
-    odd = shared_out(torch.tensor([[-1.0, 0.0, 1.0, torch.nan, 4.0]]), seen, 1.0)[0]
+    odd = log_shares(torch.tensor([[-1.0, 0.0, 1.0, torch.nan, 4.0]]), seen, 1.0)[0].exp()
     assert odd.tolist() == pytest.approx([0.0, 0.0, 0.25, math.nan, 1.0], nan_ok=True)
 
 
@@ -203,7 +203,6 @@ def test_a_wrapper_takes_over_what_its_heuristic_needs_and_allows() -> None:
 
     assert built("Random").needs is None
     assert built("EquAL").needs == PredictRequest(flip=True)
-    assert built("PixelPick").levels == ("pixel",)
     published = built({"type": "RIPU", "compat": "published"})
     assert (published.units, published.column_major) == (False, True)
     ranked = built("Margin", kind="rank")

@@ -324,7 +324,7 @@ def test_redal_information_is_entropy_and_edges(tmp_path: Path) -> None:
     seen = Observation(logits, image=tmp_path / "a.png")
     score = HEURISTICS.build("ReDAL").describe(seen, regions, 4)["score"]
     p = logits.double().softmax(0)
-    entropy = (-(p * p.log()).sum(0) / math.log(3)).numpy()
+    entropy = (-(p * p.log2()).mean(0)).numpy()
     edges = filters.sobel(rgb[..., 0] / 255.0)
     assert edges.max() == pytest.approx(math.sqrt(0.5))
     for r in range(4):

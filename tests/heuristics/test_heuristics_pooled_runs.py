@@ -144,7 +144,7 @@ def test_whole_images_until_none_is_left(name: str, data: Path, tmp_path: Path) 
     }
     loop = start(data, tmp_path, acquisition, iterations=1)
     assert [r.asked.images for r in records.load(tmp_path).records] == [2, 3, 2]
-    assert "is left in the pool" in loop.reason
+    assert "no unlabelled unit is left" in loop.reason
 
 
 def test_levels_that_make_no_sense_are_refused_by_name(data: Path, tmp_path: Path) -> None:

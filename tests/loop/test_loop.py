@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from paths import HELPERS
 
 from regional_al.config import grammar as config
@@ -227,7 +228,7 @@ def test_exhausted_pool_ends_the_run_well(data: Path, tmp_path: Path) -> None:
     many = settings("image", rounds=9, budget={"amount": 3, "unit": "image"})
     loop = start(data, tmp_path, many)
     assert loop.status == "finished"
-    assert "is left in the pool" in loop.reason
+    assert "no unlabelled unit is left" in loop.reason
     asked = [r.asked.images for r in records.load(tmp_path).records]
     assert asked == [3, 3, 1]  # 7 images; the last round is smaller
 
@@ -321,8 +322,24 @@ def test_a_budget_below_every_region_is_refused_by_name(data: Path, tmp_path: Pa
     from regional_al.errors import BudgetError
 
     small = settings("slic", budget={"amount": 2, "unit": "pixel"})
-    with pytest.raises(BudgetError, match="cheapest"):
-        start(data, tmp_path, small)
+    with pytest.raises(BudgetError, match=r"2 pixels per round is less than the cheapest region"):
+        start(data, tmp_path / "a", small)
+    small = settings("window", budget={"amount": 3, "unit": "pixel"})
+    with pytest.raises(BudgetError, match=r"3 pixels per round is less than one window \(9 pix"):
+        start(data, tmp_path / "b", small)
+
+
+def test_scores_that_ask_for_nothing_are_not_called_too_dear(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is certain everywhere: power noise on a score of 0 asks for nothing."""
+    monkeypatch.setattr(
+        "regional_al.functional.margin", lambda logits: torch.zeros(logits.shape[-2:])
+    )
+    asked = {"type": "Stochastic", "heuristic": "Margin"}
+    loop = start(data, tmp_path, settings("slic", heuristic=asked, warm_start=None))
+    assert loop.status == "finished"
+    assert "no unlabelled unit is left that the heuristic would select" in loop.reason
 
 
 def test_the_end_of_a_run_is_said_and_drawn(

@@ -95,15 +95,15 @@ def test_long_rounds_are_drawn_in_minutes() -> None:
     assert figure.axes[0].containers[0][0].get_height() == 20
 
 
-def test_bought_is_the_cumulative_share_of_each_class() -> None:
+def test_class_shares_are_the_cumulative_share_of_each_class() -> None:
     counts = np.array([[10, 0, 0], [10, 60, 20]])  # class a, class b, void
-    figure = figures.bought(EMPTY, counts)
+    figure = figures.class_shares(EMPTY, counts)
     assert figure is not None
     heights = {c.get_label(): [b.get_height() for b in c] for c in figure.axes[0].containers}
     assert heights == {"b": [0, 60], "a": [100, 20], "void": [0, 20]}
     assert [c.get_label() for c in figure.axes[0].containers] == ["b", "a", "void"]
-    assert figures.bought(EMPTY, counts[:0]) is None
-    assert figures.bought(EMPTY, np.zeros((2, 3), dtype=np.int64)) is None
+    assert figures.class_shares(EMPTY, counts[:0]) is None
+    assert figures.class_shares(EMPTY, np.zeros((2, 3), dtype=np.int64)) is None
 
 
 def test_class_map_shows_absent_classes_as_a_dash() -> None:
@@ -124,7 +124,7 @@ def test_many_rounds_classes_and_odd_names_draw_without_a_warning(tmp_path: Path
         for name, figure in {
             "curve": figures.learning_curve(results, "clicks"),
             "seconds": figures.stage_seconds(results),
-            "bought": figures.bought(results, counts),
+            "shares": figures.class_shares(results, counts),
             "iou": figures.class_iou(results),
         }.items():
             assert figure is not None

@@ -15,10 +15,12 @@ from report_run import CLASSES, SHAPE, make_run
 
 from regional_al.cli import main
 from regional_al.errors import DataError, EnvironmentProblem, WorkDirError
-from regional_al.report import gallery, html, stored, wording
-from regional_al.report.position import read_position
+from regional_al.report import data as report_data
+from regional_al.report import html, overlays, status
+from regional_al.report.status import read_position
 from regional_al.store import results as records
 from regional_al.store.ledger import Ledger
+from regional_al.store.work_dir import WorkDir
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -93,7 +95,7 @@ def test_it_tells_the_final_numbers(run: Path) -> None:
 
 def test_the_class_table_has_the_ious_and_their_change(run: Path) -> None:
     results = records.load(run)
-    table = html.iou_table(results, stored.class_counts(run, results))
+    table = html.iou_table(results, report_data.class_counts(WorkDir(run), results))
     first, last = (r.per_class_iou for r in (results.records[0], results.records[-1]))
     row = table["rows"][0]
     assert row["name"] == "road"
@@ -109,7 +111,7 @@ def test_the_class_table_has_the_ious_and_their_change(run: Path) -> None:
 
 def test_class_counts_are_those_of_the_answers(run: Path) -> None:
     results = records.load(run)
-    counts = stored.class_counts(run, results)
+    counts = report_data.class_counts(WorkDir(run), results)
     assert counts.shape == (3, len(CLASSES) + 1)
     assert counts.sum(axis=1).tolist() == [r.asked.pixels for r in results.records]
     expected = np.zeros(len(CLASSES) + 1, dtype=int)
@@ -136,28 +138,27 @@ def test_overlays_of_each_round_are_written(run: Path) -> None:
     files = sorted(p.name for p in (run / "figures" / "overlays").iterdir())
     assert files == [f"round_{r:03d}_town__{i:04d}.png" for r in range(3) for i in range(3)]
     results = records.load(run)
-    groups, left_out = gallery.overlays(run, results, run / "figures" / "overlays")
+    groups, left_out = overlays.groups(WorkDir(run), results, run / "figures" / "overlays")
     assert left_out == ""
     assert [len(group["rows"]) for group in groups] == [3, 3, 3]
     record = results.records[1]
     assert groups[1]["head"] == (
-        f"Round 1: {record.asked.regions} regions, {record.asked.pixels:,} pixels asked in "
-        f"3 images, {record.asked.clicks} clicks"
+        f"Round 1: {record.asked.regions} regions ({record.asked.pixels:,} pixels) in 3 images, "
+        f"{record.asked.clicks} clicks"
     )
     captions = [panel.caption for panel in groups[1]["rows"][0]]
     assert captions[0] == "town/0000"
     assert captions[1].startswith("score (RIPU): 0.")
-    assert captions[2].startswith("asked: 8 regions, ")
-    assert groups[0]["rows"][0][1].caption == "score: random draw"
+    assert captions[2].startswith("query: 8 regions, ")
+    assert groups[0]["rows"][0][1].caption == "score: random"
 
 
 def test_labels_are_shown_as_they_were_after_the_round(run: Path) -> None:
     results = records.load(run)
-    pair = stored.read_labels(stored.label_store(run), "town/0000")
+    pair = report_data.read_labels(WorkDir(run), "town/0000")
     assert pair is not None
-    nothing = np.zeros(SHAPE, dtype=np.int32)
     for r in range(3):
-        shown = gallery.labelled_classes(pair, results, r, nothing)
+        shown = overlays.labelled_classes(pair, results, r, SHAPE)
         assert np.array_equal(shown > 0, (pair[1] > 0) & (pair[1] <= r + 1))
     assert set(np.unique(shown).tolist()) <= set(range(len(CLASSES) + 2))
 
@@ -192,10 +193,10 @@ def test_nothing_but_a_started_run(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     html.write_report(tmp_path)
     text = squeezed(page(tmp_path).text)
-    assert "Not finished. Next in round 0: pick what to ask." in text
+    assert "Not finished. Next: query of round 0." in text
     assert "No round is complete yet." in text
     assert "No round has been evaluated yet." in text
-    assert "No previews were kept" in text
+    assert "This run has no previews." in text
 
 
 def test_a_run_that_waits_without_evaluation_and_clicks(tmp_path: Path) -> None:
@@ -203,8 +204,9 @@ def test_a_run_that_waits_without_evaluation_and_clicks(tmp_path: Path) -> None:
     html.write_report(tmp_path)
     text = squeezed(page(tmp_path).text)
     folder = tmp_path / "rounds" / "002" / "answers"
-    assert f"3 of 3 images of round 2 wait for answers. They are expected in {folder}." in text
-    assert "not known spent" in text
+    waiting = "Waiting for answers: 3 of 3 images of round 2 are not completely annotated."
+    assert f"{waiting} Put them in {folder}." in text
+    assert "not known in all rounds" in text
     assert "No round has been evaluated yet." in text
     assert "(not complete)" in text
     assert not (tmp_path / "figures" / "curve_labelled.png").exists()
@@ -241,7 +243,7 @@ def test_missing_images_and_damaged_previews_cost_a_row_not_the_report(
     text = squeezed(page(work_dir).text)
     assert "town/0000 (image file not found)" in text
     assert "2 could not be shown" in text
-    groups, _ = gallery.overlays(work_dir, records.load(work_dir), tmp_path / "o")
+    groups, _ = overlays.groups(WorkDir(work_dir), records.load(work_dir), tmp_path / "o")
     assert [len(group["rows"]) for group in groups] == [3, 2]
 
 
@@ -251,16 +253,16 @@ def test_other_levels(tmp_path: Path, level: str) -> None:
     html.write_report(tmp_path)
     text = squeezed(page(tmp_path).text)
     if level == "pixel":
-        assert "Round 1: 10 pixels asked in 2 images" in text
-        assert "asked: 5 pixels" in text
+        assert "Round 1: 10 pixels in 2 images" in text
+        assert "query: 5 pixels" in text
     else:
-        assert "Round 1: 1 image, 10,800 pixels, 2 clicks" in text
-        assert "asked: the whole image" in text
+        assert "Round 1: 1 image (10,800 pixels), 2 clicks" in text
+        assert "query: the whole image" in text
 
 
 def test_rounds_are_thinned_evenly() -> None:
-    assert gallery.spread([0, 1, 2], 5) == [0, 1, 2]
-    kept = gallery.spread(list(range(100)), 24)
+    assert overlays.thinned([0, 1, 2], 5) == [0, 1, 2]
+    kept = overlays.thinned(list(range(100)), 24)
     assert len(kept) == 24
     assert (kept[0], kept[-1]) == (0, 99)
     assert set(np.diff(kept).tolist()) <= {4, 5}
@@ -277,11 +279,11 @@ def test_missing_packages_are_named(run: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_config_in_words() -> None:
-    assert wording.two_keys({"level": "region", "heuristic": {"type": "RIPU", "radius": 2}}) == (
+    assert status.two_keys({"level": "region", "heuristic": {"type": "RIPU", "radius": 2}}) == (
         "acquisition = dict(level='region', heuristic=dict(type='RIPU', radius=2))"
     )
-    assert wording.plain({"a": [1, None], "b c": 2}) == "{'a': [1, None], 'b c': 2}"
-    assert wording.summary({"level": "pixel"}) == ""
+    assert status.plain({"a": [1, None], "b c": 2}) == "{'a': [1, None], 'b c': 2}"
+    assert status.summary({"level": "pixel"}) == ""
 
 
 def test_report_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,9 +296,9 @@ def test_report_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_status_of_a_finished_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from regional_al.cli import status
+    from regional_al.cli import status as command
 
-    assert status.run(run, width=120) == 0
+    assert command.run(run, width=120) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "synthetic_region_ripu: acquisition = dict(level='region', heuristic='RIPU')"
     assert [line.split()[0] for line in lines[4:7]] == ["0", "1", "2"]
@@ -309,7 +311,7 @@ def test_status_of_a_finished_run(run: Path, capsys: pytest.CaptureFixture[str])
     )
     assert facts["time"].startswith("3m51s: prepare 6.10 s, score 25.2 s, ")
     assert "resume" not in facts
-    assert status.run(run, width=80) == 0
+    assert command.run(run, width=80) == 0
     wide = [line for line in capsys.readouterr().out.splitlines() if len(line) > 80]
     assert all("/" in line for line in wide)  # a path is never broken
 
@@ -318,22 +320,22 @@ def test_status_of_a_waiting_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     make_run(tmp_path, rounds=1, images=3, waiting=True, clicks=False)
     assert main(["status", str(tmp_path)]) == 0
     out = squeezed(capsys.readouterr().out)
-    assert "3 of 3 images of round 1 wait for answers" in out
+    assert "3 of 3 images of round 1 are not completely annotated" in out
     assert str(tmp_path / "rounds" / "001" / "answers") in out
     assert "--resume" in out
-    assert "clicks not known" in out
-    assert read_position(tmp_path, records.load(tmp_path)).waiting
+    assert "unknown clicks" in out
+    assert read_position(WorkDir(tmp_path), records.load(tmp_path)).waiting
 
 
 def test_a_round_whose_answers_are_all_there_does_not_wait(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=1, images=2, waiting=True)
     with Ledger.open(tmp_path) as ledger:
         ledger.record_answer(1, "town/0000", 5, None, True, 1)
-        assert read_position(tmp_path, None).outstanding == 1
+        assert read_position(WorkDir(tmp_path), None).outstanding == 1
         ledger.record_answer(1, "town/0001", 7, None, True, 1)
-    position = read_position(tmp_path, None)
+    position = read_position(WorkDir(tmp_path), None)
     assert not position.waiting
-    assert position.sentence() == (False, "Not finished. Next in round 1: answers.")
+    assert position.sentence() == (False, "Not finished. Next: answers of round 1.")
     assert position.spent is not None
     assert position.spent.clicks is None
 
@@ -342,19 +344,19 @@ def test_status_before_the_first_record(tmp_path: Path, capsys: pytest.CaptureFi
     make_run(tmp_path, rounds=0, waiting=True)
     (tmp_path / "results.json").unlink()  # killed before it was written
     assert main(["status", str(tmp_path)]) == 0
-    assert "of round 0 wait for answers" in squeezed(capsys.readouterr().out)
+    assert "of round 0 are not completely annotated" in squeezed(capsys.readouterr().out)
 
 
 def test_status_errors(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from regional_al.cli import status
+    from regional_al.cli import status as command
 
-    with pytest.raises(WorkDirError, match="holds no run"):
-        status.run(tmp_path)
+    with pytest.raises(WorkDirError, match="does not contain a run"):
+        command.run(tmp_path)
     with pytest.raises(WorkDirError, match="does not exist"):
-        status.run(tmp_path / "none")
+        command.run(tmp_path / "none")
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "results.json").write_text("{}")
     with pytest.raises(DataError, match="format"):
-        status.run(tmp_path / "run")
+        command.run(tmp_path / "run")
     assert main(["status", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -94,33 +94,33 @@ def test_a_constant_or_empty_score_is_drawn_without_a_warning(
     assert not recwarn.list
 
 
-def test_asked_keeps_its_colours_inside_an_outline_and_the_rest_is_dimmed() -> None:
+def test_the_query_keeps_its_colours_inside_an_outline_and_the_rest_is_dimmed() -> None:
     image = np.zeros((40, 60, 3), dtype=np.uint8)
     image[:] = (200, 40, 40)
     asked = np.zeros((40, 60), dtype=np.int32)
     asked[10:30, 10:40] = 1
-    panel = overlays.asked_panel(image, asked, (40, 60))
+    panel = overlays.query_panel(image, asked, (40, 60))
     assert tuple(panel[20, 25]) == (200, 40, 40)
     assert len(set(panel[2, 2].tolist())) == 1  # grey
     assert panel[2, 2, 0] < 90
     for row, col in ((9, 20), (20, 9), (20, 39)):
-        assert tuple(panel[row, col]) == overlays.ASKED
+        assert tuple(panel[row, col]) == overlays.QUERIED
 
 
 def test_neighbouring_items_are_told_apart() -> None:
     asked = np.ones((40, 60), dtype=np.int32)
     asked[:, 30:] = 2
-    panel = overlays.asked_panel(GREY, asked, (40, 60))
-    assert tuple(panel[20, 29]) == overlays.ASKED
+    panel = overlays.query_panel(GREY, asked, (40, 60))
+    assert tuple(panel[20, 29]) == overlays.QUERIED
     assert tuple(panel[20, 15]) == (200, 200, 200)
 
 
-def test_a_single_asked_pixel_is_seen_at_display_size() -> None:
+def test_a_single_queried_pixel_is_visible_at_display_size() -> None:
     asked = np.zeros((1024, 2048), dtype=np.int32)
     asked[512, 1000] = 1
     size = overlays.display_size(asked.shape)
-    panel = overlays.asked_panel(np.zeros((1024, 2048, 3), np.uint8), asked, size)
-    marked = (panel == overlays.ASKED).all(axis=-1)
+    panel = overlays.query_panel(np.zeros((1024, 2048, 3), np.uint8), asked, size)
+    marked = (panel == overlays.QUERIED).all(axis=-1)
     assert marked[512 * 280 // 1024, 1000 * 560 // 2048]
     assert 25 <= marked.sum() <= 100
 
@@ -128,7 +128,7 @@ def test_a_single_asked_pixel_is_seen_at_display_size() -> None:
 def test_labelled_shows_class_colours_void_hatched_unlabeled_dimmed() -> None:
     classes = np.zeros((40, 60), dtype=np.int32)
     classes[:, :20], classes[:, 20:40] = 2, 3  # class 1, annotated void
-    panel = overlays.labelled_panel(GREY, classes, PALETTE, (40, 60))
+    panel = overlays.label_panel(GREY, classes, PALETTE, (40, 60))
     assert tuple(panel[20, 10]) == (0, 0, 255)
     void = {tuple(v) for v in panel[5:35, 24:36].reshape(-1, 3).tolist()}
     assert void == {tuple(v) for v in overlays._HATCH.tolist()}
@@ -139,7 +139,7 @@ def test_crowded_marks_shrink_but_keep_every_colour() -> None:
     classes = np.zeros((60, 60), dtype=np.int32)
     classes[::4, ::4] = 1
     classes[::8, ::8] = 2
-    panel = overlays.labelled_panel(np.zeros((60, 60, 3), np.uint8), classes, PALETTE, (60, 60))
+    panel = overlays.label_panel(np.zeros((60, 60, 3), np.uint8), classes, PALETTE, (60, 60))
     assert (panel[::8, ::8] == PALETTE[1]).all()
     assert (panel[4::8, 4::8] == PALETTE[0]).all()
     assert (panel == overlays.dim(np.zeros((60, 60, 3), np.uint8))).all(axis=-1).any()
@@ -148,13 +148,13 @@ def test_crowded_marks_shrink_but_keep_every_colour() -> None:
 def test_marks_side_by_side_keep_their_own_place() -> None:
     classes = np.zeros((60, 60), dtype=np.int32)
     classes[30, 10:50] = 1 + np.arange(40) % 2
-    panel = overlays.labelled_panel(np.zeros((60, 60, 3), np.uint8), classes, PALETTE, (60, 60))
+    panel = overlays.label_panel(np.zeros((60, 60, 3), np.uint8), classes, PALETTE, (60, 60))
     assert np.array_equal(panel[30, 10:50], PALETTE[np.arange(40) % 2])
 
 
 def test_a_picture_of_pure_noise_is_encoded() -> None:
     """Random scores of single pixels: with optimize=True Pillow's buffer was too small for them."""
-    from regional_al.report.gallery import _jpeg
+    from regional_al.report.overlays import _jpeg
 
     noise = np.random.default_rng(0).integers(0, 256, (720, 960, 3), dtype=np.uint8)
     assert len(_jpeg(noise)) > 100_000

@@ -112,7 +112,7 @@ class Acquirer:
             some = dist.on_main(settle)["picks"]
         if not some:
             if warm or (round_ == 1 and not self.config.asks_at_first):
-                refuse_unaffordable("warm_start" if warm else "budget", task.budget, cheapest)
+                refuse_unaffordable("warm_start" if warm else "budget", task, cheapest)
             return None
         query = read_query(folder)
         with watch("preview"):
@@ -167,18 +167,27 @@ class Acquirer:
             yield index, item.key, asked
 
 
-def refuse_unaffordable(key: str, budget: Budget, mine: int) -> None:
+def refuse_unaffordable(key: str, task: Task, mine: int) -> None:
     """Raise BudgetError when the first query finds units, but none that the budget can pay.
 
-    mine: this rank's cheapest unit. Called on every rank."""
+    Nothing is raised where units are affordable but the heuristic asks for none of them (all scores
+    are 0 or -inf). mine: this rank's cheapest unit. Called on every rank."""
     cheapest = dist.gather_arrays(np.array([mine]))
+    budget, place = task.budget, task.place
 
     def check() -> JSON:
         least = int(min(part[0] for part in cheapest))
-        if least < streamed.NOTHING:
+        if budget.scope == "pool":
+            limit, whole = place.limit(task.pool, budget), streamed.whole_window(task)
+        else:
+            limit, whole = max(place.image_limit(item, budget) for item in task.pool), 1
+        if least < streamed.NOTHING and limit < max(least, whole):
+            what = f"the cheapest region ({least} {budget.unit}s)"
+            if whole > 1:
+                what = f"one window ({whole} pixels)"
             raise BudgetError(
-                f"acquisition.{key}: {budget} a round is below the cheapest region, which "
-                f"costs {least} {budget.unit}s: raise it, or make regions smaller"
+                f"acquisition.{key}: {budget} per round is less than {what}: raise it, or make "
+                "regions smaller"
             )
         return {}
 

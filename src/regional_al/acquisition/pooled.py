@@ -23,7 +23,7 @@ def candidates(task: Task, share: Sequence[int]) -> tuple[Picks, int]:
     partition, scorer, heuristic = task.place.partition, task.scorer, task.heuristic
     assert partition is not None
     expected = sum(partition.count(item) for item in task.pool)
-    writer = TableWriter(table_dir(task), dist.rank(), expected)
+    writer = TableWriter(table_dir(task), dist.rank(), expected, heuristic.vectors)
     cheapest = NOTHING
     try:
         for index, seen in progress(

@@ -75,8 +75,13 @@ def merge(task: Task, parts: Sequence[Picks]) -> Picks:
 def candidate_stream(task: Task) -> selection.CandidateStream:
     """Selection over the pool. Windows end it when less than a whole one is left: a clipped
     one that would still fit somewhere is not worth walking every image to its last window."""
-    whole = (2 * task.place.radius + 1) ** 2 if task.budget.unit == "pixel" else 1
-    return selection.CandidateStream(task.place.limit(task.pool, task.budget), slack=whole)
+    limit = task.place.limit(task.pool, task.budget)
+    return selection.CandidateStream(limit, slack=whole_window(task))
+
+
+def whole_window(task: Task) -> int:
+    """Cost of a window that is not clipped, in the unit of the budget; 1 for pixels and units."""
+    return (2 * task.place.radius + 1) ** 2 if task.budget.unit == "pixel" else 1
 
 
 def centres_taken(task: Task) -> Taken:

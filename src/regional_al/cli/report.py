@@ -1,4 +1,4 @@
-"""`regional-al report WORK_DIR`: write report.html and the figures again, from files alone."""
+"""`regional-al report WORK_DIR`: write report.html and its figures again, from files alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def run(work_dir: Path) -> int:
-    """Write the report of a run, finished or not, and print where it is. Returns 0; a folder that
-    is no run, damaged files and missing packages raise RegionalALError."""
+    """Write the report of a run, finished or not, and print its path. Returns 0; a folder without
+    a run, damaged files and missing packages raise RegionalALError."""
     from ..report.html import write_report
 
     print(f"report: {write_report(work_dir)}")

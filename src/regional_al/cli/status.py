@@ -1,4 +1,4 @@
-"""`regional-al status WORK_DIR`: the rounds, where the run stands, what it has cost. Reads only."""
+"""`regional-al status WORK_DIR`: rounds, position and costs of a run. Reads only."""
 
 from __future__ import annotations
 
@@ -9,32 +9,30 @@ from pathlib import Path
 
 from ..errors import WorkDirError
 from ..report import table
-from ..report.position import Position, read_position
-from ..report.wording import two_keys
+from ..report.status import Position, read_position, two_keys
 from ..store import results as records
-from ..store.ledger import Ledger
 from ..store.results import STAGES, Record, Results
+from ..store.work_dir import WorkDir
 from ..types import Costs
 
 
 def run(work_dir: Path, width: int | None = None) -> int:
-    """Print the status of a run. Returns 0 whatever state it is in (finished, waiting, under way).
+    """Print the status of a run, finished, waiting or under way, and return 0.
 
-    width: columns to fit, default the terminal's. Raises WorkDirError for a folder that holds no
-    run, DataError for a damaged results.json.
+    width: columns to fit, default the terminal's. Raises WorkDirError for a folder without a run,
+    DataError for a damaged results.json.
     """
-    work_dir = Path(work_dir)
-    if not (work_dir / records.FILE).is_file() and not Ledger.exists(work_dir):
-        what = "holds no run" if work_dir.is_dir() else "does not exist"
+    folder = WorkDir(Path(work_dir))
+    if not folder.results.is_file() and not folder.ledger.is_file():
+        what = "does not contain a run" if folder.root.is_dir() else "does not exist"
         raise WorkDirError(f"{work_dir} {what}: give the --work-dir of a training")
-    results = records.load(work_dir) if (work_dir / records.FILE).is_file() else None
+    results = records.load(folder.root) if folder.results.is_file() else None
     columns = width or shutil.get_terminal_size((table.WIDE, 24)).columns
-    print("\n".join(lines(work_dir, results, read_position(work_dir, results), columns)))
+    print("\n".join(_lines(folder, results, read_position(folder, results), columns)))
     return 0
 
 
-def lines(work_dir: Path, results: Results | None, position: Position, width: int) -> list[str]:
-    """What `status` prints, line by line."""
+def _lines(folder: WorkDir, results: Results | None, position: Position, width: int) -> list[str]:
     out: list[str] = []
     rounds = results.records if results else ()
     if results is not None:
@@ -43,15 +41,15 @@ def lines(work_dir: Path, results: Results | None, position: Position, width: in
         out += [table.rounds_table(rounds, width), ""]
     facts = [("state", position.sentence()[1])]
     if position.stopped is None:
-        facts.append(("resume", "the command that started the run, with --resume"))
+        facts.append(("resume", "run the same command again with --resume"))
     spent = position.spent or (rounds[-1].costs if rounds else Costs())
-    facts.append(("spent", costs_line(spent, results.pool_pixels if results else None)))
+    facts.append(("spent", _costs_line(spent, results.pool_pixels if results else None)))
     if any(record.seconds for record in rounds):
-        facts.append(("time", seconds_line(rounds)))
-    if (work_dir / "report.html").is_file():
-        facts.append(("report", str(work_dir / "report.html")))
+        facts.append(("time", _seconds_line(rounds)))
+    if folder.report.is_file():
+        facts.append(("report", str(folder.report)))
     for name, text in facts:
-        # Paths may be longer than a line; they are never broken.
+        # A path may be longer than a line; it is never broken.
         out += textwrap.wrap(
             text,
             max(width, 40),
@@ -63,15 +61,15 @@ def lines(work_dir: Path, results: Results | None, position: Position, width: in
     return out
 
 
-def costs_line(costs: Costs, pool_pixels: int | None) -> str:
-    """The four costs in words, and the share of the pool where its size is known."""
-    clicks = "clicks not known" if costs.clicks is None else f"{costs.clicks:,} clicks"
+def _costs_line(costs: Costs, pool_pixels: int | None) -> str:
+    """The four costs in words, and the share of the pool if its size is known."""
+    clicks = "unknown clicks" if costs.clicks is None else f"{costs.clicks:,} clicks"
     text = f"{costs.images:,} images, {costs.regions:,} regions, {costs.pixels:,} pixels, {clicks}"
     return text if not pool_pixels else f"{text} ({table.percent(costs.pixels / pool_pixels)}%)"
 
 
-def seconds_line(rounds: Sequence[Record]) -> str:
-    """Total wall-clock time, and that of each stage that took part in it."""
+def _seconds_line(rounds: Sequence[Record]) -> str:
+    """Total wall-clock time, and that of each stage."""
     total = sum(record.total_seconds for record in rounds)
     names = [*STAGES, *sorted({k for r in rounds for k in r.seconds} - set(STAGES))]
     by_stage = {name: sum(r.seconds.get(name, 0.0) for r in rounds) for name in names}

@@ -1,8 +1,9 @@
-"""`regional-al compare`: a grid of runs (arms x seeds), and what their labels bought side by side.
+"""`regional-al compare`: run a grid of arms x seeds and report what their labels bought.
 
-`grid` says what is to be run, `running` runs it, `reading` collects it into one JSON, `curves` and
-`tables` are the arithmetic, `figures`, `page` and `html` what a person sees.
+`plan` says what to run, `runner` runs it (`state`: what the grid's folder remembers), `results`
+reads the runs and their archive, `stats` and `efficiency` compute on their `curves`, `tables` and
+`figures` show that, `html` and `markdown` write it.
 """
 
 WITH_PARENT = "REGIONAL_AL_WITH_PARENT"
-"""Environment variable of a run: the id of the process that it is to end with."""
+"""Environment variable of a run: the id of the process that it ends with."""

@@ -1,10 +1,10 @@
-"""The charts of a comparison, in the style of the report's."""
+"""The charts of a comparison, in the style of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from ..report.figures import (
     plain_names,
 )
 from ..store.results import STAGES
+from ..types import JSON
 from .curves import wide
-from .findings import Analysis
-from .tables import families
+from .stats import Analysis, families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,39 +47,41 @@ _WIDE = (7.4, 4.3)
 def curve(
     analysis: Analysis, cost: str, scale: str = "auto", arms: Collection[str] | None = None
 ) -> Figure | None:
-    """mIoU over a cost: mean of the seeds, shaded one standard deviation up and down; random in
-    grey; full supervision a band. scale: of the cost axis, 'auto' | 'log' | 'linear'; arms: only
-    these, in the colours that they have among all."""
+    """mIoU over a cost: mean over seeds, shaded one standard deviation up and down; random in grey;
+    full supervision as a band.
+
+    Args:
+        analysis: What to draw.
+        cost: 'pixels', 'clicks' or 'regions'.
+        scale: Of the cost axis: 'auto', 'log' or 'linear'.
+        arms: Only these, in the colours that they have among all.
+
+    Returns:
+        None if there is nothing to draw.
+    """
     means = analysis.means.get(cost, {})
     pixels = analysis.comparison.pool.pool_pixels
     unit = 100 / pixels if cost == "pixels" else 1.0
     figure, axes = new_figure(_WIDE)
     drawn: list[float] = []
-    chosen: list[float] = []  # without round 0: a cheap start makes no axis logarithmic
-    for arm, style in styles(analysis):
+    selected: list[float] = []  # without round 0: a cheap start makes no axis logarithmic
+    for arm, style in line_styles(analysis).items():
         points = means.get(arm, [])
         if not points or (arms is not None and arm not in arms):
             continue
         xs = [unit * p.cost for p in points]
         ys = np.array([100 * p.mean for p in points])
-        low_high = np.array([100 * (p.std or 0.0) for p in points])
+        std = np.array([100 * (p.std or 0.0) for p in points])
         axes.plot(xs, ys, label=plain_names([analysis.label(arm)])[0], **style)
-        if low_high.any():
-            axes.fill_between(
-                xs,
-                ys - low_high,
-                ys + low_high,
-                color=style["color"],
-                alpha=0.13,
-                linewidth=0,
-                zorder=1,
-            )
+        if std.any():
+            band = {"color": style["color"], "alpha": 0.13, "linewidth": 0, "zorder": 1}
+            axes.fill_between(xs, ys - std, ys + std, **band)
         drawn += xs
-        chosen += [x for x, p in zip(xs, points, strict=True) if p.round > 0]
+        selected += [x for x, p in zip(xs, points, strict=True) if p.round > 0]
     if not drawn:
         return None
     _full_band(axes, analysis)
-    spans = chosen or drawn
+    spans = selected or drawn
     log = {"log": True, "linear": False}.get(scale, wide(min(spans), max(spans)))
     cost_axis(axes, drawn, "labelled" if cost == "pixels" else cost, log)
     axes.set_ylabel("mIoU (%)", color=INK)
@@ -87,58 +89,35 @@ def curve(
     return figure
 
 
-def styles(analysis: Analysis) -> Iterator[tuple[str, dict[str, Any]]]:
-    """How each arm is drawn: random arms grey and first, so that they lie below. The dashes say
-    which random an arm is measured against; arms measured against one differ in colour."""
+def line_styles(analysis: Analysis) -> dict[str, JSON]:
+    """How each arm is drawn, as arguments of `plot`: random arms grey and first, so that they lie
+    below. The dashes show which random an arm is measured against; arms measured against the same
+    one differ in colour."""
     groups = families(analysis.arms, analysis.baselines)
     dashes = dict(zip(groups, cycle(DASHES), strict=False))
-    for arm in (arm for arm in analysis.arms if analysis.baselines[arm] == arm):
-        yield (
-            arm,
-            {
-                "color": RANDOM_COLOUR,
-                "linestyle": dashes[arm],
-                "linewidth": 2.4,
-                "marker": "o",
-                "markersize": 4,
-                "zorder": 2,
-            },
-        )
-    place = 0
-    for head, arms in groups.items():
-        for arm in (arm for arm in arms if analysis.baselines[arm] != arm):
-            yield (
-                arm,
-                {
-                    "color": COLOURS[place % len(COLOURS)],
-                    "linestyle": dashes[head],
-                    "marker": MARKERS[place % len(MARKERS)],
-                    "linewidth": 1.8,
-                    "markersize": 4.5,
-                    "zorder": 3,
-                },
-            )
-            place += 1
+    grey = {"color": RANDOM_COLOUR, "linewidth": 2.4, "marker": "o", "markersize": 4, "zorder": 2}
+    thin = {"linewidth": 1.8, "markersize": 4.5, "zorder": 3}
+    randoms = [arm for arm in analysis.arms if analysis.baselines[arm] == arm]
+    styles: dict[str, JSON] = {arm: {**grey, "linestyle": dashes[arm]} for arm in randoms}
+    others = [(h, arm) for h, arms in groups.items() for arm in arms if arm not in styles]
+    for i, (head, arm) in enumerate(others):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        styles[arm] = {**thin, "color": colour, "marker": marker, "linestyle": dashes[head]}
+    return styles
 
 
 def _full_band(axes: Axes, analysis: Analysis) -> None:
     if analysis.full is None:
         return
     mean, std, _ = analysis.full.miou
-    axes.axhline(
-        100 * mean,
-        color=INK,
-        linewidth=1.2,
-        linestyle=(0, (6, 3)),
-        label="full supervision",
-        zorder=1,
-    )
+    style: JSON = {"color": INK, "linewidth": 1.2, "linestyle": (0, (6, 3)), "zorder": 1}
+    axes.axhline(100 * mean, label="full supervision", **style)
     if std:
         axes.axhspan(100 * (mean - std), 100 * (mean + std), color=INK, alpha=0.10, linewidth=0)
 
 
 def seconds(analysis: Analysis) -> Figure | None:
-    """Bars: mean seconds of a round after round 0, by stage, an arm a bar."""
+    """Bars: mean seconds of a round after round 0, by stage, one bar per arm."""
     arms = [arm for arm in analysis.arms if analysis.seconds.get(arm)]
     if not arms:
         return None
@@ -156,7 +135,7 @@ def seconds(analysis: Analysis) -> Figure | None:
     axes.set_yticks(range(len(arms)), plain_names([analysis.label(arm) for arm in arms]))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    axes.set_xlabel("seconds a round", color=INK)
+    axes.set_xlabel("seconds per round", color=INK)
     legend_above(axes, columns=7)
     return figure
 
@@ -164,7 +143,7 @@ def seconds(analysis: Analysis) -> Figure | None:
 def gains(analysis: Analysis, cost: str) -> Figure | None:
     """Heat map, classes by arms: IoU points above the random baseline at the last shared cost."""
     found = analysis.gains.get(cost, {})
-    arms = [a for a in analysis.arms if a in found and analysis.baselines[a] not in (None, a)]
+    arms = [a for a in analysis.arms if a in found and analysis.has_baseline(a)]
     if not arms:
         return None
     classes = analysis.comparison.pool.classes

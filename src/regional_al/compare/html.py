@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..report.figures import save
-from ..report.html import embed, jinja_environment
-from ..report.page import STYLE as REPORT_STYLE
-from ..report.table import full, percent
-from ..report.wording import plain
+from ..report.html import Tile, page_template, save_and_embed
+from ..report.status import plain
+from ..report.table import full
 from ..store.images import replacing
 from ..types import JSON
-from . import afresh_cells, cells, efficiency_cells, figures
-from .archive import without_paths
-from .cells import COST_NAMES, points, signed
-from .curves import Spread
-from .findings import Analysis
-from .page import DEFINITIONS, PAGE, STYLE
-from .reading import Comparison, notes
-from .tables import families
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from . import figures, tables
+from .results import Comparison, without_paths
+from .stats import Analysis, families
+from .tables import COST_NAMES, Table, points, signed
 
 FILE = "compare.html"
-CROWD = 8  # more arms than this on one chart are also drawn apart, baseline by baseline
+CROWDED = 8  # more arms than this on one chart are also drawn apart, baseline by baseline
 
 
 def write(out: Path, analysis: Analysis, scale: str = "auto") -> Path:
-    """Write `out/compare.html` and `out/figures/`; returns the path of the page.
+    """Write `out/compare.html` and `out/figures/`.
 
-    Raises EnvironmentProblem without matplotlib or jinja2.
+    Args:
+        out: Output folder.
+        analysis: What to show.
+        scale: Of the cost axes: 'auto', 'log' or 'linear'.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        EnvironmentProblem: matplotlib or jinja2 is missing.
     """
     page = render(analysis, out / "figures", scale)
     path = out / FILE
@@ -42,132 +42,159 @@ def write(out: Path, analysis: Analysis, scale: str = "auto") -> Path:
     return path
 
 
-def render(a: Analysis, folder: Path, scale: str) -> str:
-    """The page as text; writes the charts on the way."""
-    template = jinja_environment().from_string(PAGE)
-    there = a.comparison
-    page: str = template.render(
-        style=REPORT_STYLE + STYLE,
+def render(a: Analysis, folder: Path, scale: str = "auto") -> str:
+    """The page as text; writes the charts to `folder` on the way."""
+    runs = a.comparison
+    page: str = page_template("compare.html.j2", "compare").render(
         version=__version__,
-        title=there.title,
-        subtitle=subtitle(there),
-        state=state(there),
-        notes=[*notes(there), *cost_notes(a)],
-        tiles=tiles(a),
-        curve_note=full_note(a),
-        arms=cells.arms_table(a),
+        title=runs.title,
+        subtitle=_subtitle(runs),
+        state=state(runs),
+        notes=notes(a),
+        tiles=_tiles(a),
+        curve_note=_full_note(a),
+        arms=tables.arms(a),
         full=a.full is not None,
-        afresh=afresh_cells.table(a),
-        afresh_classes=afresh_cells.class_table(a),
-        efficiency=efficiency_cells.by_cost(a),
-        ends=efficiency_cells.ends_table(a),
-        wins=cells.win_groups(a),
-        gains=cells.gain_groups(a),
-        training=cells.training_table(a),
-        definitions=DEFINITIONS,
-        how=how(there),
+        retrained=tables.retrained(a),
+        retrained_classes=tables.retrained_classes(a),
+        ends=tables.equal_training(a),
+        efficiency=_groups(a, "In", tables.label_efficiency, _measured_against),
+        wins=_groups(a, "At equal", tables.wins),
+        gains=_groups(a, "At equal", tables.classes, tables.classes_head),
+        training=tables.training(a),
+        how=_how(runs),
         configs=[
-            {"name": a.label(arm), "facts": [(k, plain(v)) for k, v in config(there, arm).items()]}
-            for arm in there.arms
+            {"name": a.label(arm), "facts": [(k, plain(v)) for k, v in _config(runs, arm).items()]}
+            for arm in runs.arms
         ],
-        **charts(a, folder, scale),
+        **_charts(a, folder, scale),
     )
     return page
 
 
-def charts(a: Analysis, folder: Path, scale: str) -> dict[str, Any]:
-    """Draw, save and embed; the curves of an earlier call that this one does not draw go."""
-    first = a.costs[0] if a.costs else "pixels"
-    drawn: dict[str, tuple[Figure | None, str]] = {
-        f"curve_{cost}": (figures.curve(a, cost, scale), f"mIoU over {COST_NAMES[cost]}")
-        for cost in a.costs
-    }
-    groups = families(a.arms, a.baselines)
-    if len(groups) < 2 or len(a.arms) <= CROWD:
-        groups = {}
-    for head, arms in groups.items():
-        for cost in a.costs:
-            figure = figures.curve(a, cost, scale, arms)
-            drawn[f"curve_{cost}_{head}"] = (figure, f"mIoU over {COST_NAMES[cost]}")
-    drawn["seconds"] = (
-        figures.seconds(a),
-        "Mean wall-clock time of a round after round 0, by stage",
-    )
-    drawn["gains"] = (
-        figures.gains(a, first),
-        f"IoU points above random at equal {COST_NAMES[first]}, by class",
-    )
-    made = {
-        name: embed(save(figure, folder / f"{name}.png"), alt)
-        for name, (figure, alt) in drawn.items()
-        if figure is not None
-    }
-    for path in folder.glob("*.png"):
-        if path.stem not in made and (path.stem in drawn or path.stem.startswith("curve_")):
-            path.unlink()
-    apart = [
+def _groups(
+    a: Analysis,
+    preposition: str,
+    make: Callable[[Analysis, str], dict[str, Table]],
+    head: Callable[[Analysis, str, str], str] = lambda a, cost, baseline: "",
+) -> list[JSON]:
+    """The tables of every cost that has any, by baseline, with a line above each."""
+    return [
         {
-            "head": f"{a.label(head)} and what is measured against it",
-            "curves": [made[n] for c in a.costs if (n := f"curve_{c}_{head}") in made],
+            "name": f"{preposition} {COST_NAMES[cost]}",
+            "parts": [{"head": head(a, cost, b), "table": table} for b, table in made.items()],
         }
-        for head in groups
+        for cost in a.costs
+        if (made := make(a, cost))
     ]
-    curves = [made[n] for c in a.costs if (n := f"curve_{c}") in made]
+
+
+def _measured_against(a: Analysis, cost: str, baseline: str) -> str:
+    return f"Measured against {a.label(baseline)}"
+
+
+def _charts(a: Analysis, folder: Path, scale: str) -> JSON:
+    """Draw, save and embed; curves of an earlier call that are not drawn now are deleted."""
+    first = a.costs[0] if a.costs else "pixels"
+    apart = families(a.arms, a.baselines)
+    if len(apart) < 2 or len(a.arms) <= CROWDED:
+        apart = {}
+    drawn = {
+        "seconds": (figures.seconds(a), "Mean wall-clock time of a round after round 0, by stage"),
+        "gains": (
+            figures.gains(a, first),
+            f"IoU points above random at equal {COST_NAMES[first]}, by class",
+        ),
+    }
+    for cost in a.costs:
+        alt = f"mIoU over {COST_NAMES[cost]}"
+        drawn[f"curve_{cost}"] = (figures.curve(a, cost, scale), alt)
+        for head, arms in apart.items():
+            drawn[f"curve_{cost}_{head}"] = (figures.curve(a, cost, scale, arms), alt)
+    for path in folder.glob("curve_*.png"):
+        if path.stem not in drawn:
+            path.unlink()
+    made = save_and_embed(drawn, folder)
     return {
-        "curves": curves,
-        "apart": apart,
+        "curves": [made[name] for c in a.costs if (name := f"curve_{c}") in made],
+        "apart": [
+            {
+                "head": f"Measured against {a.label(head)}",
+                "curves": [made[name] for c in a.costs if (name := f"curve_{c}_{head}") in made],
+            }
+            for head in apart
+        ],
         "seconds": made.get("seconds"),
         "heat": made.get("gains"),
     }
 
 
-def subtitle(there: Comparison) -> str:
-    head = there.pool
-    seeds = sorted({run.seed for run in there.runs})
-    several = "es" if there.processes != 1 else ""
+def _subtitle(runs: Comparison) -> str:
+    head = runs.pool
+    seeds = ", ".join(map(str, sorted({run.seed for run in runs.runs})))
+    several = "es" if runs.processes != 1 else ""
     return (
-        f"{len(there.asking)} arms, seeds {', '.join(map(str, seeds))} · pool of "
-        f"{full(head.pool_images)} images, {full(head.pool_pixels)} pixels · "
-        f"{len(head.classes)} classes · engine {head.engine}, {there.processes} process{several} "
-        "a run"
+        f"{len(runs.querying)} arms, seeds {seeds} · pool of {full(head.pool_images)} images, "
+        f"{full(head.pool_pixels)} pixels · {len(head.classes)} classes · engine {head.engine}, "
+        f"{runs.processes} process{several} per run"
     )
 
 
-def state(there: Comparison) -> str:
-    done = sum(run.state == "finished" for run in there.runs)
-    total = len(there.runs) + len(there.missing)
+def state(runs: Comparison) -> str:
+    done = sum(run.state == "finished" for run in runs.runs)
+    total = len(runs.runs) + len(runs.missing)
     return (
-        f"{done} of {total} runs are finished."
+        f"{done} of {total} runs have finished."
         if done < total
-        else f"All {total} runs are finished."
+        else f"All {total} runs have finished."
     )
 
 
-def cost_notes(a: Analysis) -> list[str]:
-    """What the curves leave out, and why."""
-    found = [
-        f"Curves over {COST_NAMES[cost]} are those over {COST_NAMES[other]}."
-        for cost, other in a.same.items()
-    ]
-    for cost, arms in a.unknown.items():
-        if arms:
-            names = ", ".join(a.label(arm) for arm in arms)
+def notes(a: Analysis) -> list[str]:
+    """What a reader must know before trusting the curves, and what these leave out."""
+    runs = a.comparison
+    found = []
+    arms = {name: runs.arms[name] for name in runs.querying}
+    recipes = len({arm.get("recipe") for arm in arms.values()})
+    if recipes > 1:
+        found.append(
+            f"The arms were trained under {recipes} different training configs; differences "
+            "between them are not due to the labels alone."
+        )
+    own = [name for name, arm in arms.items() if not arm.get("start")]
+    if own and len(own) < len(arms):
+        found.append(f"With their own round 0 instead of the shared one: {', '.join(own)}.")
+    for status in ("under way", "failed"):
+        left_out = [r for r in runs.runs if r.state == status]
+        if left_out:
+            names = [f"{r.arm} seed {r.seed}" + (r.why and f" ({r.why})") for r in left_out]
+            found.append(f"Not included, {status}: {', '.join(names)}.")
+    if runs.missing:
+        found.append(f"No results yet: {', '.join(runs.missing)}.")
+    for cost, other in a.same.items():
+        found.append(
+            f"Curves over {COST_NAMES[cost]} are the same as those over {COST_NAMES[other]}."
+        )
+    for cost, unknown in a.unknown.items():
+        if unknown:
+            names = [a.label(arm) for arm in unknown]
             found.append(
-                f"Not in the curves over {COST_NAMES[cost]}, which are not known: {names}."
+                f"Not in the curves over {COST_NAMES[cost]}, which are not known: "
+                f"{', '.join(names)}."
             )
     behind = sorted({seed[-1] for arm in a.arms for seed in a.training[arm]})
     if a.full and behind != sorted(set(a.full.iterations)):
         found.append(
-            f"Full supervision was trained for {cells.span(a.full.iterations)} iterations; behind "
-            f"the last points of the arms are {cells.span(behind)}."
+            f"Full supervision was trained for {tables.span(a.full.iterations)} iterations, the "
+            f"last rounds of the arms for {tables.span(behind)}."
         )
     alone = [a.label(arm) for arm in a.arms if a.baselines[arm] is None]
     if alone:
-        found.append(f"No random baseline for {', '.join(alone)}: nothing to measure against.")
+        found.append(f"There is no random baseline for {', '.join(alone)}.")
     return found
 
 
-def full_note(a: Analysis) -> str:
+def _full_note(a: Analysis) -> str:
     if a.full is None:
         return "Full supervision was not trained (--full)."
     n = a.full.miou.n
@@ -177,55 +204,43 @@ def full_note(a: Analysis) -> str:
     )
 
 
-def tiles(a: Analysis) -> list[JSON]:
-    """The few numbers that answer: does it pay?"""
+def _tiles(a: Analysis) -> list[Tile]:
+    """The few numbers that tell whether it pays."""
     found = []
     if a.full:
-        found.append(_tile("full supervision", f"{points(a.full.miou)} %", "mIoU, all labels"))
+        found.append(Tile("full supervision", f"{points(a.full.miou)} %", "mIoU, all labels"))
     for cost in a.costs:
-        gains = a.areas[cost]
-        own = [
-            x for x in a.arms if x in gains and a.baselines[x] not in (None, x) and gains[x].gain
-        ]
-        if not own:
-            continue
-        best = max(own, key=lambda x: _mean(gains[x].gain))
-        note = f"points of area above random: {a.label(best)}"
-        found.append(_tile(f"best over {COST_NAMES[cost]}", signed(gains[best].gain), note))
+        gains = {
+            arm: area.gain
+            for arm, area in a.areas[cost].items()
+            if area.gain and a.has_baseline(arm)
+        }
+        if gains:
+            best = max(gains, key=lambda arm: gains[arm].mean)
+            note = f"points of area above random: {a.label(best)}"
+            found.append(Tile(f"best over {COST_NAMES[cost]}", signed(gains[best]), note))
     if a.costs:
         cost = a.costs[0]
         ratios = [
-            (e.ratio.value, a.label(arm), e)
+            (e.ratio.value, f"{a.label(arm)}, {COST_NAMES[cost]} for {100 * e.level:.1f} % mIoU")
             for arm, rows in a.efficiency[cost].items()
             for e in rows
             if e.ratio and e.ratio.sign == "=" and e.ratio.value is not None
         ]
         if ratios:
-            value, label, e = max(ratios, key=lambda item: item[0])
-            note = f"{label}, {COST_NAMES[cost]} for {100 * e.level:.1f} % mIoU"
-            found.append(_tile("largest label efficiency", f"{value:.2f}x", note))
+            value, note = max(ratios, key=lambda item: item[0])
+            found.append(Tile("highest label efficiency", f"{value:.2f}x", note))
     return found
 
 
-def _tile(name: str, value: str, note: str) -> JSON:
-    return {"name": name, "value": value, "note": note}
-
-
-def _mean(value: Spread | None) -> float:
-    return value.mean if value else float("-inf")
-
-
-def how(there: Comparison) -> list[tuple[str, str]]:
+def _how(runs: Comparison) -> list[tuple[str, str]]:
     """Options, machines and versions."""
-    facts = [("--cfg-options", " ".join(there.options))] if there.options else []
-    machines: dict[str, int] = {}
-    for run in there.runs:
-        machines[machine(run.machine)] = machines.get(machine(run.machine), 0) + 1
-    facts += [(f"machine of {count} runs", name) for name, count in machines.items() if name]
-    return facts
+    facts = [("--cfg-options", " ".join(runs.options))] if runs.options else []
+    machines = Counter(_machine(run.machine) for run in runs.runs)
+    return facts + [(f"machine of {count} runs", text) for text, count in machines.items() if text]
 
 
-def machine(found: JSON) -> str:
+def _machine(found: JSON) -> str:
     """cpu, cores, device, versions, revision in one line."""
     if not found:
         return ""
@@ -235,38 +250,8 @@ def machine(found: JSON) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def config(there: Comparison, arm: str) -> JSON:
+def _config(runs: Comparison, arm: str) -> JSON:
     """The acquisition of an arm with every default, of any of its runs, without the seed."""
-    runs = [run for run in there.runs if run.arm == arm]
-    found = runs[0].results.acquisition if runs else there.arms[arm]["acquisition"]
+    found = next((r.results.acquisition for r in runs.runs if r.arm == arm), None)
+    found = runs.arms[arm]["acquisition"] if found is None else found
     return {key: value for key, value in without_paths(found).items() if key != "seed"}
-
-
-def summary(a: Analysis) -> Sequence[str]:
-    """Lines for the terminal: an arm a line."""
-    if not a.arms:
-        return ["no run is finished yet"]
-    sources = [f"afresh: {a.label(found.source)}" for found in a.afresh.values()]
-    width = max(len(name) for name in (*map(a.label, a.arms), *sources, "full supervision"))
-    lines = []
-    for arm in a.arms:
-        cost = next((c for c in a.costs if a.means[c].get(arm)), None)
-        if cost is None:
-            continue
-        last = a.means[cost][arm][-1]
-        area = a.areas[cost].get(arm)
-        gain = area.gain if area and a.baselines[arm] not in (None, arm) else None
-        share = percent(last.cost / a.comparison.pool.pool_pixels) if cost == "pixels" else ""
-        text = f"{points(last.spread):>12} % mIoU, {share} % of pixels, n={last.n}"
-        lines.append(
-            f"{a.label(arm):<{width}}  {text}"
-            + (f", area {signed(gain)} on random" if gain else "")
-        )
-    for name, found in zip(sources, a.afresh.values(), strict=True):
-        over = f", {signed(found.over_full)} on full supervision" if found.over_full else ""
-        lines.append(f"{name:<{width}}  {points(found.miou):>12} % mIoU{over}")
-    if a.full:
-        lines.append(
-            f"{'full supervision':<{width}}  {points(a.full.miou):>12} % mIoU, n={a.full.miou.n}"
-        )
-    return lines

@@ -1,7 +1,7 @@
-"""What a grid leaves in its folder beside the runs: `grid.json`, a lock, a note per run.
+"""What a grid keeps in its folder besides the runs: `grid.json`, a lock, a note per run.
 
-`OUT/grid.json` holds the definition of every arm that was ever run there; a definition that has
-changed under the same name is refused, since its runs would be another experiment's.
+`OUT/grid.json` holds the definition of every arm that was ever run there. A definition that has
+changed under the same name is refused, since its runs would belong to another experiment.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from ..store import results as records
 from ..store.images import replacing
 from ..store.ledger import FREE_KEYS, differences
 from ..store.results import Results
+from ..store.work_dir import WorkDir
 from ..types import JSON, Costs
-from .grid import Arm, Cell, Grid
+from .plan import Grid, PlannedRun, rounds_of, run_dir
 
 FILE = "grid.json"
 FORMAT = 1
@@ -28,7 +29,7 @@ FORMAT = 1
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process; the lock falls with the process, however it ends.
+    """Hold the folder for this process; the lock ends with the process, however that ends.
 
     Raises WorkDirError when another process holds it.
     """
@@ -49,39 +50,30 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def definition(arm: Arm) -> JSON:
-    """What decides an arm's results (label and baseline only name and draw it)."""
-    return {
-        "label": arm.label,
-        "baseline": arm.baseline,
-        "config": arm.config.name,
-        "recipe": arm.digest,
-        "start": arm.start,
-        "labels_of": arm.labels_of,
-        "acquisition": arm.acquisition,
-    }
-
-
 def remember(out: Path, grid: Grid, title: str, how: Mapping[str, Any]) -> JSON:
-    """Add a grid to `out/grid.json`, arms and seeds of earlier calls kept; returns what it holds.
+    """Add a grid to `out/grid.json`, keeping the arms and seeds of earlier calls.
 
-    how: {'processes', 'options'}, which must be the same in every call. Raises WorkDirError in one
-    line that names what has changed.
+    Args:
+        out: Output folder of the grid.
+        grid: What is to be run now.
+        title: Of the page.
+        how: {'processes', 'options'}, which must be the same in every call.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        WorkDirError: Something has changed; the message names it.
     """
     known = read(out) if (out / FILE).is_file() else None
     arms: JSON = dict(known["arms"]) if known else {}
     for arm in (*grid.extra, *grid.arms):
-        new = json.loads(json.dumps(definition(arm)))
+        new = json.loads(json.dumps(arm.definition()))
         old = arms.get(arm.name)
         if old:
             refuse_change(f"{out}: arm {arm.name!r}", old, new)
         arms[arm.name] = {**new, "seeds": sorted({*(old["seeds"] if old else ()), *grid.seeds})}
-    now = {
-        "format": FORMAT,
-        "title": title,
-        "how": dict(how),
-        "arms": arms,
-    }
+    now = {"format": FORMAT, "title": title, "how": dict(how), "arms": arms}
     if known:
         for name, old, new in differences(known["how"], json.loads(json.dumps(dict(how))), "how"):
             what = name.removeprefix("how.")
@@ -94,17 +86,13 @@ def refuse_change(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     """Raise WorkDirError unless two definitions of an arm mean the same runs; `rounds`, `stop` and
     `cache_dir` may change, as when a run is resumed."""
     hint = "use another name for the arm, or another --out"
-    then, now = old["acquisition"], new["acquisition"]
-    for name, before, after in differences(then, now, "acquisition"):
+    for name, before, after in differences(old["acquisition"], new["acquisition"], "acquisition"):
         if name.split(".")[1] not in FREE_KEYS:
             raise WorkDirError(f"{where}: {name} was {before}, now it is {after}; {hint}")
-    if old["start"] != new["start"]:
-        raise WorkDirError(
-            f"{where}: its shared start was {old['start']}, now it is {new['start']}; {hint}"
-        )
-    labels = [arm.get("labels_of") for arm in (old, new)]
-    if labels[0] != labels[1]:
-        raise WorkDirError(f"{where}: labels_of was {labels[0]}, now it is {labels[1]}; {hint}")
+    for key, what in (("start", "its shared start"), ("labels_of", "labels_of")):
+        before, after = old.get(key), new.get(key)
+        if before != after:
+            raise WorkDirError(f"{where}: {what} was {before}, now it is {after}; {hint}")
     if old["recipe"] != new["recipe"]:
         raise WorkDirError(
             f"{where}: the training config has changed ({old['config']} {old['recipe']}, now "
@@ -116,7 +104,7 @@ def read(out: Path) -> JSON:
     """`out/grid.json`. Raises WorkDirError when there is none, DataError when it is damaged."""
     path = out / FILE
     if not path.is_file():
-        raise WorkDirError(f"{out} holds no {FILE}: not the --out of a `regional-al compare`")
+        raise WorkDirError(f"{out} has no {FILE}: it is not the --out of a `regional-al compare`")
     data = read_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise DataError(f"{path} is not a grid of format {FORMAT}")
@@ -126,59 +114,55 @@ def read(out: Path) -> JSON:
     return data
 
 
-def finished(cell: Cell) -> bool:
-    """Whether a run has ended and has all the rounds that are wanted now. Raises WorkDirError for
+def finished(run: PlannedRun) -> bool:
+    """Whether a run has ended and has all the rounds that are planned now. Raises WorkDirError for
     one that was trained on labels of a run that has more now."""
-    if not (cell.work_dir / records.FILE).is_file():
+    if not WorkDir(run.work_dir).results.is_file():
         return False
-    if cell.arm.labels_of is not None and cell.needs is not None:
-        mine, theirs = last_costs(cell.work_dir), last_costs(cell.needs)
+    if run.arm.labels_of is not None and run.depends_on is not None:
+        mine, theirs = _last_costs(run.work_dir), _last_costs(run.depends_on)
         if None not in (mine, theirs) and mine != theirs:
             raise WorkDirError(
-                f"{cell.work_dir} was trained on the labels that {cell.arm.labels_of} had before "
-                "it was prolonged: delete that folder to train on all that it has now"
+                f"{run.work_dir} was trained on fewer labels than {run.arm.labels_of} has now: "
+                "delete that folder to train on all of them"
             )
-    return complete(records.load(cell.work_dir), cell.arm.rounds, cell.acquisition().get("stop"))
+    acquisition = run.acquisition()
+    return complete(records.load(run.work_dir), rounds_of(acquisition), acquisition.get("stop"))
 
 
-def last_costs(work_dir: Path) -> Costs | None:
-    """What a run has spent; None when it has left nothing."""
-    if not (work_dir / records.FILE).is_file():
+def _last_costs(work_dir: Path) -> Costs | None:
+    """What a run has spent; None when it has no results."""
+    if not WorkDir(work_dir).results.is_file():
         return None
     found = records.load(work_dir).records
     return found[-1].costs if found else None
 
 
 def complete(results: Results, rounds: int, stop: Any) -> bool:
-    """A run that stopped early (target reached, pool used up) is complete as long as it was asked
-    for as many rounds under the same `stop`."""
+    """Whether a run has ended with all its rounds. One that stopped early (target reached, pool
+    exhausted) is complete if it was given as many rounds under the same `stop`."""
     if results.stopped is None or not results.records:
         return False
     if results.records[-1].round >= rounds:
         return True
     before = {k: v for k, v in (results.acquisition.get("stop") or {}).items() if v is not None}
     now = {k: v for k, v in (stop or {}).items() if v is not None}
-    asked = int(results.acquisition.get("rounds", 0))
-    return asked >= rounds and all(before.get(k) == v for k, v in now.items())
+    given = int(results.acquisition.get("rounds", 0))
+    return given >= rounds and all(before.get(k) == v for k, v in now.items())
 
 
-def prune(cell: Cell) -> None:
-    """Delete the checkpoints of a finished run but that of its last round, from which it could be
-    prolonged. A shared start has no other."""
-    folders = sorted((cell.work_dir / "rounds").glob("*/fit"))
+def prune(run: PlannedRun) -> None:
+    """Delete the checkpoints of a finished run except that of its last round, from which it could
+    be extended. A shared start has no other."""
+    folders = sorted(WorkDir(run.work_dir).root.glob("rounds/*/fit"))
     for folder in folders[:-1]:
         for checkpoint in folder.glob("*.pth"):
             checkpoint.unlink()
 
 
 def note_path(out: Path, arm: str, seed: int) -> Path:
-    """Where is said how a run went: beside its work dir."""
-    return out / "runs" / arm / f"seed{seed}.json"
-
-
-def log_path(cell: Cell) -> Path:
-    """What a run printed, all attempts."""
-    return cell.out / "runs" / cell.arm.name / f"seed{cell.seed}.log"
+    """How a run went: machine and attempts."""
+    return run_dir(out, arm, seed).with_suffix(".json")
 
 
 def read_note(out: Path, arm: str, seed: int) -> JSON:

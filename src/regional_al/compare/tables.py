@@ -1,253 +1,391 @@
-"""From runs to what is reported: curves, areas, label efficiency, wins, gains by class.
-
-Everything is computed from finished runs; the definitions are in the docstrings here, in
-docs/compare.md and at the foot of the page.
-"""
+"""The tables of a comparison as data: `html` and `markdown` render the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from . import curves
-from .afresh import afresh_of
-from .curves import Point, Spread, known, paired
-from .equal_training import end_ratios
-from .findings import Analysis, Area, Efficiency, Full, Gain, Win
-from .grid import FULL, baseline_of
-from .measures import COSTS, SeedCurve, class_at, class_iou, seed_curve, stage_seconds, trained
-from .reading import Comparison, Run
+from ..report.table import NOT_KNOWN, full, percent
+from .curves import SAME_COST, Ratio, Reach, Spread, difference
+from .efficiency import Efficiency, EndRatio
+from .figures import line_styles
+from .stats import Analysis, Win, families, family
 
-Curves = Mapping[str, Mapping[int, SeedCurve]]
-"""arm -> seed -> curve over one cost."""
-
-HALFWAY, LAST = "halfway of random", "last of random"
-SHARES = (0.90, 0.95, 1.0)  # of full supervision
+COST_NAMES = {"pixels": "pixels", "clicks": "clicks", "regions": "annotation visits"}
+FULL_NAME = "full supervision"
+_BLUE, _RED = (31, 95, 168), (193, 66, 66)
+_SIGNS = {">=": "≥ ", "<=": "≤ ", "~": "~ "}
+_BORDERS = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "double"}
+_BY_CLASS, _OVERALL = 0.25, 0.06  # differences of mIoU (0..1) that are shaded most
 
 
-def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "auto") -> Analysis:
-    """All tables. levels: mIoU levels (0..1) of the efficiency table, () = halfway and last mIoU of
-    random, and shares of full supervision. scale: 'auto' | 'log' | 'linear' of the areas."""
-    arms = tuple(arm for arm in comparison.asking if comparison.finished(arm))
-    asked = {
-        a: (comparison.arms[a]["acquisition"], comparison.arms[a].get("baseline")) for a in arms
-    }
-    baselines = {arm: found if (found := baseline_of(arm, asked)) in arms else None for arm in arms}
-    full = full_of(comparison.finished(FULL)) if FULL in comparison.arms else None
-    by_cost = {cost: curves_of(comparison, arms, cost) for cost in COSTS}
-    same = equal_costs(by_cost)
-    costs = tuple(cost for cost in COSTS if cost not in same and by_cost[cost])
-    used = {cost: by_cost[cost] for cost in costs}
-    means = {cost: {a: mean_of(s.values()) for a, s in used[cost].items()} for cost in costs}
-    areas = {cost: areas_of(used[cost], baselines, scale) for cost in costs}
-    return Analysis(
-        comparison,
-        arms,
-        baselines,
-        full,
-        costs,
-        same,
-        {cost: tuple(a for a in arms if a not in by_cost[cost]) for cost in costs},
-        means,
-        areas,
-        {c: efficiencies(used[c], means[c], baselines, full, levels) for c in costs},
-        {c: end_ratios(comparison, tuple(used[c]), baselines, c) for c in costs},
-        {cost: wins_of(used[cost]) for cost in costs},
-        {cost: gains_of(comparison, cost, used[cost], baselines, full) for cost in costs},
-        {arm: tuple(tuple(trained(run)) for run in comparison.finished(arm)) for arm in arms},
-        {arm: stage_seconds(comparison.finished(arm)) for arm in arms},
-        afresh_of(comparison, baselines),
-    )
+@dataclass(frozen=True)
+class Cell:
+    """text; small: lines of small print below it; title: tooltip; back: a CSS colour or ''."""
+
+    text: str = ""
+    small: str = ""
+    title: str = ""
+    bold: bool = False
+    back: str = ""
+
+    def shaded(self, value: float | None, strongest: float) -> Cell:
+        """With a background: blue above 0, red below; white at 0, full at `strongest`."""
+        if value is None:
+            return self
+        share = min(1.0, abs(value) / strongest) ** 0.7 * 0.62
+        rgb = (round(255 + (c - 255) * share) for c in (_BLUE if value >= 0 else _RED))
+        return replace(self, back="#{:02x}{:02x}{:02x}".format(*rgb))
 
 
-def curves_of(comparison: Comparison, arms: Iterable[str], cost: str) -> dict[str, Any]:
-    """Curves over a cost; an arm that does not know it in one of its runs is left out."""
-    found = {}
-    for arm in arms:
-        seeds = {run.seed: seed_curve(run, cost) for run in comparison.finished(arm)}
-        if all(curve is not None for curve in seeds.values()):
-            found[arm] = seeds
-    return found
+@dataclass(frozen=True)
+class Row:
+    """name: of an arm or class; small: print below it; colour, border: how the arm is drawn in the
+    figures, as CSS, '' if it is not."""
+
+    name: str
+    cells: Sequence[Cell]
+    small: str = ""
+    colour: str = ""
+    border: str = ""
 
 
-def equal_costs(by_cost: Mapping[str, Curves]) -> dict[str, str]:
-    """Costs whose curves are those of an earlier one (at pixel level all three are)."""
-    same: dict[str, str] = {}
-    for i, cost in enumerate(COSTS):
-        for earlier in COSTS[:i]:
-            if by_cost[cost] and earlier not in same and by_cost[cost] == by_cost[earlier]:
-                same[cost] = earlier
-                break
-    return same
+@dataclass(frozen=True)
+class Table:
+    """corner: head of the first column; heads: of the others."""
+
+    corner: str
+    heads: Sequence[Cell]
+    rows: Sequence[Row]
 
 
-def mean_of(seeds: Iterable[SeedCurve]) -> list[Point]:
-    kept = list(seeds)
-    return curves.mean_curve([s.points for s in kept], [s.rounds for s in kept])
+def arms(a: Analysis) -> Table:
+    """One row per arm: what its last round cost and reached, and its areas."""
+    counted = [cost for cost in ("clicks", "regions") if cost in a.costs]
+    heads = ["seeds", "rounds", "pixels %", *(COST_NAMES[c] for c in counted), "mIoU %"]
+    heads += ["% of full"] if a.full else []
+    heads += [f"area over {COST_NAMES[c]}" for c in a.costs]
+    rows = []
+    for arm in a.arms:
+        last = {cost: means[arm][-1] for cost, means in a.means.items() if means.get(arm)}
+        some = next(iter(last.values()), None)
+        texts = [
+            str(len(a.comparison.finished(arm))),
+            str(some.round) if some else NOT_KNOWN,
+            _share(a, last["pixels"].cost) if "pixels" in last else NOT_KNOWN,
+            *(full(round(last[cost].cost)) if cost in last else NOT_KNOWN for cost in counted),
+            points(some.spread) if some else NOT_KNOWN,
+        ]
+        if a.full:
+            texts.append(f"{100 * some.mean / a.full.miou.mean:.1f}" if some else NOT_KNOWN)
+        cells = [*map(Cell, texts), *(_area(a, arm, cost) for cost in a.costs)]
+        against = f"vs. {a.label(str(a.baselines[arm]))}" if a.has_baseline(arm) else ""
+        rows.append(_arm_row(a, arm, cells, against))
+    if a.full:
+        known = {"seeds": str(a.full.miou.n), "mIoU %": points(a.full.miou), "% of full": "100"}
+        rows.append(Row(FULL_NAME, [Cell(known.get(head, "")) for head in heads]))
+    return Table("arm", list(map(Cell, heads)), rows)
 
 
-def family(arm: str, baselines: Mapping[str, str | None]) -> str:
-    """The baseline that an arm is measured against; without one, the arm itself."""
-    return baselines[arm] or arm
+def _area(a: Analysis, arm: str, cost: str) -> Cell:
+    area = a.areas[cost].get(arm)
+    if area is None or area.value is None:
+        return Cell(NOT_KNOWN)
+    where = f"{area.low:,.0f} to {area.high:,.0f}, over {'log cost' if area.log else 'cost'}"
+    if area.gain is None or not a.has_baseline(arm):
+        return Cell(points(area.value), title=where)
+    return Cell(signed(area.gain), f"{points(area.value)} vs. {points(area.baseline)}", where)
 
 
-def families(arms: Iterable[str], baselines: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """Arms by what they are measured against, the baseline among them."""
-    found: dict[str, list[str]] = {}
-    for arm in arms:
-        found.setdefault(family(arm, baselines), []).append(arm)
-    return found
+def rounds(a: Analysis, head: str) -> Table:
+    """mIoU by round of a baseline and what is measured against it, and the gain in area."""
+    members = families(a.arms, a.baselines)[head]
+    means = {arm: a.means["pixels"][arm] for arm in members if a.means.get("pixels", {}).get(arm)}
+    longest = max(means.values(), key=len, default=[])
+    heads = [Cell(f"round {p.round}", f"{_share(a, p.cost)} %") for p in longest]
+    heads += [Cell("area above random", f"over {COST_NAMES[cost]}") for cost in a.costs]
+    rows = []
+    for arm, line in means.items():
+        texts = [points(p.spread) for p in line] + [NOT_KNOWN] * (len(longest) - len(line))
+        areas = [a.areas[cost].get(arm) for cost in a.costs]
+        texts += [signed(area.gain) if area and arm != head else "" for area in areas]
+        rows.append(_arm_row(a, arm, list(map(Cell, texts))))
+    return Table("mIoU %", heads, rows)
 
 
-def areas_of(by_arm: Curves, baselines: Mapping[str, str | None], scale: str) -> dict[str, Area]:
-    """Area of each arm over the costs that its runs and those of its baseline cover, so that no
-    other arm of a grid changes it; no entry when there are none."""
-    found: dict[str, Area] = {}
-    for arm, seeds in by_arm.items():
-        head = family(arm, baselines)
-        others = {s: c for s, c in by_arm.get(head, {}).items() if s in seeds}
-        shared = shared_range([*seeds.values(), *others.values()])
-        if shared is None:
-            continue
-        low, high = shared
-        log = low > 0 and (scale == "log" or (scale == "auto" and curves.wide(low, high)))
-        both = {s: c for s, c in seeds.items() if s in others} or seeds
-        mine = {s: curves.area(c.tidy, low, high, log) for s, c in both.items()}
-        theirs = {s: curves.area(c.tidy, low, high, log) for s, c in others.items()}
-        found[arm] = Area(
-            low, high, log, known(mine.values()), known(theirs.values()), paired(mine, theirs)
+def retrained(a: Analysis) -> Table | None:
+    """One row per training on the labels of an arm."""
+    heads = ["seeds", "pixels %", "clicks", "iterations", "mIoU %"]
+    heads += ["% of full", "vs. full"] if a.full else []
+    heads += ["vs. last round", "vs. random's labels"]
+    rows = []
+    for arm, found in a.retrained.items():
+        cells = [
+            Cell(str(len(found.iterations))),
+            Cell(NOT_KNOWN if found.pixels is None else _share(a, found.pixels.mean)),
+            Cell(NOT_KNOWN if found.clicks is None else full(round(found.clicks.mean))),
+            Cell(span(found.iterations)),
+            Cell(points(found.miou)),
+        ]
+        if a.full:
+            mean = found.miou and f"{100 * found.miou.mean / a.full.miou.mean:.1f}"
+            cells += [Cell(mean or NOT_KNOWN), _difference(found.over_full)]
+        cells += [_difference(found.over_rounds), _difference(found.over_baseline)]
+        if found.source in a.arms:
+            rows.append(_arm_row(a, found.source, cells, _own_label(a, arm)))
+        else:
+            rows.append(Row(a.label(found.source), cells))
+    return Table("labels of", list(map(Cell, heads)), rows) if rows else None
+
+
+def retrained_classes(a: Analysis) -> Table | None:
+    """IoU by class of the trainings on the labels of an arm, and the difference from full."""
+    heads = [
+        ", ".join(filter(None, (a.label(found.source), _own_label(a, arm))))
+        for arm, found in a.retrained.items()
+    ]
+    rows = []
+    for c, name in enumerate(a.comparison.pool.classes):
+        cells = [
+            Cell(points(found.classes[c]), _vs_full(found.classes_over_full[c])).shaded(
+                found.classes_over_full[c], _BY_CLASS
+            )
+            for found in a.retrained.values()
+        ]
+        rows.append(Row(name, cells + ([Cell(points(a.full.classes[c]))] if a.full else [])))
+    heads += [FULL_NAME] if a.full else []
+    return Table("class", list(map(Cell, heads)), rows) if a.retrained else None
+
+
+def _own_label(a: Analysis, arm: str) -> str:
+    """The arm's own label, if it has one or needs one: two on the same labels."""
+    alike = [x for x in a.retrained.values() if x.source == a.retrained[arm].source]
+    return a.label(arm) if len(alike) > 1 or a.label(arm) != arm else ""
+
+
+def equal_training(a: Analysis) -> Table | None:
+    """Label efficiency after equal training, by cost."""
+    costs = [cost for cost in a.costs if a.ends[cost]]
+    rows = []
+    for arm in [x for x in a.arms if any(x in a.ends[cost] for cost in costs)]:
+        found = [a.ends[cost].get(arm) for cost in costs]
+        against = next(f for f in found if f is not None).baselines
+        small = f"vs. {', '.join(map(a.label, against))}"
+        rows.append(
+            _arm_row(a, arm, [Cell(NOT_KNOWN) if f is None else _end(f) for f in found], small)
         )
+    return Table("arm", [Cell(COST_NAMES[cost]) for cost in costs], rows) if rows else None
+
+
+def _end(found: EndRatio) -> Cell:
+    """The ratio of the means; below it that of each seed. Bold if above 1 in every seed."""
+    seeds = [_times(r) for r in found.seeds]
+    above = all(r.value is not None and r.value > 1 and r.sign != "<=" for r in found.seeds)
+    return Cell(_times(found.ratio), ", ".join(seeds) if len(seeds) > 1 else "", bold=above)
+
+
+def label_efficiency(a: Analysis, cost: str) -> dict[str, Table]:
+    """By baseline; columns are levels."""
+    found = {}
+    for head in dict.fromkeys(family(arm, a.baselines) for arm in a.efficiency[cost]):
+        members = [x for x in a.arms if x in a.efficiency[cost] and a.baselines[x] == head]
+        levels = a.efficiency[cost][members[0]] if members else []
+        if levels:
+            heads = [Cell(f"{100 * level.level:.1f} %", level.name) for level in levels]
+            cells = {arm: [_ratio(a, cost, e) for e in a.efficiency[cost][arm]] for arm in members}
+            rows = [_arm_row(a, arm, cells[arm]) for arm in members]
+            found[head] = Table("arm", heads, rows)
     return found
 
 
-def shared_range(lines: Sequence[SeedCurve]) -> tuple[float, float] | None:
-    """The costs that all curves cover after round 0, which no strategy has chosen: None when one
-    has spent less than another's first round costs, since between that and round 0 there is only
-    interpolation. With round 0 where all have a single round after it, at the same cost."""
-    chosen = [c.chosen for c in lines]
-    if curves.touch(chosen) and all(len(line) == 1 for line in chosen):
-        return curves.common_range([c.tidy for c in lines])
-    return curves.common_range(chosen)
+def _ratio(a: Analysis, cost: str, found: Efficiency) -> Cell:
+    """2.31x and at which cost, or why not; below it the seeds."""
+    spent = _spent(a, cost, found.reach)
+    if found.ratio is None:
+        return Cell(spent)
+    seeds = f"{found.reached} of {found.seeds} seeds"
+    if found.over_seeds is not None:
+        mean, std, _ = found.over_seeds
+        seeds = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}") + f", {seeds}"
+    value = found.ratio.value
+    if value is None:
+        return Cell(found.ratio.why, seeds)
+    return Cell(_times(found.ratio), f"{spent}\n{seeds}", bold=value > 1)
 
 
-def efficiencies(
-    by_arm: Curves,
-    means: Mapping[str, Sequence[Point]],
-    baselines: Mapping[str, str | None],
-    full: Full | None,
-    levels: Sequence[float],
-) -> dict[str, list[Efficiency]]:
-    """What every arm with a baseline needs for each level, and what the baseline needs / that."""
-    found: dict[str, list[Efficiency]] = {}
-    for arm, seeds in by_arm.items():
-        head = baselines[arm]
-        if head is None or head not in by_arm or not means[head]:
-            continue
-        mine, theirs = _line(means[arm]), _line(means[head])
+def _spent(a: Analysis, cost: str, found: Reach) -> str:
+    """What a level costs an arm."""
+    if found.how != "reached":
+        return "at the start" if found.how == "start" else "not reached"
+    if cost == "pixels":
+        return f"at {_share(a, found.cost)} %"
+    return f"at {full(round(found.cost))}"
+
+
+def wins(a: Analysis, cost: str, only: Collection[str] | None = None) -> dict[str, Table]:
+    """One matrix of all arms, or of `only` these, under the key ''; none for fewer than two."""
+    won = a.wins[cost]
+    names = [arm for arm in a.arms if arm in won and (only is None or arm in only)]
+    if len(names) < 2:
+        return {}
+    rows = [_arm_row(a, r, [_win(won[r].get(c), r == c) for c in names]) for r in names]
+    return {"": Table("row beats column", [Cell(a.label(c)) for c in names], rows)}
+
+
+def _win(found: Win | None, itself: bool) -> Cell:
+    if found is None:
+        return Cell("" if itself else NOT_KNOWN)
+    text, by = f"{found.wins}/{found.total}", found.difference
+    return Cell(text, signed(by), bold=by.clear).shaded(by.mean, _OVERALL)
+
+
+def classes(a: Analysis, cost: str) -> dict[str, Table]:
+    """By baseline; a row per class: IoU of random, of each other arm its gain, and of full."""
+    found = {}
+    for head, members in families([x for x in a.arms if x in a.gains[cost]], a.baselines).items():
+        own, others = a.gains[cost].get(head), [arm for arm in members if arm != head]
+        heads = ([f"{a.label(head)}: IoU %"] if own else []) + [a.label(arm) for arm in others]
+        gains = [a.gains[cost][arm] for arm in others]
         rows = []
-        for name, level in levels_of(means[head], full, levels):
-            if head == arm:
-                rows.append(Efficiency(name, level, curves.reach(mine, level), None, 0, None))
-                continue
-            pairs = [
-                curves.efficiency(curve.tidy, by_arm[head][seed].tidy, level)
-                for seed, curve in seeds.items()
-                if seed in by_arm[head]
-            ]
-            exact = [r.value for r in pairs if r.sign in ("=", "~") and r.value is not None]
-            ratio = curves.efficiency(mine, theirs, level)
-            there = curves.reach(mine, level)
-            rows.append(Efficiency(name, level, there, ratio, len(pairs), curves.spread(exact)))
-        found[arm] = rows
+        for c, name in enumerate(("mIoU", *a.comparison.pool.classes), -1):
+            top = a.full and (a.full.miou if c < 0 else a.full.classes[c])
+            cells = []
+            if own:
+                value = own.miou if c < 0 else own.classes[c]
+                cells.append(Cell(points(value), _vs_full(difference(value, top))))
+            for gain in gains:
+                value = gain.miou if c < 0 else gain.classes[c]
+                over = gain.miou_over_baseline if c < 0 else gain.over_baseline[c]
+                cell = Cell(signed(over), _vs_full(difference(value, top)))
+                cells.append(cell.shaded(over and over.mean, _BY_CLASS))
+            rows.append(Row(name, cells + ([Cell(points(top))] if a.full else [])))
+        heads += [FULL_NAME] if a.full else []
+        found[head] = Table("class", list(map(Cell, heads)), rows)
     return found
 
 
-def levels_of(
-    baseline: Sequence[Point], full: Full | None, levels: Sequence[float]
-) -> list[tuple[str, float]]:
-    """(name, mIoU) of the levels of the efficiency table."""
-    if levels:
-        return [("as given", level) for level in levels]
-    first, last = baseline[0].mean, baseline[-1].mean
-    found = [(HALFWAY, (first + last) / 2), (LAST, last)] if last > first else []
-    if full is not None:
-        found += [(f"{100 * share:.0f} % of full", share * full.miou.mean) for share in SHARES]
-    return found
+def classes_head(a: Analysis, cost: str, head: str) -> str:
+    """Above a table of `classes`: the baseline, and the cost at which arms are compared."""
+    against = f"Measured against {a.label(head)}: " if a.baselines[head] else ""
+    ends = [g.cost for x, g in a.gains[cost].items() if family(x, a.baselines) == head]
+    if max(ends) > (1 + SAME_COST) * min(ends):
+        return f"{against}each arm at the last cost it shares with the baseline"
+    return f"{against}at {full(round(min(ends)))} {COST_NAMES[cost]}"
 
 
-def wins_of(by_arm: Curves) -> dict[str, dict[str, Win]]:
-    """Every arm against every other, at equal cost and equal seed (see `curves.positions`)."""
-    return {
-        row: {col: win for col in by_arm if col != row and (win := _win(by_arm[row], by_arm[col]))}
-        for row in by_arm
+def training(a: Analysis) -> Table:
+    """Iterations behind the points of each arm, by round if they differ."""
+    rows = []
+    for arm in a.arms:
+        by_seed = a.training[arm]
+        by_round = [
+            span([seed[r] for seed in by_seed if r < len(seed)])
+            for r in range(max(map(len, by_seed)))
+        ]
+        init = a.comparison.finished(arm)[0].results.acquisition.get("round_init", "")
+        same = len(set(by_round)) == 1
+        text = by_round[0] if same else ", ".join(by_round)
+        rows.append(_arm_row(a, arm, [Cell(str(init)), Cell(text)]))
+    if a.full:
+        rows.append(Row(FULL_NAME, [Cell(), Cell(span(a.full.iterations))]))
+    return Table("arm", [Cell("each round starts from"), Cell("iterations")], rows)
+
+
+BY_COST = {"label efficiency": label_efficiency, "wins": wins, "classes": classes}
+"""Name -> function (analysis, cost) -> tables by baseline."""
+
+
+def named(a: Analysis) -> dict[str, Table]:
+    """All tables by name, for documents that quote them.
+
+    Returns:
+        'arms'; 'retrained', 'retrained classes' and 'equal training' if there are any;
+        'rounds, B' for each baseline B; 'label efficiency', 'wins', 'classes' by cost and baseline.
+    """
+    optional = {
+        "retrained": retrained(a),
+        "retrained classes": retrained_classes(a),
+        "equal training": equal_training(a),
     }
-
-
-def _win(row: Mapping[int, SeedCurve], col: Mapping[int, SeedCurve]) -> Win | None:
-    seeds = sorted(row.keys() & col.keys())
-    places = curves.positions([by[seed].chosen for by in (row, col) for seed in seeds])
-    wins = ties = 0
-    means = []
-    for seed in seeds:
-        mine, theirs = row[seed].tidy, col[seed].tidy
-        pairs = [(curves.interpolate(mine, at), curves.interpolate(theirs, at)) for at in places]
-        values = [a - b for a, b in pairs if a is not None and b is not None]
-        wins += sum(v > 0 for v in values)
-        ties += sum(v == 0 for v in values)
-        means += [sum(values) / len(values)] if values else []
-    difference = curves.spread(means)
-    return difference and Win(wins, ties, len(seeds) * len(places), difference)
-
-
-def gains_of(
-    comparison: Comparison,
-    cost: str,
-    by_arm: Curves,
-    baselines: Mapping[str, str | None],
-    full: Full | None,
-) -> dict[str, Gain]:
-    """IoU by class at the last cost that an arm shares with its baseline."""
-    runs = {arm: comparison.finished(arm) for arm in by_arm}
-    every = range(len(comparison.pool.classes))
-    found = {}
-    for arm, seeds in by_arm.items():
-        head = family(arm, baselines)
-        chosen = [c.chosen for c in (*seeds.values(), *by_arm.get(head, {}).values())]
-        if not curves.touch(chosen):
-            continue
-        at = min(line[-1][0] for line in chosen)
-        by_class, miou = [], []
-        for a in (arm, head):
-            by_class.append({r.seed: class_at(r, cost, at) for r in runs.get(a, ())})
-            lines = {r.seed: seed_curve(r, cost) for r in runs.get(a, ())}
-            miou.append({s: c and curves.interpolate(c.tidy, at) for s, c in lines.items()})
-        mine, theirs = by_class
-        classes = tuple(known(v[c] for v in mine.values()) for c in every)
-        over = tuple(
-            paired({s: v[c] for s, v in mine.items()}, {s: v[c] for s, v in theirs.items()})
-            for c in every
-        )
-        above = (
-            tuple(_above(a, b) for a, b in zip(classes, full.classes, strict=True)) if full else ()
-        )
-        found[arm] = Gain(at, known(miou[0].values()), paired(*miou), classes, over, above)
+    found = {"arms": arms(a), **{name: table for name, table in optional.items() if table}}
+    found |= {f"rounds, {head}": rounds(a, head) for head in families(a.arms, a.baselines)}
+    for cost in a.costs:
+        for kind, make in BY_COST.items():
+            for head, table in make(a, cost).items():
+                found[", ".join(filter(None, (kind, COST_NAMES[cost], head)))] = table
     return found
 
 
-def full_of(runs: Sequence[Run]) -> Full | None:
-    """Full supervision: the last evaluated round of its runs."""
-    last = [run.evaluated[-1] for run in runs]
-    miou = curves.spread(record.miou for record in last if record.miou is not None)
-    if miou is None:
-        return None
-    every = range(len(runs[0].results.classes))
-    classes = tuple(known(class_iou(record, c) for record in last) for c in every)
-    return Full(miou, classes, tuple(trained(run)[-1] for run in runs))
+def summary(a: Analysis) -> list[str]:
+    """One line per arm, for the terminal."""
+    if not a.arms:
+        return ["no run has finished yet"]
+    lines = []
+    for arm in a.arms:
+        cost = next((c for c in a.costs if a.means[c].get(arm)), None)
+        if cost is None:
+            continue
+        last, area = a.means[cost][arm][-1], a.areas[cost].get(arm)
+        text = f", {_share(a, last.cost)} % of pixels" if cost == "pixels" else ""
+        text += f", n={last.n}"
+        if area and area.gain and a.has_baseline(arm):
+            text += f", area {signed(area.gain)} vs. random"
+        lines.append((a.label(arm), points(last.spread), text))
+    for found in a.retrained.values():
+        over = f", {signed(found.over_full)} vs. full supervision" if found.over_full else ""
+        lines.append((f"retrained: {a.label(found.source)}", points(found.miou), over))
+    if a.full:
+        lines.append((FULL_NAME, points(a.full.miou), f", n={a.full.miou.n}"))
+    width = max(len(name) for name, _, _ in lines)
+    return [f"{name:<{width}}  {miou:>12} % mIoU{text}" for name, miou, text in lines]
 
 
-def _line(points: Sequence[Point]) -> list[tuple[float, float]]:
-    return curves.tidy((point.cost, point.mean) for point in points)
+def points(value: Spread | None) -> str:
+    """43.2 ± 0.8, in per cent."""
+    if value is None:
+        return NOT_KNOWN
+    return f"{100 * value.mean:.1f}" + ("" if value.std is None else f" ± {100 * value.std:.1f}")
 
 
-def _above(a: Spread | None, b: Spread | None) -> float | None:
-    return None if a is None or b is None else a.mean - b.mean
+def signed(value: Spread | None) -> str:
+    """+1.2 ± 0.4, in points."""
+    if value is None:
+        return NOT_KNOWN
+    return _plus(value.mean) + ("" if value.std is None else f" ± {100 * value.std:.1f}")
+
+
+def _plus(value: float) -> str:
+    """+1.2; a zero has no minus."""
+    return f"{round(100 * value, 1) or 0.0:+.1f}"
+
+
+def _vs_full(value: float | None) -> str:
+    return "" if value is None else f"{_plus(value)} vs. full"
+
+
+def _difference(value: Spread | None) -> Cell:
+    """Points, bold if they exceed their deviation over seeds."""
+    if value is None:
+        return Cell()
+    return Cell(signed(value), bold=value.clear).shaded(value.mean, _OVERALL)
+
+
+def _times(found: Ratio) -> str:
+    sign, value, why = found
+    return why if value is None else f"{_SIGNS.get(sign, '')}{value:.2f}x"
+
+
+def _share(a: Analysis, pixels: float) -> str:
+    """Pixels as a percentage of the pool."""
+    return percent(pixels / a.comparison.pool.pool_pixels)
+
+
+def span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _arm_row(a: Analysis, arm: str, cells: Sequence[Cell], small: str = "") -> Row:
+    style = line_styles(a)[arm]
+    border = _BORDERS.get(style["linestyle"], "solid")
+    return Row(a.label(arm), cells, small, style["color"], border)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from ..checks import check_keys, choice, integer
@@ -61,3 +63,139 @@ def parse_iterations(raw: Any, queries: Any = None) -> Iterations | None:
     least = integer(f"{key}.least", raw.get("least", 1), 1)
     most = None if raw.get("most") is None else integer(f"{key}.most", raw["most"], least)
     return Iterations(float(amount), per, least, most)
+
+
+def stretch_schedule(
+    schedulers: Sequence[Mapping[str, Any]], old: int, new: int, capped: bool = True
+) -> list[dict[str, Any]]:
+    """Stretch learning rate schedulers from a training of `old` steps to one of `new` steps.
+
+    What ends where another begins still does. Warm-ups keep their share of the training, but never
+    less than the two steps that `LinearLR` and `ConstantLR` need to reach their end factor (with
+    one step the learning rate would stay at the start factor); where a training is too short even
+    for that, they are left out and what follows starts at once.
+
+    Args:
+        schedulers: Items of `param_scheduler` that count the same unit (iterations or epochs), as
+            config dicts; not changed. Values that are no step counts are kept.
+        old: Length of the training that they are written for, at least 1.
+        new: Length of the training that they are wanted for, at least 1.
+        capped: Whether nothing that ended within `old` may end after `new`. False for schedulers
+            that count another unit than `old` and `new` do.
+
+    Returns:
+        The stretched items, in order; fewer where a warm-up does not fit.
+
+    Example:
+        >>> warm_up = dict(type="LinearLR", start_factor=1e-6, begin=0, end=1500)
+        >>> poly = dict(type="PolyLR", begin=1500, end=160000)
+        >>> [(s["begin"], s["end"]) for s in stretch_schedule([warm_up, poly], 160000, 60)]
+        [(0, 2), (2, 60)]
+    """
+    ratio = Fraction(new, old)
+    kept = [dict(scheduler) for scheduler in schedulers]
+    edges = _moved_edges(kept, ratio, (old, new) if capped else None)
+    while edges is None:
+        warm_ups = [s for s in kept if _least_steps(s) > 1]
+        if warm_ups:
+            left_out = min(warm_ups, key=_length)
+            kept.remove(left_out)
+            for scheduler in kept:
+                if scheduler.get("begin") == left_out.get("end"):
+                    scheduler["begin"] = left_out.get("begin", 0)
+        edges = _moved_edges(kept, ratio, (old, new) if warm_ups else None)
+    for scheduler in kept:
+        before = _length(scheduler)
+        for key in ("begin", "end"):
+            if isinstance(scheduler.get(key), int):
+                scheduler[key] = edges[scheduler[key]]
+        for key in ("T_max", "total_steps", "total_iters", "step_size"):
+            if isinstance(scheduler.get(key), int):
+                whole = scheduler[key] == before
+                scheduler[key] = max(1, round(scheduler[key] * ratio))
+                if whole:
+                    scheduler[key] = int(_length(scheduler))
+        if isinstance(scheduler.get("periods"), (list, tuple)):
+            scheduler["periods"] = [max(1, round(step * ratio)) for step in scheduler["periods"]]
+        if isinstance(scheduler.get("milestones"), (list, tuple)):
+            scheduler["milestones"] = _rising(scheduler["milestones"], ratio)
+    return kept
+
+
+def stretch_policy(policy: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
+    """`stretch_schedule` for the one policy (`lr_config`, `momentum_config`) of MMSegmentation 0.x.
+
+    Args:
+        policy: The policy, not changed. `warmup_iters` keeps its share of the training, at least
+            one iteration, and ends before the training does; in a training of one iteration there
+            is no warm-up.
+        old: Length of the training that it is written for, at least 1.
+        new: Length of the training that it is wanted for, at least 1.
+
+    Returns:
+        The stretched policy.
+
+    Example:
+        >>> stretch_policy(dict(policy="poly", warmup="linear", warmup_iters=1500), 160000, 60)
+        {'policy': 'poly', 'warmup': 'linear', 'warmup_iters': 1}
+    """
+    ratio, out = Fraction(new, old), dict(policy)
+    for key in ("step", "periods"):
+        if isinstance(out.get(key), (list, tuple)):
+            out[key] = (
+                _rising(out[key], ratio)
+                if key == "step"
+                else [max(1, round(step * ratio)) for step in out[key]]
+            )
+    for key in ("step", "total_steps"):
+        if isinstance(out.get(key), int):
+            out[key] = max(1, round(out[key] * ratio))
+    if isinstance(out.get("warmup_iters"), int) and not out.get("warmup_by_epoch"):
+        out["warmup_iters"] = max(1, min(round(out["warmup_iters"] * ratio), new - 1))
+        if new == 1:
+            out["warmup"] = None
+    return out
+
+
+def _rising(steps: Sequence[int], ratio: Fraction) -> list[int]:
+    """Milestones stretched by `ratio`: at least 1, and still strictly rising where they were."""
+    out: list[int] = []
+    for before, step in zip([None, *steps], steps, strict=False):
+        least = 1 if before is None else out[-1] + (step > before)
+        out.append(max(least, round(step * ratio)))
+    return out
+
+
+def _moved_edges(
+    schedulers: Sequence[Mapping[str, Any]], ratio: Fraction, cap: tuple[int, int] | None
+) -> dict[int, int] | None:
+    """Where each `begin` and `end` moves to; None when the shortest intervals do not fit.
+
+    cap: what is at most the first number must be at most the second one after.
+    """
+    values = {s[key] for s in schedulers for key in ("begin", "end") if isinstance(s.get(key), int)}
+    edges = sorted({0, *values})
+    moved, gaps = [0], [0]
+    for before, after in itertools.pairwise(edges):
+        spans = [s for s in schedulers if (s.get("begin", 0), s.get("end")) == (before, after)]
+        gaps.append(max([1, *map(_least_steps, spans)]))
+        moved.append(max(round(after * ratio), moved[-1] + gaps[-1]))
+    if cap is not None:
+        latest = cap[1]
+        for i in reversed(range(len(edges))):
+            if edges[i] <= cap[0]:
+                moved[i] = min(moved[i], latest)
+                latest = moved[i] - gaps[i]
+    return None if moved[0] < 0 else dict(zip(edges, moved, strict=True))
+
+
+def _least_steps(scheduler: Mapping[str, Any]) -> int:
+    """Steps that a scheduler needs to get to its end."""
+    kind = scheduler.get("type")
+    name = str(getattr(kind, "__name__", kind)).rpartition(".")[2]
+    return 2 if name.startswith(("Linear", "Constant")) else 1
+
+
+def _length(scheduler: Mapping[str, Any]) -> float:
+    end = scheduler.get("end")
+    return end - scheduler.get("begin", 0) if isinstance(end, int) else math.inf

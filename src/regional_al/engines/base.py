@@ -17,7 +17,7 @@ import torch
 
 from ..errors import EnvironmentProblem, UnsupportedError
 from ..registry import Registry
-from ..types import I64, JSON, LabelSpace, PoolItem, PredictRequest, RoundInit
+from ..types import I64, JSON, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
 
 if TYPE_CHECKING:
     from ..store.labels import LabelStore
@@ -80,13 +80,14 @@ class Prediction:
         logits: Float [C, H, W] at the annotation's resolution, on any device.
         more: Logits of further views, one at a time: all other passes, then all passes of the
             flipped image (flipped back), then the ensemble. None: there is one view.
-        features: Float [D, h, w], when requested.
+        features: When requested: float [D, h, w] whose cells cover the image evenly, or a
+            `FeatureMap`.
     """
 
     index: int
     logits: torch.Tensor
     more: Iterator[torch.Tensor] | None = None
-    features: torch.Tensor | None = None
+    features: torch.Tensor | FeatureMap | None = None
 
 
 class Engine(Protocol):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..config.schedule import stretch_policy, stretch_schedule
 from .specs import dicts, type_name
 
 ITERATIONS = 10
@@ -20,7 +21,6 @@ VAL_IMAGES = 4
 ROUNDS = 3  # after the warm start
 
 _SIZES = ("crop_size", "img_scale", "stride")
-_LENGTHS = ("begin", "end", "T_max", "total_iters", "warmup_iters")
 
 
 def shrink(tree: Any) -> list[str]:
@@ -42,25 +42,9 @@ def shrink(tree: Any) -> list[str]:
     return told
 
 
-def stretch(schedule: Any, ratio: float) -> None:
-    """Scale the iterations in an LR policy (`lr_config`, or an item of `param_scheduler`)."""
-    for key in _LENGTHS:
-        if isinstance(schedule.get(key), int):
-            schedule[key] = round(schedule[key] * ratio)
-    for key in ("step", "milestones", "periods"):
-        if isinstance(schedule.get(key), (list, tuple)):
-            schedule[key] = [max(1, round(step * ratio)) for step in schedule[key]]
-    if isinstance(schedule.get("step"), int):
-        schedule["step"] = max(1, round(schedule["step"] * ratio))
-    if "warmup_iters" in schedule:
-        schedule["warmup_iters"] = max(1, schedule["warmup_iters"])
-    if isinstance(schedule.get("end"), int):
-        schedule["end"] = max(schedule["end"], schedule.get("begin", 0) + 1)
-
-
 def _lengths(tree: Any, told: list[str]) -> float:
     """Shorten the training; returns how much shorter."""
-    ratio = 1.0
+    ratio, before = 1.0, None
     for where in ("runner", "train_cfg", ""):
         holder = tree if not where else tree.get(where)
         if not isinstance(holder, dict):
@@ -71,29 +55,35 @@ def _lengths(tree: Any, told: list[str]) -> float:
             ("max_epochs", 1),
         ):
             if isinstance(holder.get(key), int) and holder[key] > least:
-                ratio = least / holder[key]
+                ratio, before = least / holder[key], (holder[key], least, key == "max_epochs")
                 name = f"{where}.{key}" if where else key
                 told.append(f"{name}: {holder[key]} -> {least}")
                 holder[key] = least
         if where == "train_cfg" and "val_interval" in holder:
             holder["val_interval"] = min(holder["val_interval"], ITERATIONS)
-    for key in ("lr_config", "momentum_config", "param_scheduler"):
-        found = tree.get(key)
-        for item in found if isinstance(found, (list, tuple)) else [found]:
-            if isinstance(item, dict):
-                stretch(item, ratio)
-    found = tree.get("param_scheduler")
-    if isinstance(found, list) and len(found) > 1:  # a warm-up of one iteration would never end
-        tree["param_scheduler"] = [
-            item
-            for item in found
-            if type_name(item) != "LinearLR" or item.get("end", 2) - item.get("begin", 0) > 1
-        ]
+    if before is not None:
+        _schedules(tree, *before)
     logger = (tree.get("default_hooks") or {}).get("logger")
     for item in (tree.get("log_config"), logger):
         if isinstance(item, dict) and isinstance(item.get("interval"), int):
             item["interval"] = min(item["interval"], ITERATIONS // 2)
     return ratio
+
+
+def _schedules(tree: Any, old: int, new: int, epochs: bool) -> None:
+    """Stretch learning rate schedules from `old` to `new` iterations, or epochs."""
+    for key in ("lr_config", "momentum_config"):
+        if isinstance(tree.get(key), Mapping):
+            tree[key] = stretch_policy(tree[key], old, new)
+    found = tree.get("param_scheduler")
+    if not found:
+        return
+    items = list(found) if isinstance(found, (list, tuple)) else [found]
+    stretched: list[Any] = []
+    for by_epoch in (False, True):
+        same = [item for item in items if bool(item.get("by_epoch", True)) == by_epoch]
+        stretched += stretch_schedule(same, old, new, capped=by_epoch == epochs)
+    tree["param_scheduler"] = stretched
 
 
 def _sizes(tree: Any, told: list[str]) -> None:

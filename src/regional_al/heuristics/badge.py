@@ -35,6 +35,7 @@ class BADGE(Heuristic):
     levels = ("image", "region")
     windows = False
     pooled = True
+    vectors = ("gradient",)
 
     def __init__(self, candidates: int | str | None = None) -> None:
         self.shortlist = Shortlist("BADGE", candidates)

@@ -19,7 +19,7 @@ from .. import kernels
 from ..registry import Registry
 from ..selection import Basket
 from ..selection.pool_table import PoolTable
-from ..types import LEVELS, U8, Level, PredictRequest
+from ..types import LEVELS, U8, FeatureMap, Level, PredictRequest
 
 HEURISTICS: Registry[Heuristic] = Registry("heuristic")
 NO_NUMBERS = np.random.default_rng(0)
@@ -31,15 +31,16 @@ class Observation:
 
     logits: float [C, H, W]; with several passes the first one's. rng: seeded by (seed, round,
     image), so the same on every rank. more: logits of further passes, of flipped views, of an
-    ensemble's other members, to be taken once (see `views`). features: float [D, h, w], any
-    resolution, when asked for and the model offers them. annotated: uint8 [H, W], > 0 where an
+    ensemble's other members, to be taken once (see `views`). features: when asked
+    for and the model offers them, float [D, h, w] whose cells cover the image evenly, or a
+    FeatureMap. annotated: uint8 [H, W], > 0 where an
     answer is there already, or None. image: the image file.
     """
 
     logits: torch.Tensor
     rng: np.random.Generator = NO_NUMBERS
     more: Iterator[torch.Tensor] | None = None
-    features: torch.Tensor | None = None
+    features: torch.Tensor | FeatureMap | None = None
     annotated: U8 | None = None
     image: Path | None = None
 
@@ -63,6 +64,13 @@ class Heuristic:
     """True: units of a partition are picked by `choose` from a table of the whole pool."""
     groups: bool = False
     """True: `regroup` joins units of a partition into larger ones, each asked for as one."""
+    vectors: tuple[str, ...] = ()
+    """Columns of `describe` that are only compared by distances: in a large pool they are rounded
+    to float16. All other columns are kept exactly (float32; float64 for one number a unit)."""
+    draws: bool = False
+    """True: the scores are a random draw already, which noise on top would undo."""
+    may_be_negative: bool = False
+    """True: scores may be below 0, so that a product of scores has no meaning."""
     needs: PredictRequest | None = PredictRequest()
     pixel_suppress_radius: int = 0
     """Pixel level: no second pick within this Chebyshev distance of a pick, in any round."""

@@ -27,9 +27,11 @@ class ClaSPPE(Heuristic):
     Score: for class c the mean over the unit of q_c H(q), else the mean of H(q); q is the mean
         softmax of `passes` (1: a plain prediction; more: MC dropout). Ranked by ln of it plus
         Gumbel(0, 1 / b), b = max_beta^((t - 1) / (T - 1)) in round t of T (1 if T = 1), drawn anew
-        for every class. int(`share` * Q) of the budget Q is spread evenly over the classes but
-        those in `exclude` (ids, as background), the rest goes by mean entropy. No unit is picked
-        twice. Shown and recorded: the mean entropy. A unit of entropy 0 is never asked for.
+        for every class. T is `acquisition.rounds`: the queries that a model makes, without the
+        warm start; the paper counts them from t = 0. int(`share` * Q) of the budget Q is spread
+        evenly over the classes but those in `exclude` (ids, as background), the rest goes by mean
+        entropy. No unit is picked twice. Shown and recorded: the mean entropy. A unit of entropy 0
+        is never asked for.
     Cost: `passes` predictions and one sum of probabilities an image; then O(C N log N), N units.
     Deviations: images and the units of a partition in place of 3-D patches. Q is in the unit of
         the budget (pixels, clicks, regions, images): the class that has spent least is next and

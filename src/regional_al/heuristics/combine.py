@@ -49,6 +49,13 @@ class Combine(Heuristic):
             spec = typed(f"{where}: parts[{i}]", part)
             self.weights.append(positive(f"{where}: parts[{i}].weight", spec.pop("weight", 1.0)))
             self.parts.append(build_inner(f"{where}: parts[{i}]", spec))
+        negative = [type(part).__name__ for part in self.parts if part.may_be_negative]
+        if self.product and normalize is None and negative:
+            raise ConfigError(
+                f"{where}: how='product' needs scores of 0 or more, but those of {negative[0]} may "
+                "be negative: use how='sum'"
+            )
+        self.may_be_negative = bool(negative)
         self.levels = common_levels(where, self.parts)
         self.needs = joint_needs(where, self.parts)
         self.windows = all(part.windows for part in self.parts)

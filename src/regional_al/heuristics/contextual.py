@@ -45,6 +45,7 @@ class ContextualDiversity(Heuristic):
     levels = ("image", "region")
     windows = False
     pooled = True
+    vectors = ("mixtures",)
 
     def __init__(self, candidates: int | str | None = None) -> None:
         self.shortlist = Shortlist("ContextualDiversity", candidates)

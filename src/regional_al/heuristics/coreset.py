@@ -34,6 +34,7 @@ class CoreSet(Heuristic):
     levels = ("image", "region")
     windows = False
     pooled = True
+    vectors = ("vector",)
     needs = PredictRequest(features=True)
 
     def __init__(self, candidates: int | str | None = None) -> None:

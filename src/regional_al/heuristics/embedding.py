@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..kernels import region_mean
+from ..types import FeatureMap
 from .base import Observation
 
 
@@ -24,15 +25,20 @@ def mean_softmax(logits: torch.Tensor, regions: torch.Tensor, num_regions: int) 
 
 
 def region_features(
-    features: torch.Tensor, regions: torch.Tensor, num_regions: int
+    features: torch.Tensor | FeatureMap, regions: torch.Tensor, num_regions: int
 ) -> torch.Tensor:
-    """float32 [R, D] from features [D, h, w]: exactly the mean over a unit's pixels of the nearest
-    feature, without ever making [D, H, W]: units x cells are counted, then multiplied."""
-    depth, h, w = features.shape
+    """float32 [R, D] from features (see `Observation.features`): exactly the mean over a unit's
+    pixels of the feature under each, without ever making [D, H, W]: units x cells are counted,
+    then multiplied."""
+    values = features.values if isinstance(features, FeatureMap) else features
+    depth, h, w = values.shape
     height, width = regions.shape
     device = regions.device
-    rows = torch.div(torch.arange(height, device=device) * h, height, rounding_mode="floor")
-    cols = torch.div(torch.arange(width, device=device) * w, width, rounding_mode="floor")
+    if isinstance(features, FeatureMap):
+        rows, cols = features.rows.to(device), features.cols.to(device)
+    else:
+        rows = torch.div(torch.arange(height, device=device) * h, height, rounding_mode="floor")
+        cols = torch.div(torch.arange(width, device=device) * w, width, rounding_mode="floor")
     cell = rows[:, None] * w + cols[None, :]
     pair = regions.long().reshape(-1) * (h * w) + cell.reshape(-1)
     pairs, counts = torch.unique(pair, return_counts=True)
@@ -40,8 +46,6 @@ def region_features(
     weights = torch.sparse_coo_tensor(
         index, counts.float(), (num_regions, h * w), check_invariants=False
     )
-    sums: torch.Tensor = torch.sparse.mm(
-        weights, features.float().reshape(depth, -1).T.contiguous()
-    )
+    sums: torch.Tensor = torch.sparse.mm(weights, values.float().reshape(depth, -1).T.contiguous())
     area = torch.bincount(regions.reshape(-1).long(), minlength=num_regions)
     return sums / area[:, None].float()

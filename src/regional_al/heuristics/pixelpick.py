@@ -40,6 +40,7 @@ class PixelPick(Heuristic):
     """
 
     levels = ("pixel",)
+    draws = True
 
     def __init__(self, score: str = "margin", top: str = "5%") -> None:
         self.score = choice("heuristic PixelPick: score", score, tuple(SCORES))

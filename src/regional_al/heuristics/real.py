@@ -117,7 +117,8 @@ def grow(
         while True:
             of_unit[unit], free[unit] = count, False
             size, covered = size + 1, covered + int(pixels[unit])
-            np.maximum(likeness, vectors @ vectors[unit], out=likeness)
+            # A cosine: rounding must not lift identical units above tau = 1.
+            np.maximum(likeness, np.minimum(vectors @ vectors[unit], 1.0), out=likeness)
             for other in adjacent[unit].tolist():
                 if free[other] and other not in reached:
                     reached.add(other)

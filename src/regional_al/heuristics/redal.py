@@ -32,7 +32,8 @@ class ReDAL(Heuristic):
 
     Source: Wu et al., "ReDAL: Region-based and Diversity-aware Active Learning for Point Cloud
         Semantic Segmentation", ICCV 2021, arXiv 2107.11769; here in two dimensions.
-    Score: mean over the region of entropy / ln C + `edge` * strength of the grey image's edges
+    Score: mean over the region of the entropy in bits / C (the mean of -p log2 p over the classes,
+        as published) + `edge` * strength of the grey image's edges
         (Sobel, 0..1). K-means (`clusters`) on mean features of the open regions; then, down the
         list sorted by that score, each region is multiplied by the weight of its cluster, which
         starts at 1 and is multiplied by `decay` afterwards; sorted again. Shown and recorded:
@@ -50,6 +51,7 @@ class ReDAL(Heuristic):
     levels = ("image", "region")
     windows = False
     pooled = True
+    vectors = ("vector",)
     needs = PredictRequest(features=True)
 
     def __init__(
@@ -68,7 +70,7 @@ class ReDAL(Heuristic):
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> dict[str, torch.Tensor]:
         classes, height, width = seen.logits.shape
-        information = functional.entropy(seen.logits) / (math.log(classes) or 1.0)
+        information = functional.entropy(seen.logits) / (classes * math.log(2.0))
         if self.edge and seen.image is not None:
             edges = edge_strength(read_rgb(seen.image))
             if edges.shape != (height, width):

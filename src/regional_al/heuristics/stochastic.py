@@ -42,6 +42,9 @@ class Stochastic(Heuristic):
     out. For pixels and windows, kind='power'.
     """
 
+    draws = True
+    may_be_negative = True
+
     def __init__(
         self,
         heuristic: str | dict[str, Any],
@@ -50,6 +53,11 @@ class Stochastic(Heuristic):
         per_class: bool = False,
     ) -> None:
         self.inner = build_inner("heuristic Stochastic: heuristic", heuristic)
+        if self.inner.draws:
+            raise ConfigError(
+                f"heuristic Stochastic: heuristic={type(self.inner).__name__!r} draws at random by "
+                "itself, and noise on top would undo that: use it alone"
+            )
         self.kind = choice("heuristic Stochastic: kind", kind, ("power", "softmax", "rank"))
         self.scale = 1.0 / positive("heuristic Stochastic: beta", beta)
         self.levels, self.needs = self.inner.levels, self.inner.needs
@@ -90,10 +98,11 @@ class Stochastic(Heuristic):
         basket.fill(best_first(soft_ranks(scores, rng.gumbel(0.0, self.scale, len(table)))))
 
     def _perturb(self, scores: torch.Tensor, seen: Observation) -> torch.Tensor:
-        noise = seen.rng.gumbel(0.0, self.scale, tuple(scores.shape))
+        noise = torch.from_numpy(seen.rng.gumbel(0.0, self.scale, tuple(scores.shape)))
+        noise = noise.to(scores.device)
         if self.per_class:
-            scores = shared_out(scores, seen, 1.0 / self.scale)
-        return perturbed(scores, torch.from_numpy(noise).to(scores.device), self.kind)
+            return log_shares(scores, seen, 1.0 / self.scale) + noise
+        return perturbed(scores, noise, self.kind)
 
 
 def perturbed(scores: torch.Tensor, noise: torch.Tensor, kind: str) -> torch.Tensor:
@@ -105,17 +114,29 @@ def perturbed(scores: torch.Tensor, noise: torch.Tensor, kind: str) -> torch.Ten
     return torch.where(values <= 0, -torch.inf, values.log() + noise)
 
 
-def shared_out(scores: torch.Tensor, seen: Observation, beta: float) -> torch.Tensor:
-    """float64 [H, W]: s / (sum s'^beta)^(1 / beta) over the pixels of the same predicted class that
-    have no answer: s^beta of each class sums up to 1. NaN stays NaN, less than 0 is made 0."""
-    values = scores.double().clamp_min(0.0)
-    labels = kernels.pixel_stats(seen.logits)[1].long()
-    weights = values.pow(beta).nan_to_num()
+def log_shares(scores: torch.Tensor, seen: Observation, beta: float) -> torch.Tensor:
+    """float64 [H, W]: ln s - (1 / beta) ln sum s'^beta, the sum over the pixels of the same
+    predicted class that have no answer: s^beta of each class sums up to 1.
+
+    NaN stays NaN; -inf for s <= 0, and for all pixels of a class that has no open pixel with a
+    score above 0. In logarithms throughout: neither s^beta nor its sum can overflow or vanish.
+    """
+    logs = scores.double().clamp_min(0.0).log()
+    labels = kernels.pixel_stats(seen.logits)[1].long().reshape(-1)
+    powers = (beta * logs).nan_to_num(nan=-torch.inf, neginf=-torch.inf).reshape(-1)
     if seen.annotated is not None:
-        weights = weights * torch.from_numpy(seen.annotated == 0).to(weights.device)
-    sums = torch.zeros(seen.logits.shape[0], dtype=torch.float64, device=weights.device)
-    sums.index_add_(0, labels.reshape(-1), weights.reshape(-1))
-    return values / sums.clamp_min(torch.finfo(torch.float64).tiny).pow(1.0 / beta)[labels]
+        answered = torch.from_numpy(seen.annotated > 0).to(powers.device).reshape(-1)
+        powers = powers.masked_fill(answered, -torch.inf)
+    classes = seen.logits.shape[0]
+    highest = torch.full((classes,), -torch.inf, dtype=torch.float64, device=powers.device)
+    highest.scatter_reduce_(0, labels, powers, "amax")
+    sums = torch.zeros(classes, dtype=torch.float64, device=powers.device)
+    sums.index_add_(0, labels, (powers - highest.nan_to_num(neginf=0.0)[labels]).exp())
+    totals = (highest + sums.log()).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+    shares = logs - (totals / beta)[labels].reshape(logs.shape)
+    nothing_open = torch.isneginf(totals)[labels].reshape(logs.shape) & ~logs.isnan()
+    # An answered pixel may score above all open ones; it is not asked for, but must stay finite.
+    return shares.masked_fill(nothing_open | torch.isneginf(logs), -torch.inf).clamp_max(0.0)
 
 
 def soft_ranks(scores: F64, noise: F64) -> F64:

@@ -33,7 +33,10 @@ def select(loop: ActiveLearningLoop) -> JSON | None:
         return {"picks": len(query.picks)}
     if loop.config.queries is not None:  # a continuous run trains on to the end of its schedule
         return NO_PICKS
-    loop.end("finished", "no unlabelled unit that the budget can pay is left in the pool")
+    loop.end(
+        "finished",
+        "no unlabelled unit is left that the heuristic would select and the budget can pay",
+    )
     return None
 
 

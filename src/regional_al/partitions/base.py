@@ -16,7 +16,8 @@ class Partition(Protocol):
         """int32 [H, W], ids 0..R-1 (a precomputed map may have gaps: empty units)."""
 
     def count(self, item: PoolItem) -> int:
-        """R: largest id + 1, without computing the map where it is known beforehand."""
+        """Number of units that have a pixel: what percentages and limits of a budget refer to.
+        Ids may be larger where a map has gaps."""
 
     def prepare(self, items: Sequence[PoolItem]) -> None:
         """Compute and cache what is expensive (SLIC), in parallel, with a progress bar; cheap when

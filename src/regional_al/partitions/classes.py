@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import DataError
 from ..runtime.progress import progress
 from ..types import I32, PoolItem
@@ -64,7 +66,7 @@ class PrecomputedPartition(_ByShape):
 
     def ids(self, item: PoolItem) -> I32:
         ids = precomputed(self.folder / f"{item.key}{self.suffix}", item.shape)
-        self._counts[item.key] = int(ids.max()) + 1
+        self._counts[item.key] = int(np.count_nonzero(np.bincount(ids.ravel())))
         return ids
 
     def count(self, item: PoolItem) -> int:

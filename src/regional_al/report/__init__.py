@@ -1,5 +1,5 @@
-"""What a person sees of a run: results.json, the table in the terminal, report.html.
+"""What a person sees of a run: the table in the terminal, its status, `report.html`.
 
-`records` (typed results.json) and `table` need nothing but the standard library; `html` draws with
-matplotlib, jinja2 and Pillow and is imported only by those who want a report.
+`table` and `status` need only the standard library. `html` (with `data`, `figures` and `overlays`)
+draws with matplotlib, jinja2 and Pillow, and is imported only where a report is wanted.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EnvironmentProblem
-from ..store.results import STAGES, Record, Results
-from ..types import I64
+from ..store.images import replacing
+from ..store.results import STAGES, Results
+from ..types import I64, JSON
 from .table import percent, short
 
 if TYPE_CHECKING:
@@ -35,20 +35,22 @@ MAX_LEGEND = 20
 
 DPI = 200
 _SIZE = (5.4, 3.3)
+_SQUARES: JSON = {"frameon": False, "handlelength": 1.1, "handleheight": 1.1}
 
 
 def learning_curve(results: Results, cost: str) -> Figure | None:
-    """mIoU over 'labelled' (per cent of the pool) or over 'pixels', 'clicks', ... Logarithmic when
-    the costs span more than a factor of ten. None when no round has both numbers."""
-    points = [
-        (x, 100 * r.miou, r.round)
-        for r in results.records
-        if r.miou is not None and (x := _cost(r, cost)) is not None
-    ]
+    """mIoU over a cost: 'labelled' (per cent of the pool), 'pixels', 'clicks' or 'regions'. None
+    when no round has both numbers."""
+    points = []
+    for r in results.records:
+        labelled = cost == "labelled"
+        spent = 100 * r.labelled_fraction if labelled else getattr(r.costs, cost)
+        if r.miou is not None and spent is not None:
+            points.append((float(spent), 100 * r.miou))
     if not points:
         return None
     figure, axes = new_figure()
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs, ys = zip(*points, strict=True)
     axes.plot(xs, ys, "-", color=ACCENT, linewidth=2, zorder=3)
     axes.plot(xs, ys, "o", color="white", markeredgecolor=ACCENT, markeredgewidth=2, ms=6, zorder=4)
     _label_points(axes, points)
@@ -61,7 +63,7 @@ def learning_curve(results: Results, cost: str) -> Figure | None:
 
 
 def stage_seconds(results: Results) -> Figure | None:
-    """Stacked bars: seconds of each stage by round. None when no time is recorded."""
+    """Stacked bars: time of each stage by round. None when no time is recorded."""
     records = [r for r in results.records if r.seconds]
     if not records or max(r.total_seconds for r in records) <= 0:
         return None
@@ -78,7 +80,7 @@ def stage_seconds(results: Results) -> Figure | None:
             colour = STAGE_COLOURS.get(name, MUTED)
             axes.bar(range(len(records)), heights, 0.68, bottom, color=colour, label=name, zorder=3)
             bottom += heights
-    _round_axis(axes, records)
+    _round_axis(axes, [r.round for r in records])
     axes.set_ylabel(f"time ({unit})", color=INK)
     legend_above(axes, columns=4)
     return figure
@@ -106,14 +108,16 @@ def class_iou(results: Results) -> Figure | None:
             axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_yticks(range(rows), plain_names(results.classes))
     for tick, rgb in zip(axes.get_yticklabels(), results.palette, strict=True):
-        tick.set_bbox({"boxstyle": "square,pad=0.15", "fc": "white", "ec": _hex(rgb), "lw": 1.6})
-    _round_axis(axes, records)
+        tick.set_bbox(
+            {"boxstyle": "square,pad=0.15", "fc": "white", "ec": hex_colour(rgb), "lw": 1.6}
+        )
+    _round_axis(axes, [r.round for r in records])
     axes.tick_params(axis="y", labelsize=8, pad=6)
     return figure
 
 
-def bought(results: Results, counts: I64) -> Figure | None:
-    """What was labelled, by round, cumulative: share of each class among annotated pixels.
+def class_shares(results: Results, counts: I64) -> Figure | None:
+    """What has been labelled up to each round: share of each class in the annotated pixels.
 
     counts: int64 [rounds, C + 1], pixels annotated in each round, the last column void.
     """
@@ -123,34 +127,18 @@ def bought(results: Results, counts: I64) -> Figure | None:
     share = 100 * total / np.maximum(total.sum(axis=1, keepdims=True), 1)
     figure, axes = new_figure()
     bottom = np.zeros(len(share))
+    places = range(len(share))
     for name, colour, heights in _layers(results, share):
-        axes.bar(
-            range(len(share)),
-            heights,
-            0.68,
-            bottom,
-            color=colour,
-            label=name,
-            zorder=3,
-            hatch="////" if name == "void" else None,
-            edgecolor="white",
-            linewidth=0.5,
-        )
+        style: JSON = {"color": colour, "zorder": 3, "edgecolor": "white", "linewidth": 0.5}
+        hatch = "////" if name == "void" else None
+        axes.bar(places, heights, 0.68, bottom, label=name, hatch=hatch, **style)
         bottom += heights
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.6, max(len(share) - 0.4, 2.4))
-    axes.set_xticks(*_round_ticks(range(len(share))))
-    axes.set_xlabel("round", color=INK)
+    _round_axis(axes, places)
     axes.set_ylabel("labelled pixels (%)", color=INK)
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.02),
-        frameon=False,
-        fontsize=7.5,
-        handlelength=1.1,
-        handleheight=1.1,
-        labelspacing=0.35,
-    )
+    place: JSON = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02)}
+    axes.legend(**place, **_SQUARES, fontsize=7.5, labelspacing=0.35)
     return figure
 
 
@@ -160,7 +148,7 @@ def _layers(results: Results, share: F64) -> Iterator[tuple[str, str, F64]]:
     order = order[share[:, order].any(axis=0)]
     names = plain_names(results.classes)
     for c in order[:MAX_LEGEND].tolist():
-        yield names[c], _hex(results.palette[c]), share[:, c]
+        yield names[c], hex_colour(results.palette[c]), share[:, c]
     rest = order[MAX_LEGEND:]
     if len(rest):
         yield f"{len(rest)} other classes", GRID, share[:, rest].sum(axis=1)
@@ -169,11 +157,9 @@ def _layers(results: Results, share: F64) -> Iterator[tuple[str, str, F64]]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG at twice the resolution of a screen, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
-    os.replace(temporary, path)
+    """Write a PNG at twice the resolution of a screen, atomically."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
     return path
 
 
@@ -199,16 +185,9 @@ def new_figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _cost(record: Record, cost: str) -> float | None:
-    if cost == "labelled":
-        return 100 * record.labelled_fraction
-    value = getattr(record.costs, cost)
-    return None if value is None else float(value)
-
-
 def cost_axis(axes: Axes, xs: Sequence[float], cost: str, log: bool | None = None) -> None:
-    """Scale, limits, ticks and label of the axis of a cost. xs: all that is drawn; log: None =
-    logarithmic when they span more than a factor of ten."""
+    """Scale, limits, ticks and label of a cost axis. xs: all points drawn; log: None = logarithmic
+    if they span more than a factor of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def text(value: float, _: Any) -> str:
@@ -230,51 +209,31 @@ def cost_axis(axes: Axes, xs: Sequence[float], cost: str, log: bool | None = Non
         axes.set_xlabel(f"{names.get(cost, cost)} (cumulative)", color=INK)
 
 
-def _label_points(axes: Axes, points: Sequence[tuple[float, float, int]]) -> None:
-    """The value at the first, best and last point; at all when they are few."""
+def _label_points(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """The value at the first, best and last point; at all points if there are few."""
     best = max(range(len(points)), key=lambda i: points[i][1])
-    shown = range(len(points)) if len(points) <= 8 else {0, best, len(points) - 1}
-    for i in shown:
-        x, y, _ = points[i]
+    below: JSON = {"xytext": (6, -5), "ha": "left", "va": "top"}
+    above: JSON = {"xytext": (0, 8), "ha": "center", "va": "bottom"}
+    for i in range(len(points)) if len(points) <= 8 else {0, best, len(points) - 1}:
+        x, y = points[i]
         rising = i + 1 < len(points) and points[i + 1][1] >= y  # the next line leaves room below
-        axes.annotate(
-            f"{y:.1f}",
-            (x, y),
-            xytext=(6, -5) if rising else (0, 8),
-            textcoords="offset points",
-            ha="left" if rising else "center",
-            va="top" if rising else "bottom",
-            fontsize=8,
-            color=INK,
-        )
+        style = {**(below if rising else above), "fontsize": 8, "color": INK}
+        axes.annotate(f"{y:.1f}", (x, y), textcoords="offset points", **style)
 
 
-def _round_axis(axes: Axes, records: Sequence[Record]) -> None:
-    axes.set_xticks(*_round_ticks([r.round for r in records]))
+def _round_axis(axes: Axes, rounds: Sequence[int]) -> None:
+    step = max(1, len(rounds) // 12)
+    places = range(0, len(rounds), step)
+    axes.set_xticks(places, [str(rounds[i]) for i in places])
     axes.set_xlabel("round", color=INK)
     axes.grid(False, axis="x")
-
-
-def _round_ticks(rounds: Sequence[int]) -> tuple[list[int], list[str]]:
-    step = max(1, len(rounds) // 12)
-    places = list(range(0, len(rounds), step))
-    return places, [str(rounds[i]) for i in places]
 
 
 def legend_above(axes: Axes, columns: int) -> None:
     """The legend outside, above the axes."""
     handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(
-        handles,
-        labels,
-        loc="outside upper center",
-        ncols=columns,
-        frameon=False,
-        fontsize=8,
-        handlelength=1.1,
-        handleheight=1.1,
-        columnspacing=1.2,
-    )
+    place: JSON = {"loc": "outside upper center", "ncols": columns, "columnspacing": 1.2}
+    axes.figure.legend(handles, labels, **place, **_SQUARES, fontsize=8)
 
 
 def plain_names(names: Sequence[str]) -> list[str]:
@@ -283,5 +242,6 @@ def plain_names(names: Sequence[str]) -> list[str]:
     return [name.replace("$", r"\$") if not name.startswith("_") else " " + name for name in cut]
 
 
-def _hex(colour: tuple[int, int, int]) -> str:
+def hex_colour(colour: tuple[int, int, int]) -> str:
+    """(31, 95, 168) -> '#1f5fa8'."""
     return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..errors import EnvironmentProblem
 from ..store import results as records
 from ..store.images import replacing
 from ..store.results import Record, Results
+from ..store.work_dir import WorkDir
 from ..types import I64, JSON, Costs
-from . import figures, gallery, stored
-from .page import PAGE, STYLE
-from .position import read_position
+from . import data, figures, overlays
+from .figures import hex_colour
+from .status import plain, read_position, subtitle, summary, two_keys
 from .table import NOT_KNOWN, full, percent, spell
-from .wording import plain, subtitle, summary, two_keys
 
-FILE = "report.html"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Picture(NamedTuple):
@@ -34,33 +33,56 @@ class Picture(NamedTuple):
     height: int
 
 
+class Tile(NamedTuple):
+    """A number in the head of a page."""
+
+    name: str
+    value: str
+    note: str
+
+
 def write_report(work_dir: Path) -> Path:
-    """Write `work_dir/report.html` and `work_dir/figures/`; returns the path of the page.
+    """Write `report.html` and `figures/` of a run.
 
-    Works at every point of a run: what is not there yet is left out and said. Raises WorkDirError
-    for a folder that is no run, DataError for damaged files, EnvironmentProblem without
-    matplotlib, jinja2 or Pillow.
+    Works at any point of a run: what does not exist yet is left out, and the page says so.
+
+    Args:
+        work_dir: The folder of the run.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        WorkDirError: The folder does not contain a run.
+        DataError: A file is damaged.
+        EnvironmentProblem: matplotlib, jinja2 or Pillow is missing.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.store import results
+        >>> ids = (0, *[-1] * 254, 255)
+        >>> empty = results.Results("demo", {}, ("road",), ((128, 64, 128),), ids, 1, 100, "torch")
+        >>> with TemporaryDirectory() as folder:
+        ...     path = results.write(Path(folder), empty)
+        ...     print(write_report(Path(folder)).name)
+        report.html
     """
-    work_dir = Path(work_dir)
-    results = records.load(work_dir)
-    page = render(results, work_dir)
-    path = work_dir / FILE
-    with replacing(path) as temporary:
+    run = WorkDir(Path(work_dir))
+    page = render(records.load(run.root), run)
+    with replacing(run.report) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    return path
+    return run.report
 
 
-def render(results: Results, work_dir: Path) -> str:
+def render(results: Results, run: WorkDir) -> str:
     """The page as text; writes the figures on the way."""
-    environment = jinja_environment()
-    counts = stored.class_counts(work_dir, results)
-    folder = work_dir / "figures"
-    overlays, left_out = gallery.overlays(work_dir, results, folder / "overlays")
-    finished, state = read_position(work_dir, results).sentence()
-    page: str = environment.from_string(PAGE).render(
-        style=STYLE,
+    template = page_template("report.html.j2")
+    counts = data.class_counts(run, results)
+    groups, left_out = overlays.groups(run, results, run.figures / "overlays")
+    finished, state = read_position(run, results).sentence()
+    page: str = template.render(
         version=__version__,
-        work_dir=work_dir.name,
+        work_dir=run.root.name,
         title=results.title,
         subtitle=subtitle(results),
         two_keys=two_keys(results.acquisition),
@@ -70,80 +92,113 @@ def render(results: Results, work_dir: Path) -> str:
         tiles=tiles(results),
         rounds=[round_row(record) for record in results.records],
         iou=iou_table(results, counts),
-        overlays=overlays,
+        overlays=groups,
         left_out=left_out,
-        key=[(n, css(c)) for n, c in zip(results.classes, results.palette, strict=True)],
+        legend=[(n, hex_colour(c)) for n, c in zip(results.classes, results.palette, strict=True)],
         config=[(key, plain(value)) for key, value in results.acquisition.items()],
-        **charts(results, counts, folder),
+        **charts(results, counts, run.figures),
     )
     return page
 
 
-def charts(results: Results, counts: I64, folder: Path) -> dict[str, Any]:
+def page_template(name: str, package: str = "report") -> Any:
+    """The jinja2 template of a page, from `templates/` of a package; it may extend those of the
+    report. Templates escape, and fail on undefined names. Raises EnvironmentProblem."""
+    try:
+        import jinja2
+    except ImportError:
+        raise EnvironmentProblem(
+            "the report needs jinja2: pip install 'jinja2>=3.1' 'matplotlib>=3.7'"
+        ) from None
+    packages = dict.fromkeys((package, "report"))
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(f"regional_al.{p}") for p in packages]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template(name)
+
+
+def charts(results: Results, counts: I64, folder: Path) -> JSON:
     """Draw, save and embed the charts; None (or no curve) where there is nothing to draw."""
     clicks = figures.learning_curve(results, "clicks")
+    # Annotation visits take the place of clicks when these were not counted.
+    regions = None if clicks else figures.learning_curve(results, "regions")
     drawn = {
         "curve_labelled": (
             figures.learning_curve(results, "labelled"),
             "mIoU on the validation set over the labelled share of the pool",
         ),
-        "curve_clicks": (
-            clicks,
-            "mIoU on the validation set over the clicks spent",
+        "curve_clicks": (clicks, "mIoU on the validation set over clicks"),
+        "curve_regions": (
+            regions,
+            "mIoU on the validation set over annotation visits (clicks are not known)",
         ),
-        "curve_regions": (  # in its place when nobody counted clicks
-            None if clicks else figures.learning_curve(results, "regions"),
-            "mIoU on the validation set over the annotation visits (clicks are not known)",
-        ),
-        "seconds": (figures.stage_seconds(results), "Wall-clock time of each stage by round"),
+        "seconds": (figures.stage_seconds(results), "Wall-clock time per round and stage"),
         "bought": (
-            figures.bought(results, counts),
-            "Share of each class among all pixels labelled so far, by round",
+            figures.class_shares(results, counts),
+            "Share of each class in all pixels labelled so far, by round",
         ),
-        "class_iou": (figures.class_iou(results), "IoU of each class by round"),
+        "class_iou": (figures.class_iou(results), "IoU per class and round"),
     }
-    made: dict[str, Picture | None] = {}
+    made = save_and_embed(drawn, folder)
+    curves = [picture for name, picture in made.items() if name.startswith("curve")]
+    return {"curves": curves, "seconds": made.get("seconds"), "bought": made.get("bought")}
+
+
+def save_and_embed(
+    drawn: Mapping[str, tuple[Figure | None, str]], folder: Path
+) -> dict[str, Picture]:
+    """Save figures as PNG and embed them.
+
+    Args:
+        drawn: Name -> (figure, alternative text).
+        folder: Where the files are written; the file of a figure that is None is deleted, since an
+            earlier report may have written it.
+    """
+    made = {}
     for name, (figure, alt) in drawn.items():
         path = folder / f"{name}.png"
         if figure is None:
-            path.unlink(missing_ok=True)  # of an earlier report that this one does not confirm
-        made[name] = None if figure is None else embed(figures.save(figure, path), alt)
-    curves = [p for name, p in made.items() if name.startswith("curve") and p is not None]
-    return {"curves": curves, "seconds": made["seconds"], "bought": made["bought"]}
+            path.unlink(missing_ok=True)
+        else:
+            made[name] = _embed(figures.save(figure, path), alt)
+    return made
 
 
-def embed(path: Path, alt: str) -> Picture:
+def _embed(path: Path, alt: str) -> Picture:
     """A PNG file as a data URI, shown at half its pixels."""
-    data = path.read_bytes()
-    width, height = struct.unpack(">II", data[16:24])
-    uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+    content = path.read_bytes()
+    width, height = struct.unpack(">II", content[16:24])
+    uri = "data:image/png;base64," + base64.b64encode(content).decode("ascii")
     return Picture(uri, alt, width // 2, height // 2)
 
 
-def tiles(results: Results) -> list[JSON]:
+def tiles(results: Results) -> list[Tile]:
     """The final numbers."""
     if not results.records:
         return []
     last = results.records[-1]
-    fraction = last.labelled_fraction
     costs = last.costs
+    clicks = "not known" if costs.clicks is None else full(costs.clicks)
     total = sum(r.total_seconds for r in results.records)
     fit = sum(r.seconds.get("fit", 0.0) for r in results.records)
     return [
-        *_miou_tile(results.records),
-        _tile("labelled", f"{percent(fraction)} %", "of the pool's pixels"),
-        _tile("pixels", full(costs.pixels), "annotated, void included"),
-        _tile("clicks", "not known" if costs.clicks is None else full(costs.clicks), "spent"),
-        _tile("regions", full(costs.regions), "annotation visits"),
-        _tile("images", full(costs.images), f"of {full(results.pool_images)} touched"),
-        _tile("time", spell(total), f"{spell(fit)} of it training"),
+        _miou_tile(results.records),
+        Tile("labelled", f"{percent(last.labelled_fraction)} %", "of the pool's pixels"),
+        Tile("pixels", full(costs.pixels), "annotated, including void"),
+        Tile("clicks", clicks, "in all rounds"),
+        Tile("regions", full(costs.regions), "annotation visits"),
+        Tile("images", full(costs.images), f"of {full(results.pool_images)} queried"),
+        Tile("time", spell(total), f"of which {spell(fit)} training"),
     ]
 
 
-def _miou_tile(rounds: Sequence[Record]) -> list[JSON]:
+def _miou_tile(rounds: Sequence[Record]) -> Tile:
     known = [(r.miou, r.round) for r in rounds if r.miou is not None]
     if not known:
-        return [_tile("mIoU", NOT_KNOWN, "not evaluated yet")]
+        return Tile("mIoU", NOT_KNOWN, "not evaluated yet")
     (first, start), (last, end) = known[0], known[-1]
     best, best_round = max(known, key=lambda pair: pair[0])
     if end == start:
@@ -152,83 +207,59 @@ def _miou_tile(rounds: Sequence[Record]) -> list[JSON]:
         note = f"best {100 * best:.2f} % in round {best_round}"
     else:
         note = f"{100 * (last - first):+.2f} points since round {start}"
-    return [_tile("mIoU", f"{100 * last:.2f} %", note)]
-
-
-def _tile(name: str, value: str, note: str) -> JSON:
-    return {"name": name, "value": value, "note": note}
+    return Tile("mIoU", f"{100 * last:.2f} %", note)
 
 
 def round_row(record: Record) -> JSON:
     """One row of the cost table, as text."""
+
+    def texts(costs: Costs) -> list[str]:
+        return [full(value) for value in costs]
+
+    def hundred(value: float | None) -> str:
+        return NOT_KNOWN if value is None else f"{100 * value:.2f}"
+
     share = record.label_share
-    return {
-        "round": record.round,
-        "groups": [
-            [*_four(record.costs), percent(record.labelled_fraction) + " %"],
-            _four(record.asked),
-            [
-                hundred(record.miou),
-                hundred(record.accuracy),
-                NOT_KNOWN if share is None else percent(share) + " %",
-                full(record.iterations) if record.iterations else NOT_KNOWN,
-                spell(record.total_seconds if record.seconds else None),
-            ],
-        ],
-    }
-
-
-def _four(costs: Costs) -> list[str]:
-    return [full(value) for value in costs]
+    result = [
+        hundred(record.miou),
+        hundred(record.accuracy),
+        NOT_KNOWN if share is None else percent(share) + " %",
+        full(record.iterations) if record.iterations else NOT_KNOWN,
+        spell(record.total_seconds if record.seconds else None),
+    ]
+    total = [*texts(record.costs), percent(record.labelled_fraction) + " %"]
+    return {"round": record.round, "groups": [total, texts(record.asked), result]}
 
 
 def iou_table(results: Results, counts: I64) -> JSON:
-    """Rows of the class table: name, colour, a shaded cell a round, change, share of the labels."""
+    """Rows of the class table: name, colour, a shaded cell per round, change, share of labels."""
     evaluated = [r for r in results.records if r.per_class_iou]
-    total = counts.sum(axis=0) if len(counts) else np.zeros(len(results.classes) + 1)
+    pixels = counts.sum(axis=0)
     rows = []
     for c, (name, colour) in enumerate(zip(results.classes, results.palette, strict=True)):
         values = [r.per_class_iou[c] if c < len(r.per_class_iou) else None for r in evaluated]
         known = [v for v in values if v is not None]
-        change = f"{100 * (known[-1] - known[0]):+.1f}" if len(known) > 1 else NOT_KNOWN
-        share = percent(float(total[c] / total.sum())) + " %" if total.sum() else NOT_KNOWN
-        cells = [_shade(value) for value in values]
-        rows.append(
-            {"name": name, "colour": css(colour), "cells": cells, "change": change, "share": share}
-        )
+        row = {
+            "name": name,
+            "colour": hex_colour(colour),
+            "cells": [_shaded(value) for value in values],
+            "change": f"{100 * (known[-1] - known[0]):+.1f}" if len(known) > 1 else NOT_KNOWN,
+            "share": f"{percent(float(pixels[c] / pixels.sum()))} %" if pixels.any() else NOT_KNOWN,
+        }
+        rows.append(row)
     return {
         "rows": rows if evaluated else [],
         "rounds": [r.round for r in evaluated],
-        "has_share": bool(total.sum()),
+        "has_share": bool(pixels.any()),
     }
 
 
-def _shade(value: float | None) -> JSON:
-    """Text on a blue that deepens with the IoU; white ink where the ground is dark."""
+def _shaded(value: float | None) -> JSON:
+    """Text on a blue that deepens with the IoU; white ink on a dark background."""
     if value is None:
-        return {"text": NOT_KNOWN, "back": "#fff", "ink": "#8a949f"}
-    light, dark = np.array([247, 250, 254]), np.array([22, 78, 140])
-    red, green, blue = (light + (dark - light) * value**1.2).round().astype(int).tolist()
-    ink = "#fff" if value > 0.72 else "#1f2933"
-    return {"text": f"{100 * value:.1f}", "back": css((red, green, blue)), "ink": ink}
-
-
-def hundred(value: float | None) -> str:
-    return NOT_KNOWN if value is None else f"{100 * value:.2f}"
-
-
-def css(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
-
-
-def jinja_environment() -> Any:
-    """Templates escape, and complain of what is missing. Raises EnvironmentProblem."""
-    try:
-        import jinja2
-    except ImportError:
-        raise EnvironmentProblem(
-            "the report needs jinja2: pip install 'jinja2>=3.1' 'matplotlib>=3.7'"
-        ) from None
-    return jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+        return {"text": NOT_KNOWN, "style": ""}
+    light, dark = (247, 250, 254), (22, 78, 140)
+    red, green, blue = (round(a + (b - a) * value**1.2) for a, b in zip(light, dark, strict=True))
+    ink = "#fff" if value > 0.72 else figures.INK
+    style = f"background:{hex_colour((red, green, blue))};color:{ink}"
+    return {"text": f"{100 * value:.1f}", "style": style}

@@ -1,30 +1,198 @@
-"""Pictures of a round: image, score map, what was asked, what is labelled. Pure array functions.
+"""The overlays of a run: image, score map, what was queried, what is labelled, for a few images of
+each round.
 
-All panels of an image have the same display size. Picks that would be smaller than a few points of
-the display are drawn larger than they are, or nobody would see a single pixel.
+`groups` reads a run and makes them; the panels are pure array functions. All panels of an image
+have the same display size. Picks smaller than a few points of the display are enlarged, since a
+single pixel would be invisible.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EnvironmentProblem
-from ..types import F32, I32, U8, Bool
+from ..errors import EnvironmentProblem, RegionalALError
+from ..store.images import read_rgb, write_png
+from ..store.query import Query, read_query
+from ..store.results import Results
+from ..store.work_dir import WorkDir
+from ..types import F32, I32, JSON, U8, Bool
+from . import data
+from .data import Preview
+from .table import full, percent
 
+MAX_ROWS = 24
+PER_ROUND = 4
 LIMIT = 560
 """Longest side of a panel: sharp at 280 points, the width of four panels side by side."""
-ASKED = (255, 214, 10)
+QUERIED = (255, 214, 10)
 RIM = (20, 24, 30)
 EDGE = (245, 247, 250)
 _HATCH = np.array([[168, 174, 182], [112, 118, 128]], dtype=np.uint8)
 _NO_SCORE = np.array([205, 209, 214], dtype=np.uint8)
 _CROWDED = 0.2
 _REACH = 8
+_GAP = 12
 
 Size = tuple[int, int]
+
+
+class Panel(NamedTuple):
+    """One embedded picture. width, height: display points."""
+
+    uri: str
+    alt: str
+    caption: str
+    width: int
+    height: int
+
+
+def groups(run: WorkDir, results: Results, folder: Path) -> tuple[list[JSON], str]:
+    """The overlays of every round that has a query and previews.
+
+    Args:
+        run: The folder of the run.
+        results: Its `results.json`.
+        folder: Where each row is also written as one PNG.
+
+    Returns:
+        Groups {head, rows} by round, a row being four panels; and a sentence on what was left out.
+        A file that cannot be read costs its row, not the report.
+    """
+    rounds = run.rounds_with_query()
+    kept = thinned(rounds, MAX_ROWS)
+    per_round = max(1, min(PER_ROUND, MAX_ROWS // max(1, len(kept))))
+    found: list[JSON] = []
+    problems: list[str] = []
+    for round_ in kept:
+        try:
+            query = read_query(run.query(round_))
+            previews = data.read_previews(run, round_)
+        except RegionalALError as error:
+            problems.append(str(error))
+            continue
+        rows = []
+        queried = set(query.keys.values())
+        for preview in sorted(previews, key=lambda p: p.key not in queried)[:per_round]:
+            try:
+                rows.append(_row(run, results, query, preview, folder))
+            except RegionalALError as error:
+                problems.append(str(error))
+        if rows:
+            found.append({"head": _head(results, query), "rows": rows})
+    left_out = f"{len(kept)} of {len(rounds)} rounds are shown." if len(kept) < len(rounds) else ""
+    if problems:
+        left_out += f" {len(problems)} could not be shown: {problems[0]}."
+    return found, left_out.strip()
+
+
+def thinned(rounds: Sequence[int], limit: int) -> list[int]:
+    """At most `limit` of the rounds, evenly spaced, the first and last among them."""
+    if len(rounds) <= limit:
+        return list(rounds)
+    places = np.linspace(0, len(rounds) - 1, limit).round().astype(int)
+    return [rounds[i] for i in places.tolist()]
+
+
+def _head(results: Results, query: Query) -> str:
+    """Round 3: 40 regions (12,345 pixels) in 12 images, 96 clicks."""
+    info, picks = query.info, query.picks
+    record = next((r for r in results.records if r.round == info.round), None)
+    text = f"Round {info.round}: {_count(len(picks), info.level)}"
+    if info.level != "pixel":
+        text += f" ({full(int(picks['pixels'].sum()))} pixels)"
+    if info.level != "image":
+        text += f" in {_count(len(query.keys), 'image')}"
+    if record is None:
+        return text + " (not complete)"
+    clicks = record.asked.clicks
+    return text if clicks is None else f"{text}, {_count(clicks, 'click')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{full(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _row(
+    run: WorkDir, results: Results, query: Query, preview: Preview, folder: Path
+) -> list[Panel]:
+    key, round_ = preview.key, query.info.round
+    items = query.asked(key) if key in query.keys.values() else None
+    score = None if preview.score is None else data.read_score(preview.score)
+    pair = data.read_labels(run, key)
+    shape = next(a.shape for a in (items, score, pair and pair[0]) if a is not None)
+    size = display_size((shape[0], shape[1]))
+    try:
+        image, missing = image_panel(read_rgb(preview.image), size), ""
+    except RegionalALError:
+        image, missing = np.full((*size, 3), 150, dtype=np.uint8), " (image file not found)"
+    items = np.zeros(shape[:2], dtype=np.int32) if items is None else items
+    score = np.full(shape[:2], np.nan, dtype=np.float32) if score is None else score
+    classes = labelled_classes(pair, results, round_, shape[:2])
+    palette = np.array(results.palette, dtype=np.uint8).reshape(-1, 3)
+    share = percent(float((classes > 0).mean()))
+    pictures = [
+        (image, "image", key + missing),
+        (score_panel(score, size), "score map", _score_caption(score, results, query)),
+        (query_panel(image, items, size), "query", _query_caption(items)),
+        (label_panel(image, classes, palette, size), "labels", f"labelled: {share} % of the image"),
+    ]
+    gap = np.full((size[0], _GAP, 3), 255, dtype=np.uint8)
+    strip = [part for picture, _, _ in pictures for part in (gap, picture)][1:]
+    name = f"round_{round_:03d}_{key.replace('/', '__')}.png"
+    write_png(folder / name, np.concatenate(strip, axis=1))
+    return [
+        Panel(_jpeg(picture), f"{what} of {key}, round {round_}", text, size[1] // 2, size[0] // 2)
+        for picture, what, text in pictures
+    ]
+
+
+def labelled_classes(pair: tuple[U8, U8] | None, results: Results, round_: int, shape: Size) -> I32:
+    """int32 [H, W] after round `round_`: 0 unlabeled, 1 + c class c, 1 + C annotated void."""
+    if pair is None:
+        return np.zeros(shape, dtype=np.int32)
+    labels, annotated = pair
+    there = (annotated > 0) & (annotated <= round_ + 1)
+    classes = data.class_table(results)[labels].astype(np.int32) + 1
+    return np.where(there, classes, 0).astype(np.int32)
+
+
+def _score_caption(score: F32, results: Results, query: Query) -> str:
+    heuristic: Any = results.acquisition.get("heuristic")
+    name = heuristic.get("type") if isinstance(heuristic, dict) else heuristic
+    warm_start = query.info.round == 0 and results.acquisition.get("warm_start") is not None
+    if warm_start or name == "Random":
+        return "score: random"
+    if not np.isfinite(score).any():
+        return "score: none kept"
+    low, high = score_range(score)
+    return f"score ({name}): {low:.3g}" + (f" to {high:.3g}" if high > low else "")
+
+
+def _query_caption(items: I32) -> str:
+    pixels = int((items > 0).sum())
+    if not pixels:
+        return "query: nothing in this round"
+    count = len(np.unique(items[items > 0]))
+    if pixels == items.size and count == 1:
+        return "query: the whole image"
+    if count == pixels:
+        return f"query: {_count(pixels, 'pixel')}"
+    return f"query: {_count(count, 'region')}, {full(pixels)} pixels"
+
+
+def _jpeg(picture: U8) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=84, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def display_size(shape: Size, limit: int = LIMIT) -> Size:
@@ -42,8 +210,8 @@ def image_panel(image: U8, size: Size) -> U8:
 
 
 def score_panel(score: F32, size: Size) -> U8:
-    """Score map [H, W] -> magma colours, the darkest and brightest per cent clipped; grey where
-    the score is NaN or infinite."""
+    """Score map [H, W] -> magma colours, the lowest and highest per cent clipped; grey where the
+    score is NaN or infinite."""
     finite = np.isfinite(score)
     if not finite.any():
         return np.broadcast_to(_NO_SCORE, (*size, 3)).copy()
@@ -69,20 +237,20 @@ def score_range(score: F32) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def asked_panel(image: U8, asked: I32, size: Size) -> U8:
-    """RGB [H, W, 3], item ids [H, W] (0 = not asked): what is asked keeps its colours inside a
+def query_panel(image: U8, items: I32, size: Size) -> U8:
+    """RGB [H, W, 3], item ids [H, W] (0 = not queried): what is queried keeps its colours inside a
     yellow outline, the rest is dimmed; single pixels and tiny windows become yellow marks."""
     picture = image_panel(image, size)
-    ids = fit_ids(asked, size)
+    ids = fit_ids(items, size)
     out = np.where((ids > 0)[..., None], picture, dim(picture))
     small = tiny(ids > 0)
     large = np.where(small, 0, ids)
-    out[_thicken(_borders(large)) & ~small] = ASKED
-    colours = np.broadcast_to(np.array(ASKED, dtype=np.uint8), out.shape)
+    out[_thicken(_borders(large)) & ~small] = QUERIED
+    colours = np.broadcast_to(np.array(QUERIED, dtype=np.uint8), out.shape)
     return paint_marks(out, small, colours)
 
 
-def labelled_panel(image: U8, classes: I32, palette: U8, size: Size) -> U8:
+def label_panel(image: U8, classes: I32, palette: U8, size: Size) -> U8:
     """RGB [H, W, 3] and classes [H, W] (0 = unlabeled, 1 + c = class c, 1 + C = annotated void):
     class colours on the dimmed picture, void hatched in grey. palette: uint8 [C, 3]."""
     base = dim(image_panel(image, size))
@@ -96,14 +264,14 @@ def labelled_panel(image: U8, classes: I32, palette: U8, size: Size) -> U8:
     there = ids > 0
     out = np.where(there[..., None], colours, base)
     small = tiny(there)
-    # Grey classes would drown in the dimmed picture without an edge.
+    # Without an edge, grey classes would not stand out from the dimmed picture.
     out[_borders((there & ~small).astype(np.int32)) & ~small] = EDGE
     return paint_marks(out, small, colours, rim=EDGE)
 
 
 def fit_ids(ids: I32, size: Size) -> I32:
     """Ids [H, W] at display size. Enlarged: nearest. Reduced: a non-zero id is never lost to its
-    zero neighbours (the last one in row-major order wins a place)."""
+    zero neighbours (the last one in row-major order is kept)."""
     height, width = ids.shape
     if size[0] >= height and size[1] >= width:
         return _nearest(ids, size)
@@ -120,7 +288,7 @@ def dim(picture: U8) -> U8:
 
 
 def tiny(mask: Bool, least: int = 7) -> Bool:
-    """The part of a mask that is nowhere `least` points wide and hangs on nothing that is."""
+    """The part of a mask that is nowhere `least` points wide and not connected to such a part."""
     large = _grow(_shrink(mask, least), least) & mask
     for _ in range(_REACH):  # along the spurs of a ragged outline, a few points a step
         wider = _grow(large, least) & mask
@@ -146,7 +314,7 @@ def paint_marks(picture: U8, mask: Bool, colours: U8, rim: tuple[int, int, int] 
             r, c = rows + dr, cols + dc
             inside = (r >= 0) & (r < mask.shape[0]) & (c >= 0) & (c < mask.shape[1])
             out[r[inside], c[inside]] = values[inside]
-    out[rows, cols] = values  # a point's own place is its own colour, whatever lies beside it
+    out[rows, cols] = values  # a point keeps its own colour, whatever lies beside it
     return out
 
 

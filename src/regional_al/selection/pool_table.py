@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,7 @@ from ..types import I64, PICK_DTYPE, Bool, Picks
 
 Column = npt.NDArray[Any]
 LARGE = 256 << 20
-"""Bytes of one float32 column (features of all units) above which it is kept as float16."""
+"""Bytes of one float32 column of vectors above which it is kept as float16."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class PoolTable:
 
     units: PICK_DTYPE [n]; `pixels` is what an answer would still cover, 0 = answered already (kept,
     because diversity is measured from what is labelled). columns: arrays with first dimension n,
-    what `Heuristic.describe` gave; float64 for one number a unit, float32 or float16 for vectors.
+    what `Heuristic.describe` gave: float64 for one number a unit, float32 for several, so that
+    order and sign are those of the scores; float16 for `vectors` of a large pool, which are
+    compared by distances alone.
     round, rounds: this round (1..rounds) and how many there will be.
     """
 
@@ -61,11 +63,13 @@ class PoolTable:
 class TableWriter:
     """One rank's part of a table: `<folder>/<rank>/<column>.bin` and `table.json`."""
 
-    def __init__(self, folder: Path, rank: int, expected_units: int) -> None:
+    def __init__(
+        self, folder: Path, rank: int, expected_units: int, vectors: Collection[str] = ()
+    ) -> None:
         self.folder = folder / f"{rank:04d}"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        self.expected = expected_units
+        self.expected, self.vectors = expected_units, vectors
         self._files: dict[str, IO[bytes]] = {}
         self._layout: dict[str, tuple[str, list[int]]] = {}
 
@@ -97,7 +101,7 @@ class TableWriter:
         if array.ndim == 1:
             return array
         size = 4 * self.expected * int(np.prod(array.shape[1:]))
-        if size <= LARGE:
+        if name not in self.vectors or size <= LARGE:
             return array.astype(np.float32)
         return np.clip(array, -65504, 65504).astype(np.float16)
 

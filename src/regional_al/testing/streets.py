@@ -17,38 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engines.mmseg.datasets import STREETS_CLASSES, STREETS_PALETTE
 from ..errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
 from ..registry import nearest
 from ..runtime.progress import progress
 from ..store.images import replacing, write_png
 from ..types import JSON, U8
 
-CLASSES = (
-    "road",
-    "sidewalk",
-    "building",
-    "fence",
-    "pole",
-    "traffic sign",
-    "vegetation",
-    "sky",
-    "person",
-    "car",
-    "bicycle",
-)
-PALETTE = (
-    (128, 64, 128),
-    (244, 35, 232),
-    (70, 70, 70),
-    (190, 153, 153),
-    (153, 153, 153),
-    (220, 220, 0),
-    (107, 142, 35),
-    (70, 130, 180),
-    (220, 20, 60),
-    (0, 0, 142),
-    (119, 11, 32),
-)
+CLASSES = STREETS_CLASSES
+PALETTE = STREETS_PALETTE
 RARE = ("pole", "traffic sign", "person", "bicycle")
 """Classes below 2 % of the labelled pixels each."""
 CITYSCAPES_TRAIN_IDS = (0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18)

@@ -76,6 +76,7 @@ class BaalHeuristic(Heuristic):
         reduction: str | None = None,
     ) -> None:
         self.baal = heuristic
+        self.may_be_negative = not heuristic.reversed
         self.name = f"baal.{type(heuristic).__name__}"
         where = f"heuristic {self.name}"
         if getattr(heuristic, "shuffle_prop", 0.0) > 0:

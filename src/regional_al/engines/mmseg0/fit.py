@@ -25,13 +25,13 @@ from mmseg.apis import set_random_seed
 from mmseg.core import DistEvalHook, EvalHook
 from mmseg.utils import setup_multi_processes
 
+from ...config.schedule import stretch_policy
 from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..mmseg.plain_state import strip
 from ..quiet import quiet_warnings
-from ..smoke import stretch
 from ..specs import first_line, without_traceback
 from . import hooks  # noqa: F401 - registers StretchRunner
 from .checkpoints import located
@@ -123,7 +123,7 @@ def set_iterations(cfg: Config, iterations: int) -> None:
     cfg.runner = {**runner, "max_iters": iterations}
     for key in ("lr_config", "momentum_config"):
         if cfg.get(key):
-            stretch(cfg[key], iterations / last)
+            cfg[key] = stretch_policy(cfg[key], last, iterations)
 
 
 def stop_iteration(cfg: Config, request: FitRequest) -> int | None:

@@ -17,12 +17,12 @@ from mmcv.parallel import DataContainer
 from mmcv.runner import load_checkpoint
 from mmseg.datasets.pipelines import Compose
 from mmseg.models import build_segmentor
-from mmseg.ops import resize
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...types import PredictRequest
+from ...types import FeatureMap, PredictRequest
 from ..base import Prediction
+from ..mmseg.frame import Frame
 from ..quiet import quiet_warnings
 from ..specs import first_line, type_name
 from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
@@ -166,7 +166,7 @@ class View:
     @torch.inference_mode()
     def logits(
         self, number: int, flipped: bool, with_features: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, FeatureMap | None]:
         """Logits float32 [C, H, W] at the image's own size; one-channel heads as [0, z].
 
         mmseg's `inference` gives probabilities; this is what it takes the softmax of.
@@ -181,10 +181,15 @@ class View:
             out = infer(image, [self.meta], False)
         if flipped:
             out = out.flip(-1)
-        logits = to_original(out.float(), self.meta, self.model.align_corners)
+        size = (image.shape[-2], image.shape[-1])
+        frame = frame_of(self.meta, size)
+        logits = frame.logits(out.float(), self.model.align_corners)
         if logits.shape[0] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits])
-        return logits, (f[0] if len(f) == 1 else None)
+        if len(f) != 1:
+            return logits, None
+        height, width = f[0].shape[-2:]
+        return logits, FeatureMap(f[0], *frame.cells(size, (height, width)))
 
     def forget(self) -> None:
         """Free what was kept of the image for further passes."""
@@ -195,19 +200,15 @@ class View:
         return nullcontext() if self.passes is None else self.passes.on(number, flipped)
 
 
-def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:
-    """Network output [1, C, h, w] -> [C, H, W]: padding and flip undone, resized to `ori_shape`,
-    as mmseg's inference does with rescale=True."""
+def frame_of(meta: Mapping[str, Any], input_size: Sequence[int]) -> Frame:
+    """Where the image lies in the network's input, as mmseg's inference with rescale=True has it:
+    padding is at the right and at the bottom."""
     height, width = meta["img_shape"][:2]
-    logits = logits[..., :height, :width]
-    if meta.get("flip"):
-        logits = logits.flip(-1 if meta.get("flip_direction") == "horizontal" else -2)
-    size = tuple(meta["ori_shape"][:2])
-    if tuple(logits.shape[-2:]) != size:
-        logits = resize(
-            logits, size=size, mode="bilinear", align_corners=align_corners, warning=False
-        )
-    return logits[0]
+    return Frame(
+        (0, input_size[1] - width, 0, input_size[0] - height),
+        meta.get("flip_direction") if meta.get("flip") else None,
+        (int(meta["ori_shape"][0]), int(meta["ori_shape"][1])),
+    )
 
 
 def build_model(cfg: Config) -> Any:

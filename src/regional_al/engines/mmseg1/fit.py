@@ -19,6 +19,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset
 
+from ...config.schedule import stretch_schedule
 from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
@@ -112,16 +113,11 @@ def set_iterations(cfg: Config, iterations: int) -> None:
         )
     cfg.train_cfg["max_iters"] = iterations
     cfg.train_cfg["val_interval"] = iterations
-    schedulers = cfg.get("param_scheduler") or []
-    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-        if not scheduler.get("by_epoch", True):
-            for key in ("begin", "end", "T_max", "total_iters"):
-                if isinstance(scheduler.get(key), int):
-                    scheduler[key] = round(scheduler[key] * iterations / last)
-            if isinstance(scheduler.get("milestones"), list):
-                scheduler["milestones"] = [
-                    round(step * iterations / last) for step in scheduler["milestones"]
-                ]
+    found = cfg.get("param_scheduler") or []
+    schedulers = found if isinstance(found, list) else [found]
+    by_iter = [item for item in schedulers if not item.get("by_epoch", True)]
+    by_epoch = [item for item in schedulers if item.get("by_epoch", True)]
+    cfg.param_scheduler = [*stretch_schedule(by_iter, last, iterations), *by_epoch]
 
 
 def stop_iteration(cfg: Config, request: FitRequest) -> int | None:

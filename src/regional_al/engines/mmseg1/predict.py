@@ -16,13 +16,13 @@ from mmengine.dataset import Compose
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import load_checkpoint
-from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...types import PredictRequest
+from ...types import FeatureMap, PredictRequest
 from ..base import Prediction
+from ..mmseg.frame import Frame
 from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
 from .config import first_line, inference_pipeline, type_name
 from .console import quiet_warnings
@@ -147,7 +147,7 @@ class View:
     @torch.inference_mode()
     def logits(
         self, number: int, flipped: bool, with_features: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[torch.Tensor, FeatureMap | None]:
         """Logits float32 [C, H, W] at the image's own size; one-channel heads as [0, z]."""
         data = self.model.data_preprocessor(dict(self.batch), False)
         inputs, meta = data["inputs"], data["data_samples"][0].metainfo
@@ -161,10 +161,14 @@ class View:
             out = self.model.inference(inputs, [meta])
         if flipped:
             out = out.flip(-1)
-        logits = to_original(out.float(), meta, self.model.align_corners)
+        frame, size = frame_of(meta), (inputs.shape[-2], inputs.shape[-1])
+        logits = frame.logits(out.float(), self.model.align_corners)
         if logits.shape[0] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits])
-        return logits, (f[0] if len(f) == 1 else None)
+        if len(f) != 1:
+            return logits, None
+        height, width = f[0].shape[-2:]
+        return logits, FeatureMap(f[0], *frame.cells(size, (height, width)))
 
     def forget(self) -> None:
         """Free what was kept of the image for further passes."""
@@ -175,20 +179,14 @@ class View:
         return nullcontext() if self.passes is None else self.passes.on(number, flipped)
 
 
-def to_original(logits: torch.Tensor, meta: Mapping[str, Any], align_corners: bool) -> torch.Tensor:
-    """Network output [1, C, h, w] -> [C, H, W]: padding and flip undone, resized to `ori_shape`,
-    as mmseg's `postprocess_result` does before it takes the argmax."""
+def frame_of(meta: Mapping[str, Any]) -> Frame:
+    """Where the image lies in the network's input, as mmseg's `postprocess_result` reads it."""
     left, right, top, bottom = meta.get("img_padding_size", meta.get("padding_size", [0] * 4))
-    height, width = logits.shape[-2:]
-    logits = logits[..., top : height - bottom, left : width - right]
-    if meta.get("flip"):
-        logits = logits.flip(-1 if meta.get("flip_direction") == "horizontal" else -2)
-    size = tuple(meta["ori_shape"][:2])
-    if tuple(logits.shape[-2:]) != size:
-        logits = resize(
-            logits, size=size, mode="bilinear", align_corners=align_corners, warning=False
-        )
-    return logits[0]
+    return Frame(
+        (left, right, top, bottom),
+        meta.get("flip_direction") if meta.get("flip") else None,
+        (int(meta["ori_shape"][0]), int(meta["ori_shape"][1])),
+    )
 
 
 def build_model(cfg: Config) -> Any:

@@ -1,4 +1,4 @@
-"""A grid through the command line with a stub in the place of training: order, failures, jobs,
+"""A grid through the command line with a stub in place of training: order, failures, jobs,
 interruption, kill and resume."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import compare_stub
 import pytest
 
 from regional_al import cli
-from regional_al.compare import grid, html, running
+from regional_al.compare import html, plan, runner
 from regional_al.store import results as records
 
 STUB = Path(compare_stub.__file__)
@@ -33,18 +33,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     compare_runs.write_run(tmp_path / "made", compare_runs.arm("RIPU", None, rounds=2), 0, rounds)
     (tmp_path / "made/runs/RIPU/seed0" / records.FILE).rename(tmp_path / records.FILE)
     (tmp_path / "config.py").write_text("")
-    monkeypatch.setattr(grid, "load_recipe", grid.load_recipe)  # undone after the stub's change
-    monkeypatch.setattr(running, "train_command", running.train_command)
-    monkeypatch.setattr(running, "POLL", 0.02)
+    monkeypatch.setattr(plan, "load_recipe", plan.load_recipe)  # undone after the stub's change
+    monkeypatch.setattr(runner, "train_command", runner.train_command)
+    monkeypatch.setattr(runner, "POLL", 0.02)
     monkeypatch.setattr(html, "write", lambda out, *_: out / html.FILE)  # has tests of its own
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     behave(tmp_path)
     return tmp_path
 
 
-def behave(place: Path, **cells: str) -> None:
+def behave(place: Path, **runs: str) -> None:
     """What the stub does: RIPU_0='fail'."""
-    how = {f"{name[:-2]}/seed{name[-1]}": value for name, value in cells.items()}
+    how = {f"{name[:-2]}/seed{name[-1]}": value for name, value in runs.items()}
     (place / "behave.json").write_text(json.dumps(how))
 
 
@@ -53,7 +53,7 @@ def compare(place: Path, *arguments: str) -> int:
 
 
 def started(place: Path) -> list[str]:
-    """Cells in the order in which their process began; forgets them."""
+    """Runs in the order in which their process began; forgets them."""
     file = place / "started"
     lines = file.read_text().splitlines() if file.exists() else []
     file.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def archive(place: Path) -> dict[str, Any]:
     return json.loads((place / "out/compare.json").read_text())
 
 
-def test_every_cell_once_seed_by_seed_and_none_twice(
+def test_every_run_once_seed_by_seed_and_none_twice(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(place, "--seeds", "0", "1", "--full") == 0
@@ -76,13 +76,13 @@ def test_every_cell_once_seed_by_seed_and_none_twice(
     assert f"comparison: {place}/out/compare.html" in out
     assert compare(place, "--seeds", "0", "1", "--full") == 0
     assert started(place) == []
-    assert "RIPU seed 1: was done before" in capsys.readouterr().out
+    assert "RIPU seed 1: already done" in capsys.readouterr().out
     assert compare(place, "--seeds", "0", "1", "2") == 0
     assert started(place) == ["_start/seed2", "Random/seed2", "RIPU/seed2"]
     assert len(archive(place)["runs"]) == 8  # full supervision of before is still there
 
 
-def test_a_failing_cell_is_named_and_stops_no_other(
+def test_a_failing_run_is_named_and_stops_no_other(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     behave(place, Random_0="fail", RIPU_0="crash", RIPU_1="kill")
@@ -109,10 +109,13 @@ def test_without_its_start_an_arm_is_not_tried(
     behave(place, _start_1="fail")
     assert compare(place, "--seeds", "0", "1") == 2
     assert started(place) == ["_start/seed0", "Random/seed0", "RIPU/seed0", "_start/seed1"]
-    assert "blocked: RIPU seed 1: its start, _start seed 1, is not there" in capsys.readouterr().out
+    assert (
+        "blocked: RIPU seed 1: it depends on _start seed 1, which is not finished"
+        in capsys.readouterr().out
+    )
 
 
-def test_a_training_on_labels_waits_for_the_run_that_buys_them(
+def test_a_training_on_labels_waits_for_the_run_that_makes_them(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "grid.py").write_text("arms = dict(final=dict(labels_of='RIPU'))")
@@ -123,10 +126,12 @@ def test_a_training_on_labels_waits_for_the_run_that_buys_them(
     assert order.index("final/seed0") > order.index("RIPU/seed0")
     assert "final/seed1" not in order
     out = capsys.readouterr().out
-    assert "blocked: final seed 1: what it is trained on, RIPU seed 1, is not there" in out
+    assert "blocked: final seed 1: it depends on RIPU seed 1, which is not finished" in out
     lines = out.splitlines()
     done = next(i for i, line in enumerate(lines) if "RIPU seed 0: done" in line)
-    assert done < next(i for i, line in enumerate(lines) if line.startswith("final seed 0: starts"))
+    assert done < next(
+        i for i, line in enumerate(lines) if line.startswith("final seed 0: started")
+    )
 
 
 def test_nothing_at_all_is_an_error_but_no_traceback(
@@ -173,7 +178,7 @@ def test_several_at_once_wait_for_their_start_alone(place: Path) -> None:
 
 def test_dry_run_lists_and_trains_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(place, "--seeds", "0", "--dry-run") == 0
-    lines = [f"{name} seed 0: to be run" for name in ("_start", "Random", "RIPU")]
+    lines = [f"{name} seed 0: to do" for name in ("_start", "Random", "RIPU")]
     assert capsys.readouterr().out.splitlines() == lines
     assert started(place) == []
     assert not (place / "out/grid.json").exists()
@@ -190,7 +195,7 @@ def test_dry_run_lists_and_trains_nothing(place: Path, capsys: pytest.CaptureFix
         ),
         (("--seeds", "-1"), "seeds: -1 must be"),
         (("--cfg-options", "rounds"), "--cfg-options 'rounds' is not KEY=VALUE"),
-        (("--levels", "45"), "levels: 45.0 is no mIoU"),
+        (("--levels", "45"), "levels: 45.0 is not an mIoU"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_runs(
@@ -247,22 +252,22 @@ def test_cores_and_devices_of_a_slot(
     given: dict[str, str],
     expected: dict[str, str],
 ) -> None:
-    found = running.slot_environment(slot, jobs, processes, 16, devices.split(), given)
+    found = runner.slot_environment(slot, jobs, processes, 16, devices.split(), given)
     assert found == expected
 
 
-def test_the_command_of_a_cell_can_be_read_back(tmp_path: Path) -> None:
+def test_the_command_of_a_run_can_be_read_back(tmp_path: Path) -> None:
     from regional_al.cli.options import parse_options
 
     made = compare_runs.arm("RIPU", heuristic={"type": "RIPU", "list": ["a,b", {"c": None}]})
-    cell = grid.Cell(made, 2, tmp_path)
-    words = running.train_command(cell, 1, ["model.a=1"], False)
+    run = plan.PlannedRun(made, 2, tmp_path)
+    words = runner.train_command(run, 1, ["model.a=1"], False)
     args = cli.build_parser().parse_args(words[3:])
     assert (args.command, args.no_report, args.resume) == ("train", True, True)
     options = parse_options(args.cfg_options)
     assert options["model.a"] == 1
-    assert options["acquisition"] == {"_delete_": True, **cell.acquisition()}
-    words = running.train_command(cell, 2, [], True)
+    assert options["acquisition"] == {"_delete_": True, **run.acquisition()}
+    words = runner.train_command(run, 2, [], True)
     assert words[3:6] == ["launch", "config.py", "2"]
     assert "--amp" in words
 
@@ -280,17 +285,17 @@ def begin(place: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # a shell's background jobs, and so a CI's, are started with SIGINT ignored
 
 
-def sleeper(place: Path, cell: str) -> int:
-    """Wait until the stub of a cell sleeps; its process id."""
+def sleeper(place: Path, run: str) -> int:
+    """Wait until the stub of a run sleeps; its process id."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         text = (place / "started").read_text() if (place / "started").exists() else ""
         for line in text.splitlines():
-            if line.startswith(cell + " "):
+            if line.startswith(run + " "):
                 time.sleep(0.1)
                 return int(line.split()[1])
         time.sleep(0.05)
-    raise AssertionError(f"{cell} did not start: {text}")
+    raise AssertionError(f"{run} did not start: {text}")
 
 
 def gone(pid: int) -> bool:
@@ -323,7 +328,7 @@ def test_an_interrupted_grid_leaves_no_process_and_goes_on(
         assert process.returncode == -number
     else:
         assert process.returncode == 128 + number
-        assert error == "error: interrupted; the same command goes on from here\n"
+        assert error == "error: interrupted; run the same command again to resume\n"
     assert started(place) == ["_start/seed0", "Random/seed0"]
     behave(place)
     assert compare(place, "--seeds", "0", "1") == 0
@@ -338,10 +343,10 @@ def test_an_interrupted_grid_leaves_no_process_and_goes_on(
 
 def test_a_run_whose_compare_is_gone_ends() -> None:
     code = "from regional_al.cli.train import follow_parent; follow_parent()"
-    environment = {**os.environ, running.WITH_PARENT: "1"}
+    environment = {**os.environ, runner.WITH_PARENT: "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert done.returncode == 143
-    environment[running.WITH_PARENT] = str(os.getpid())
+    environment[runner.WITH_PARENT] = str(os.getpid())
     assert (
         subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
     )

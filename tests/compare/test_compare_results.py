@@ -12,30 +12,30 @@ import pytest
 from compare_runs import BETTER, FULL, RANDOM, arm, record, rounds, two, write_grid
 
 from regional_al import cli
-from regional_al.compare import archive, findings, html, reading, rows, tables
+from regional_al.compare import html, results, stats
 from regional_al.errors import DataError, RegionalALError
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> findings.Analysis:
+def found(tmp_path: Path) -> stats.Analysis:
     two(tmp_path)
-    return tables.analyse(reading.collect(tmp_path))
+    return stats.analyse(results.collect(tmp_path))
 
 
-def test_the_archive_draws_the_same_page(tmp_path: Path, found: findings.Analysis) -> None:
+def test_the_archive_draws_the_same_page(tmp_path: Path, found: stats.Analysis) -> None:
     path = tmp_path / "a.json"
-    archive.write(path, found.comparison, findings.to_json(found))
-    again = archive.read(path)
-    assert findings.to_json(tables.analyse(again)) == findings.to_json(found)
+    results.write(path, found.comparison, stats.to_json(found))
+    again = results.read(path)
+    assert stats.to_json(stats.analyse(again)) == stats.to_json(found)
     first = html.render(found, tmp_path / "one", "auto")
-    assert html.render(tables.analyse(again), tmp_path / "two", "auto") == first
-    archive.write(tmp_path / "b.json", again, findings.to_json(found))
+    assert html.render(stats.analyse(again), tmp_path / "two", "auto") == first
+    results.write(tmp_path / "b.json", again, stats.to_json(found))
     assert (tmp_path / "b.json").read_bytes() == path.read_bytes()
 
 
-def test_an_archive_holds_no_path_of_the_machine(tmp_path: Path, found: findings.Analysis) -> None:
+def test_an_archive_holds_no_path_of_the_machine(tmp_path: Path, found: stats.Analysis) -> None:
     path = tmp_path / "a.json"
-    archive.write(path, found.comparison, {})
+    results.write(path, found.comparison, {})
     text = path.read_text()
     assert str(tmp_path) not in text
     run = json.loads(text)["runs"][-1]
@@ -60,21 +60,19 @@ def halves(tmp_path: Path) -> tuple[Path, Path]:
                 ),
             ],
         )
-        there = reading.collect(out)
-        archive.write(out / "c.json", there, {})
+        there = results.collect(out)
+        results.write(out / "c.json", there, {})
         files.append(out / "c.json")
     return files[0], files[1]
 
 
-def test_archives_merge_into_what_one_grid_would_be(
-    tmp_path: Path, found: findings.Analysis
-) -> None:
-    parts = [(str(path), archive.read(path)) for path in halves(tmp_path)]
-    merged = tables.analyse(reading.merge(parts))
+def test_archives_merge_into_what_one_grid_would_be(tmp_path: Path, found: stats.Analysis) -> None:
+    parts = [(str(path), results.read(path)) for path in halves(tmp_path)]
+    merged = stats.analyse(results.merge(parts))
     assert merged.means == found.means
     assert merged.efficiency == found.efficiency
     assert merged.wins == found.wins
-    assert reading.merge([parts[0], parts[0]]).runs == parts[0][1].runs
+    assert results.merge([parts[0], parts[0]]).runs == parts[0][1].runs
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
@@ -85,20 +83,20 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
         (tmp_path / "x.json").write_text(text)
         paths = [one, two_, tmp_path / "x.json"]
         with pytest.raises(RegionalALError) as caught:
-            reading.merge([(path.name, archive.read(path)) for path in paths])
+            results.merge([(path.name, results.read(path)) for path in paths])
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
     changed = json.loads(json.dumps(data))
     changed["runs"][1]["records"][1]["mIoU"] = 0.9
-    expected = "x.json and c.json hold different numbers of Random seed 0 in round 1"
+    expected = "x.json and c.json have different numbers for Random seed 0 in round 1"
     assert expected in merged(json.dumps(changed))
     changed = json.loads(json.dumps(data))
     changed["arms"]["RIPU"]["acquisition"]["budget"] = 5
     assert "acquisition.budget was null, now it is 5" in merged(json.dumps(changed))
     changed = json.loads(json.dumps(data))
     changed["pool"]["pixels"] = 5
-    assert "x.json has other pixels in the pool than c.json (5, 1000000)" in merged(
+    assert "x.json has another number of pool pixels than c.json (5, 1000000)" in merged(
         json.dumps(changed)
     )
 
@@ -106,10 +104,10 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(kind="other"), "is no compare.json"),
+        (lambda d: d.update(kind="other"), "is not a compare.json"),
         (lambda d: d.update(format=99), "format is 99"),
         (lambda d: d.pop("arms"), "key 'arms' is missing"),
-        (lambda d: d.update(runs=[]), "no run has left results"),
+        (lambda d: d.update(runs=[]), "no run has results yet"),
         (lambda d: d["runs"][0].update(arm="x"), r"runs\[0\]: arm 'x' is not among the arms"),
         (lambda d: d["runs"][0]["records"][0].pop("pixels"), r"runs\[0\]: records\[0\].*'pixels'"),
         (lambda d: d["runs"][0].update(seed="0"), "seed must be an integer"),
@@ -123,11 +121,11 @@ def test_damaged_archives_are_named(tmp_path: Path, change: Any, message: str) -
     change(data)
     path.write_text(json.dumps(data))
     with pytest.raises(DataError, match=message):
-        archive.read(path)
+        results.read(path)
 
 
-def test_csv_has_a_row_a_round(tmp_path: Path, found: findings.Analysis) -> None:
-    rows.write(tmp_path / "c.csv", found.comparison)
+def test_csv_has_a_row_per_round(tmp_path: Path, found: stats.Analysis) -> None:
+    results.write_csv(tmp_path / "c.csv", found.comparison)
     with (tmp_path / "c.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == 2 * 3 * 2 + 2
@@ -153,6 +151,6 @@ def test_redrawn_from_archives_by_the_command_line(
     assert "1.36x" in page  # 2 ** (4 / 9)
     assert "<script" not in page
     assert not re.search(r'(src|href)="http', page)
-    assert "Curves over annotation visits are those over pixels." in page
+    assert "Curves over annotation visits are the same as those over pixels." in page
     assert cli.main(["compare", "--from-json", str(out / "none.json"), "--out", str(out)]) == 2
-    assert capsys.readouterr().err.endswith("that `regional-al compare` has written\n")
+    assert capsys.readouterr().err.endswith("written by `regional-al compare`\n")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from compare_runs import arm
 
-from regional_al.compare import grid, state, wishes
-from regional_al.compare.grid import Grid, Recipe
+from regional_al.compare import plan as plans
+from regional_al.compare import state
+from regional_al.compare.plan import Grid, Recipe
 from regional_al.errors import ConfigError, RegionalALError, WorkDirError
 
 BASE = Path("base.py")
@@ -20,7 +21,7 @@ REGION = {"level": "region", "region": {"type": "slic", "n_segments": 40}, "roun
 def plan(
     text: str = "", folder: Path | None = None, heuristics: tuple[str, ...] = (), **more: Any
 ) -> Grid:
-    """The grid of a python grid file's text and arguments of `gather`."""
+    """The grid of a python grid file's text and arguments of `read_spec`."""
     path = None
     if text:
         assert folder is not None
@@ -28,13 +29,13 @@ def plan(
         path.write_text(text)
     base = more.pop("base", REGION)
     recipes = {BASE: Recipe(BASE, dict(base), "aaa")}
-    asked = wishes.gather(heuristics, path, more.pop("seeds", None), **more)
-    for wish in asked.arms:
-        if wish.config is not None:
-            recipes[wish.config] = Recipe(wish.config, {**base, "rounds": 4}, "bbb")
-    if asked.full_config:
-        recipes[asked.full_config] = Recipe(asked.full_config, {"level": "image"}, "ccc")
-    return grid.build(asked, recipes, BASE)
+    spec = plans.read_spec(heuristics, path, more.pop("seeds", None), **more)
+    for arm_spec in spec.arms:
+        if arm_spec.config is not None:
+            recipes[arm_spec.config] = Recipe(arm_spec.config, {**base, "rounds": 4}, "bbb")
+    if spec.full_config:
+        recipes[spec.full_config] = Recipe(spec.full_config, {"level": "image"}, "ccc")
+    return plans.build(spec, recipes, BASE)
 
 
 def test_heuristics_make_arms_that_share_a_start() -> None:
@@ -44,7 +45,7 @@ def test_heuristics_make_arms_that_share_a_start() -> None:
     (start,) = made.extra
     assert start.acquisition["rounds"] == 0
     assert start.start is None
-    assert [c.name for c in made.cells(Path("o"))] == [
+    assert [run.name for run in made.runs(Path("o"))] == [
         "_start seed 4",
         "Random seed 4",
         "RIPU seed 4",
@@ -54,10 +55,10 @@ def test_heuristics_make_arms_that_share_a_start() -> None:
     ]
 
 
-def test_a_cell_says_all_that_its_run_needs(tmp_path: Path) -> None:
+def test_a_run_gets_its_complete_acquisition(tmp_path: Path) -> None:
     made = plan(heuristics=("RIPU",), seeds=[3])
-    start, cell = made.cells(tmp_path)
-    got = cell.acquisition()
+    start, run = made.runs(tmp_path)
+    got = run.acquisition()
     assert got["heuristic"] == "RIPU"
     assert got["seed"] == 3
     assert got["region"] == REGION["region"]
@@ -68,10 +69,10 @@ def test_a_cell_says_all_that_its_run_needs(tmp_path: Path) -> None:
 
 def test_an_arm_replaces_whole_keys_and_leaves_the_region_of_another_level() -> None:
     base = {"level": "region", "region": {"type": "slic", "n_segments": 9}, "rounds": 2}
-    window = grid.merged(base, {"region": {"type": "window", "radius": 1}})
+    window = plans.merged(base, {"region": {"type": "window", "radius": 1}})
     assert window["region"] == {"type": "window", "radius": 1}
-    assert grid.merged(base, {"level": "pixel"}) == {"level": "pixel", "rounds": 2}
-    assert grid.merged({"region": "grid"}, {"level": "region"})["region"] == "grid"
+    assert plans.merged(base, {"level": "pixel"}) == {"level": "pixel", "rounds": 2}
+    assert plans.merged({"region": "grid"}, {"level": "region"})["region"] == "grid"
 
 
 def test_grid_files_of_python_and_json_say_the_same(tmp_path: Path) -> None:
@@ -83,12 +84,12 @@ def test_grid_files_of_python_and_json_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "g.json").write_text(json.dumps({"arms": arms, **more}))
     text = f"helper = 3\narms = {arms!r}\n" + "\n".join(f"{k} = {v!r}" for k, v in more.items())
     (tmp_path / "g.py").write_text(text)
-    one = wishes.gather((), tmp_path / "g.json", None)
-    assert one == wishes.gather((), tmp_path / "g.py", None)
+    one = plans.read_spec((), tmp_path / "g.json", None)
+    assert one == plans.read_spec((), tmp_path / "g.py", None)
     assert one.seeds == (7,)
     assert one.full
     assert one.levels == (0.4,)
-    assert wishes.gather((), tmp_path / "g.py", [1, 2]).seeds == (1, 2)
+    assert plans.read_spec((), tmp_path / "g.py", [1, 2]).seeds == (1, 2)
 
 
 def test_arms_that_start_by_themselves(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_an_arm_with_another_training_has_another_start(tmp_path: Path) -> None:
     made = plan(text, tmp_path)
     assert [a.start for a in made.arms] == ["_start", "_start-other", "_start-other"]
     assert made.arms[1].config == tmp_path / "other.py"
-    assert made.arms[1].rounds == 4
+    assert plans.rounds_of(made.arms[1].acquisition) == 4
 
 
 def test_trained_on_the_labels_of_another_arm(tmp_path: Path) -> None:
@@ -141,9 +142,9 @@ full = 'full.py'
     assert (ripu.labels_of, ripu.start) == (None, "_start")
     assert (long.config.name, long.digest) == ("long.py", "bbb")
     assert long.acquisition["round_init"] == "continue"
-    cell = next(c for c in made.cells(tmp_path) if c.arm == final)
-    assert cell.needs == tmp_path / "runs/RIPU/seed1"
-    assert cell.acquisition()["warm_start"] == {"labels": str(tmp_path / "runs/RIPU/seed1")}
+    run = next(run for run in made.runs(tmp_path) if run.arm == final)
+    assert run.depends_on == tmp_path / "runs/RIPU/seed1"
+    assert run.acquisition()["warm_start"] == {"labels": str(tmp_path / "runs/RIPU/seed1")}
     state.remember(tmp_path / "out", made, "c", {})
     text = text.replace("final=dict(labels_of='RIPU')", "final=dict(labels_of='b'), b=dict()")
     changed = plan(text, tmp_path, base=base)
@@ -157,7 +158,7 @@ def test_full_supervision_is_all_images_at_once(tmp_path: Path) -> None:
     assert full.name == "_full"
     assert full.start is None
     assert full.acquisition["warm_start"] == {"amount": "100%", "unit": "image"}
-    assert (full.acquisition["level"], full.rounds) == ("image", 0)
+    assert (full.acquisition["level"], full.acquisition["rounds"]) == ("image", 0)
     assert "region" not in full.acquisition
     assert "stop" not in full.acquisition
     made = plan("arms = dict(a=dict())\nfull = 'long.py'", tmp_path)
@@ -176,25 +177,30 @@ def test_full_supervision_is_all_images_at_once(tmp_path: Path) -> None:
         ("arms = dict(a=dict(acquisition=dict(levle='pixel')))", "arm 'a': acquisition has no key"),
         ("arms = {'a b': dict()}", "arm 'a b': a name starts with a letter"),
         ("arms = {'_full': dict()}", "arm '_full': a name starts with a letter"),
-        ("arms = dict(a=dict(acquisition=dict(seed=1)))", "seed is set by the grid"),
+        ("arms = dict(a=dict(acquisition=dict(seed=1)))", "the grid sets the seed"),
         ("arms = dict(a=dict(acquisition=3))", "acquisition=3 must be a dict"),
-        ("arms = dict(a=dict(baseline='b'))", "baseline='b' is no arm; choose from: a"),
+        (
+            "arms = dict(a=dict(baseline='b'))",
+            "baseline='b' is not an arm that makes queries; choose from: a",
+        ),
         ("arms = [1]", "arms must be a dict"),
-        ("arms = dict(a=dict(labels_of='b'))", "labels_of='b' is no arm; choose from: "),
+        (
+            "arms = dict(a=dict(labels_of='b'))",
+            "labels_of='b' is not an arm that makes queries; choose from: ",
+        ),
         (
             "arms = dict(a=dict(), b=dict(labels_of='a'), c=dict(labels_of='b'))",
-            "arm 'c': labels_of='b' is no arm; choose from: a",
+            "arm 'c': labels_of='b' is not an arm that makes queries; choose from: a",
         ),
         (
             "arms = dict(a=dict(), b=dict(labels_of='a', acquisition=dict(rounds=2)))",
-            "with labels_of='a' it is trained on the labels of that arm and asks nothing: leave "
-            "acquisition out",
+            "labels_of='a' trains on the labels of that arm without queries; remove acquisition",
         ),
         ("arms = dict(a=dict(), A=dict())", "arm 'a' is given twice"),
-        ("arms = dict(a=dict(acquisition=dict(stop=open)))", "holds what no config can"),
-        ("arms = dict(a=dict())\nseeds = [-1]", "seeds: -1 must be a whole number"),
-        ("arms = dict(a=dict())\nlevels = [40]", "levels: 40 is no mIoU between 0 and 1"),
-        ("arms = dict(a=dict())\nfull = 3", "full=3 must be True, or the config"),
+        ("arms = dict(a=dict(acquisition=dict(stop=open)))", "acquisition is not plain data"),
+        ("arms = dict(a=dict())\nseeds = [-1]", "seeds: -1 must be a non-negative integer"),
+        ("arms = dict(a=dict())\nlevels = [40]", "levels: 40 is not an mIoU between 0 and 1"),
+        ("arms = dict(a=dict())\nfull = 3", "full=3 must be True or the path of a config file"),
         ("arms = dict(", "is not valid Python"),
         ("arms = 1 / 0", "ZeroDivisionError: division by zero"),
     ],
@@ -208,7 +214,7 @@ def test_mistakes_in_a_grid_are_one_line(text: str, line: str, tmp_path: Path) -
 
 def baselines(**given: Any) -> dict[str, str | None]:
     arms = {name: (value, None) for name, value in given.items()}
-    return {name: grid.baseline_of(name, arms) for name in arms}
+    return {name: plans.baseline_of(name, arms) for name in arms}
 
 
 def test_random_with_the_same_questions_is_the_baseline() -> None:
@@ -232,8 +238,8 @@ def test_random_with_the_same_questions_is_the_baseline() -> None:
     assert found["image"] is None
     assert baselines(r={"level": "pixel", "heuristic": "Random"}, i={"level": "image"})["i"] == "r"
     named = {"x": ({"heuristic": "RIPU"}, "y"), "y": ({"heuristic": "Margin"}, None)}
-    assert grid.baseline_of("x", named) == "y"
-    assert grid.baseline_of("y", named) is None
+    assert plans.baseline_of("x", named) == "y"
+    assert plans.baseline_of("y", named) is None
 
 
 def remember(out: Path, *arms: Any, seeds: tuple[int, ...] = (0,), **how: Any) -> dict[str, Any]:
@@ -282,11 +288,11 @@ def test_a_digest_forgets_the_machine_and_nothing_else() -> None:
     other = {
         "train_dataloader": {"batch_size": 4, "num_workers": 4, "dataset": {"data_root": "/a"}}
     }
-    assert grid.digest(one) == grid.digest(two) != grid.digest(other)
+    assert plans.digest(one) == plans.digest(two) != plans.digest(other)
 
 
 def test_a_folder_that_is_no_grid(tmp_path: Path) -> None:
-    with pytest.raises(WorkDirError, match=r"holds no grid.json"):
+    with pytest.raises(WorkDirError, match=r"has no grid.json"):
         state.read(tmp_path)
     (tmp_path / "grid.json").write_text("{")
     with pytest.raises(RegionalALError, match="cannot be read"):

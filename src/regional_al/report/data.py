@@ -1,6 +1,6 @@
-"""What the report reads of a run's folders: label PNGs, who annotated when, score previews.
+"""What the report reads from the folder of a run: labels, when they were given, score previews.
 
-Files only, and only a run's own: the pool's ground truth is never opened here.
+Only files of the run itself: the ground truth of the pool is never opened here.
 """
 
 from __future__ import annotations
@@ -11,61 +11,51 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import DataError
 from ..store.labels import LabelStore
 from ..store.results import Results
-from ..types import I64, U8
+from ..store.work_dir import WorkDir
+from ..types import F32, I64, U8
 
 _THREADS = 4
 
 
 class Preview(NamedTuple):
-    """One image of a round's preview: where the picture and the float16 [H, W] score map lie."""
+    """One image of a round's preview: the picture, and its float16 [H, W] score map if there is
+    one."""
 
     key: str
     image: Path
     score: Path | None
 
 
-def label_store(work_dir: Path) -> LabelStore:
-    return LabelStore(work_dir / "labels")
-
-
-def round_dir(work_dir: Path, round_: int) -> Path:
-    return work_dir / "rounds" / f"{round_:03d}"
-
-
-def rounds_with_query(work_dir: Path) -> list[int]:
-    """Rounds that have asked something, ascending; also those that are not yet recorded."""
-    found = (work_dir / "rounds").glob("*/query/query.json")
-    names = (path.parent.parent.name for path in found)
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def read_previews(work_dir: Path, round_: int) -> list[Preview]:
+def read_previews(run: WorkDir, round_: int) -> list[Preview]:
     """The previews of a round; none when it has no index. Raises DataError for a damaged one."""
-    folder = round_dir(work_dir, round_) / "preview"
+    folder = run.previews(round_)
     path = folder / "index.json"
     if not path.is_file():
         return []
+
+    def located(image: Path) -> Path:
+        """As written, or below the work dir (a run that was moved together with its images)."""
+        return image if image.is_absolute() or image.is_file() else run.root / image
+
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
         return [
             Preview(
                 str(entry["key"]),
-                _found(work_dir, Path(entry["image"])),
+                located(Path(entry["image"])),
                 folder / entry["score"] if entry.get("score") else None,
             )
-            for entry in entries
+            for entry in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a readable preview index: {error!r}") from None
 
 
-def read_score(path: Path) -> npt.NDArray[np.float32]:
-    """A score map float32 [H, W]; NaN or infinite where nothing could be asked."""
+def read_score(path: Path) -> F32:
+    """A score map float32 [H, W]; NaN or infinite where nothing could be queried."""
     try:
         score = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -75,8 +65,9 @@ def read_score(path: Path) -> npt.NDArray[np.float32]:
     return np.asarray(score, dtype=np.float32)
 
 
-def read_labels(store: LabelStore, key: str) -> tuple[U8, U8] | None:
+def read_labels(run: WorkDir, key: str) -> tuple[U8, U8] | None:
     """(raw ids, round + 1 of the answer or 0), both uint8 [H, W]; None when nothing is labelled."""
+    store = LabelStore(run.labels)
     labels, annotated = store.read(key), store.annotated(key)
     if labels is None or annotated is None:
         return None
@@ -92,29 +83,23 @@ def class_table(results: Results) -> U8:
     return np.where((table < 0) | (table >= void), void, table).astype(np.uint8)
 
 
-def class_counts(work_dir: Path, results: Results) -> I64:
+def class_counts(run: WorkDir, results: Results) -> I64:
     """int64 [rounds, C + 1]: pixels annotated in each round by class, the last column void."""
     table = class_table(results)
     width = len(results.classes) + 1
     counts = np.zeros((256, width), dtype=np.int64)
-    store = label_store(work_dir)
 
     def of_image(key: str) -> I64:
-        pair = read_labels(store, key)
+        pair = read_labels(run, key)
         if pair is None:
             return np.zeros_like(counts)
         labels, annotated = pair
-        seen = annotated > 0
-        codes = (annotated[seen].astype(np.int64) - 1) * width + table[labels[seen]]
+        there = annotated > 0
+        codes = (annotated[there].astype(np.int64) - 1) * width + table[labels[there]]
         return np.bincount(codes, minlength=256 * width).reshape(256, width)
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        for part in threads.map(of_image, store.keys()):
+        for part in threads.map(of_image, LabelStore(run.labels).keys()):
             counts += part
     used = np.flatnonzero(counts.any(axis=1))
     return counts[: int(used[-1]) + 1 if used.size else 0]
-
-
-def _found(work_dir: Path, image: Path) -> Path:
-    """As written, or below the work_dir (a run that was moved together with its images)."""
-    return image if image.is_absolute() or image.is_file() else work_dir / image
