@@ -1,7 +1,7 @@
 """The command line: `regional-al train | compare | status | report | doctor | launch`.
 
-A subcommand's module is imported when it is chosen, so that `--help` is instant. What a user can
-mend ends in one line on stderr and a non-zero exit code; a bug keeps its traceback.
+A subcommand's module is imported when it is selected, so that `--help` is instant. A user's mistake
+ends in one line on stderr and a non-zero exit code; a bug keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .. import __version__
 from ..errors import RegionalALError
 from . import outcome
 
-RESUME_HINT = "interrupted; the same command with --resume goes on from here"
+RESUME_HINT = "interrupted; run the same command with --resume to continue"
 _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv[1:]`) and return the exit code.
 
-    0 done or waiting for answers; 1 `doctor` found that the engine does not work; 2 a mistake of
-    the user's; 130 interrupted. Raises SystemExit where argparse does (--help, bad usage).
+    0: finished or waiting for answers; 1: `doctor` found that the engine does not work; 2: a user's
+    mistake; 130: interrupted. Raises SystemExit where argparse does (--help, wrong usage).
     """
     parser = build_parser()
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry(argv: Sequence[str] | None = None) -> None:
-    """`main`, and the process ends with its exit code. What scripts call.
+    """`main`, then end the process with its exit code; the console script.
 
     `custom_imports` finds modules in the working folder, as it does with `python -m regional_al`.
     """
@@ -66,15 +66,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"regional-al {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="run or resume a config on one process")
+    train = commands.add_parser("train", help="run or resume a config in one process")
     train.add_argument("config", type=Path, help="MMSegmentation config with an `acquisition` key")
     train.add_argument("--work-dir", type=Path, help="default: work_dirs/<config name>")
-    train.add_argument("--resume", action="store_true", help="go on with the run in the work dir")
+    train.add_argument("--resume", action="store_true", help="continue the run in the work dir")
     train.add_argument("--amp", action="store_true", help="mixed precision")
     train.add_argument(
         "--smoke",
         action="store_true",
-        help="cut the run down to minutes, to see that it works; its numbers mean nothing",
+        help="shrink the run to a few minutes to check that it works; its numbers mean nothing",
     )
     train.add_argument(
         "--cfg-options",
@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="override config keys, e.g. acquisition.rounds=3 model.decode_head.num_classes=11",
     )
     train.add_argument(
-        "--no-report", action="store_true", help="leave out report.html and figures at the end"
+        "--no-report", action="store_true", help="do not write report.html and figures at the end"
     )
     train.add_argument(
         "--launcher", choices=("none", "pytorch"), help="default: pytorch under torchrun, else none"
@@ -101,11 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_compare(commands.add_parser("compare", help="run arms x seeds and compare them"))
 
-    status = commands.add_parser("status", help="where a run stands and what it waits for")
+    status = commands.add_parser("status", help="show the progress of a run and what it waits for")
     report = commands.add_parser("report", help="write report.html and figures of a run")
     for command in (status, report):
         command.add_argument("work_dir", type=Path)
-    commands.add_parser("doctor", help="what is installed, what is wrong, what mends it")
+    commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
 
 
