@@ -17,6 +17,7 @@ from _common import peak_extra_mb, print_table, timed, write_result
 from torch import Tensor
 
 from regional_al import functional, kernels
+from regional_al.kernels import maps
 
 CLASSES = 19
 Rows = list[dict[str, Any]]
@@ -75,7 +76,7 @@ def check(logits: Tensor, regions: Tensor, number: int) -> None:
     """Equality before speed: definitions in float64, and the backends among themselves."""
     for radius in (1, 5):
         exact = dense_ripu(logits.double(), radius, epsilon=1e-30).float()
-        scores = [kernels.ripu_map(logits, radius, backend=name) for name in cpu_backends()]
+        scores = [maps.ripu(logits, radius, backend=name) for name in cpu_backends()]
         torch.testing.assert_close(scores[0], exact, rtol=1e-5, atol=1e-7)
         if not all(torch.equal(scores[0], other) for other in scores):
             raise SystemExit("the backends' RIPU maps differ")
@@ -198,7 +199,7 @@ def _dense(logits: Tensor, radius: int) -> Callable[[], Tensor]:
 
 
 def _ripu(logits: Tensor, radius: int, backend: str | None) -> Callable[[], Tensor]:
-    return lambda: kernels.ripu_map(logits, radius, backend=backend)
+    return lambda: maps.ripu(logits, radius, backend=backend)
 
 
 def _stats(logits: Tensor, ids: Tensor, number: int, backend: str | None) -> Callable[[], object]:

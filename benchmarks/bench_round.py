@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from _common import print_table, timed, write_result
 
-from regional_al import kernels, partitions
+from regional_al import functional, kernels, partitions
 from regional_al.acquisition.candidates import asked_map, unit_candidates, window_candidates
 from regional_al.engines import quiet_imports
 from regional_al.selection import CandidateStream
@@ -65,7 +65,7 @@ def acquisition(kind: str, logits: torch.Tensor, ids: np.ndarray, folder: Path) 
         finish(picks, 1, asked_ids=ids, radius=None)
 
     def window() -> None:
-        score = kernels.ripu_map(logits, 1)
+        score = functional.ripu(logits, 1)
         picks = window_candidates(0, "image", score, 1, 2, None, [], budget, True)
         finish(picks, 9, asked_ids=None, radius=1)
 

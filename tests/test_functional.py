@@ -115,7 +115,7 @@ def test_nan_and_infinity_are_refused(dtype: torch.dtype, value: float, channel:
     logits = torch.zeros(3, 4, 5, dtype=dtype)
     logits[channel, 3, 4] = value
     for score in [*SCORES, lambda z: F.ripu(z, 1), lambda z: F.bald([z, z])]:
-        with pytest.raises(ScoreError, match="logits hold NaN or infinite values"):
+        with pytest.raises(ScoreError, match="logits contain NaN or infinite values"):
             score(logits)
 
 

@@ -20,7 +20,7 @@ MATRIX = [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_by_hand():
-    matrix = confusion_matrix(PRED, TRUTH, 4)
+    matrix = confusion_matrix(preds=PRED, target=TRUTH, num_classes=4)
     assert matrix.tolist() == MATRIX
     assert matrix.dtype == np.int64
     # each class: 2 hits of a union of 4; classes 2 and 3 occur nowhere (3 only under void)
@@ -40,8 +40,8 @@ def test_a_class_only_predicted_counts_as_zero():
     assert np.isnan(class_accuracy(matrix)[2])
 
 
-def test_tensors_and_another_ignore():
-    matrix = confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]), 2, ignore=-1)
+def test_tensors_and_another_ignore_index():
+    matrix = confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 1, -1]), 2, ignore_index=-1)
     assert matrix.tolist() == [[1, 0], [0, 1]]
 
 
@@ -53,13 +53,13 @@ def test_nothing_to_count():
 
 
 def test_refusals():
-    with pytest.raises(DataError, match="truth holds class 7"):
+    with pytest.raises(DataError, match="target contains class 7"):
         confusion_matrix(np.array([0]), np.array([7]), 3)
-    with pytest.raises(DataError, match="truth holds class -1"):
+    with pytest.raises(DataError, match="target contains class -1"):
         confusion_matrix(np.array([0]), np.array([-1]), 3)
-    with pytest.raises(ValueError, match="prediction holds class 3"):
+    with pytest.raises(ValueError, match="preds contains class 3"):
         confusion_matrix(np.array([3]), np.array([0]), 3)
-    with pytest.raises(ValueError, match="prediction"):
+    with pytest.raises(ValueError, match="target has shape"):
         confusion_matrix(np.zeros((2, 2), int), np.zeros(4, int), 3)
 
 

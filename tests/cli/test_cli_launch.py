@@ -195,7 +195,7 @@ def test_no_rank_outlives_the_launcher(place: Path, number: signal.Signals) -> N
         assert code == -signal.SIGKILL
     else:
         assert code == 128 + number
-        assert err == "error: interrupted; run the same command with --resume to continue\n"
+        assert err == "error: interrupted; resume with the same command and --resume\n"
 
 
 @pytest.mark.parametrize(

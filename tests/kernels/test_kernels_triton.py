@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from regional_al import kernels
-from regional_al.kernels import _backends
+from regional_al.kernels import backends
 
 CHECK = """
 import sys
 import torch
 from regional_al import kernels as K
+from regional_al.kernels import maps
 from regional_al.errors import ScoreError
 
 device = sys.argv[1]
@@ -33,12 +34,12 @@ for number, (C, H, W) in enumerate(cases):
         z = (torch.randn(W, C, H) * 5).to(dtype).permute(1, 2, 0)  # strided
         d = z.to(device)
         for kind in ("entropy", "margin", "least_confidence", "bvsb"):
-            ours = K.pixel_scores(d, kind, backend="triton")
-            assert same(ours, K.pixel_scores(z, kind, backend="torch")), kind
+            ours = maps.pixel_scores(d, kind, backend="triton")
+            assert same(ours, maps.pixel_scores(z, kind, backend="torch")), kind
         for radius in (1, 3):
             for pixel in (False, True):
-                ours = K.ripu_map(d, radius, pixel=pixel, backend="triton")
-                theirs = K.ripu_map(z, radius, pixel=pixel, backend="torch")
+                ours = maps.ripu(d, radius, pixel=pixel, backend="triton")
+                theirs = maps.ripu(z, radius, pixel=pixel, backend="torch")
                 assert same(ours, theirs), (radius, pixel)
         blocks = (torch.arange(H * W).reshape(H, W) * 5 // (H * W)).int()
         for ids in (blocks, torch.randint(0, 5, (H, W)), blocks.to(torch.uint8)):
@@ -52,7 +53,7 @@ try:
     K.region_stats(bad, ids, 7, backend="triton")
     raise SystemExit("an id out of range was let through")
 except ValueError as error:
-    assert "region ids 7..7" in str(error)
+    assert "region ids must be in 0..6, found 7..7" in str(error)
 for value in (float("nan"), float("inf"), -float("inf")):
     bad[2, 3, 4] = value
     for call in (lambda: K.pixel_stats(bad, backend="triton", name="x"),
@@ -61,14 +62,14 @@ for value in (float("nan"), float("inf"), -float("inf")):
             call()
             raise SystemExit("not finite, but let through")
         except ScoreError as error:
-            assert str(error).startswith("x: logits hold NaN")
+            assert str(error).startswith("x: logits contain NaN")
 print("same")
 """
 
 
 def needs_triton() -> Any:
     triton = pytest.importorskip("triton")
-    if not _backends._triton_fits():
+    if not backends._triton_fits():
         pytest.skip(f"Triton {triton.__version__} is not used: older than 3")
     return triton
 

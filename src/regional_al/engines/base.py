@@ -80,7 +80,7 @@ class Prediction:
         logits: Float [C, H, W] at the annotation's resolution, on any device.
         more: Logits of further views, one at a time: all other passes, then all passes of the
             flipped image (flipped back), then the ensemble. None: there is one view.
-        features: When requested: float [D, h, w] whose cells cover the image evenly, or a
+        features: When requested, float [D, h, w] whose cells cover the image evenly, or a
             `FeatureMap`.
     """
 

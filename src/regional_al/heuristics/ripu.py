@@ -61,7 +61,7 @@ class RIPU(Heuristic):
     def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
         if self.published:
             return published(seen.logits, radius)
-        return kernels.ripu_map(seen.logits, radius)
+        return functional.ripu(seen.logits, radius)
 
 
 def published(logits: torch.Tensor, radius: int, pixel: bool = False) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Fixed-point sums and the one definition of exp and ln that every backend follows.
+"""Fixed-point sums and the definitions of exp and ln shared by all backends.
 
-Picks must not depend on the backend, the number of threads or the order in which a sum is taken.
-So nothing is ever summed in floating point over pixels: a value v becomes the integer
+Picks must not depend on the backend, the number of threads or the order of summation. Values are
+therefore never summed over pixels in floating point: a value v becomes the integer
 round(v * 2^shift), integer sums are exact in any order, and the result is divided once in float64.
 The per-pixel part (over the C classes of one pixel) is a fixed sequence of float32 additions and
 multiplications, classes ascending, without fused multiply-add; exp and ln are the polynomials
@@ -68,25 +68,29 @@ def entropy_shift(count: int, num_classes: int) -> int:
 
 
 def inverse_log(num_classes: int) -> float:
-    """1 / ln C, and 0 for one class: a single class has nothing to be uncertain about."""
+    """1 / ln C, or 0 for one class, whose entropy is always 0."""
     return 1.0 / float(np.log(num_classes)) if num_classes > 1 else 0.0
 
 
 def window_area(height: int, width: int, radius: int) -> int:
-    """Pixels of the largest clipped window. Raises ValueError when beyond `MAX_WINDOW`."""
+    """Pixels of the largest clipped window. Raises ValueError above `MAX_WINDOW`."""
     if radius < 0:
         raise ValueError(f"radius={radius} must be 0 or more")
     area = min(2 * radius + 1, height) * min(2 * radius + 1, width)
     if area > MAX_WINDOW:
-        raise ValueError(f"radius={radius} makes windows of {area} pixels; at most {MAX_WINDOW}")
+        raise ValueError(
+            f"radius={radius} gives windows of {area} pixels; the maximum is {MAX_WINDOW}"
+        )
     return area
 
 
 @lru_cache(maxsize=4)
 def xlogx_table(area: int) -> tuple[npt.NDArray[np.int64], int]:
-    """(int64 [area + 1] of round(n ln n 2^s), s): shares' entropy from counts is
-    (t[n] - sum_c t[n_c]) 2^-s / n: exactly 0 for one class, and the same bits for the same
-    multiset of counts, in whatever order it came about."""
+    """Table t = round(n ln n 2^s), int64 [area + 1], and its shift s.
+
+    The entropy of class shares with counts n_c is (t[n] - sum_c t[n_c]) 2^-s / n: exactly 0 for
+    one class, and the same bits for the same counts in any order.
+    """
     count = np.arange(area + 1, dtype=np.float64)
     value = count * np.log(np.maximum(count, 1.0))
     shift = fixed_shift(2, float(max(value[-1], 1.0)))

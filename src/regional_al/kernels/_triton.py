@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
-"""The Triton kernels. One program works on BLOCK pixels and walks over the classes twice: once for
-the maximum (from memory), once for the sums (from cache), so the logits leave memory once.
+"""The Triton kernels. One program processes BLOCK pixels and loops over the classes twice: once for
+the maximum (from memory), once for the sums (from cache), so the logits are read from memory once.
 
-Arithmetic as in `_fixed`; launch with enable_fp_fusion=False, as a fused multiply-add would change
-bits. All sums are atomic additions of integers: deterministic.
+Arithmetic as in `_fixed`; launch with enable_fp_fusion=False, since a fused multiply-add would
+change the results. All sums are atomic additions of integers and hence deterministic.
 """
 
 from __future__ import annotations

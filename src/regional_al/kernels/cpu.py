@@ -1,7 +1,6 @@
-"""Backend 'numba': compiled loops on row bands, one Python thread per band.
+"""Backend 'numba': compiled CPU loops on row bands, which run on plain Python threads.
 
-Threads: as many as `torch.get_num_threads()` allows (so OMP_NUM_THREADS, set per rank by the
-launcher, limits this too). Memory: a few rows per thread besides the outputs.
+Memory: a few rows per thread besides the outputs.
 """
 
 from __future__ import annotations
@@ -13,16 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import _fixed, _jit, _jit_windows, reference
-from ._threads import run_bands
+from . import _fixed, _jit, reference
+from .reference import run_bands
 
 NAME = "numba"
-CHUNK = 1 << 16  # pixels of one work item
+CHUNK = 1 << 16  # pixels per work item
 
 
 def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
-    """Score (float32) and argmax of logits [C, H, W] into score, label [H, W]; False when a logit
-    is NaN or infinite."""
+    """Write score (float32) and argmax of logits [C, H, W] to score, label [H, W].
+
+    Returns False if a logit is NaN or infinite.
+    """
     array, storage = _stored(logits)
     score_out, label_out, code = score.numpy(), label.numpy(), _fixed.KINDS.index(kind)
 
@@ -39,7 +40,7 @@ def accumulate(
     """Add entropy (fixed point) and argmax of logits [C, H, W] to sums [R], counts [R, C].
 
     Returns (all logits finite, all ids in 0..R-1). Each thread scores its rows into a small buffer
-    and adds them under a lock: integer sums do not care who comes first.
+    and adds them under a lock; integer sums do not depend on the order.
     """
     array, storage = _stored(logits)
     ids, sums_out, counts_out = _ids(regions), sums.numpy(), counts.numpy()
@@ -61,8 +62,10 @@ def accumulate(
 
 
 def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor) -> bool:
-    """Add values [H, W] (fixed point) to sums [R] and their number to counts [R, 1]; False on an
-    id outside 0..R-1."""
+    """Add values [H, W] (fixed point) to sums [R] and their number to counts [R, 1].
+
+    Returns False if an id is outside 0..R-1.
+    """
     unused = np.zeros((1, 1), np.uint8)
     array = values.contiguous().numpy()
     return bool(
@@ -80,9 +83,10 @@ def windows(
     shift: int,
     out: Tensor,
 ) -> bool:
-    """A statistic over clipped windows into out [H, W] (float32); False on a class outside 0..C-1.
+    """Write a statistic over clipped windows to out [H, W] (float32).
 
-    mode: see `_jit_windows.WINDOWS`. area: pixels of the largest window. shift: for sums of values.
+    mode: see `_jit.WINDOW_MODES`. area: pixels of the largest window. shift: for sums of values.
+    Returns False if a class is outside 0..C-1.
     """
     rank, number = np.zeros(num_classes, np.int32), 1
     labels = np.zeros((1, 1), np.uint8)
@@ -92,17 +96,17 @@ def windows(
                 return False
             label = label.to(torch.uint8 if num_classes <= 256 else torch.int32)
         labels = label.contiguous().numpy()
-        rank, number = _jit_windows.present_classes(labels, num_classes)
+        rank, number = _jit.present_classes(labels, num_classes)
         if number < 0:
             return False
     array = np.zeros((1, 1), np.float32) if values is None else values.contiguous().numpy()
     table, table_shift = _fixed.xlogx_table(area if label is not None else 1)
-    code, result = _jit_windows.WINDOWS.index(mode), out.numpy()
+    code, result = _jit.WINDOW_MODES.index(mode), out.numpy()
     if label is None:
         table = np.zeros(area + 1, np.int64)
 
     def work(r0: int, r1: int) -> None:
-        _jit_windows.window_rows(
+        _jit.window_rows(
             array,
             labels,
             rank,
@@ -118,7 +122,7 @@ def windows(
             result,
         )
 
-    # one band per thread: every band first adds up the rows of its first window
+    # one band per thread, since every band first sums the rows of its first window
     rows = -(-out.shape[0] // max(1, torch.get_num_threads()))
     run_bands(work, out.shape[0], max(1, rows), out.numel() * 8)
     return True
@@ -129,7 +133,7 @@ def _chunk_rows(logits: Tensor) -> int:
 
 
 def _stored(logits: Tensor) -> tuple[Any, int]:
-    """The logits as a numpy array without a copy, and how to read it."""
+    """The logits as a numpy array, without a copy, and how they are stored."""
     if logits.dtype == torch.bfloat16:
         return logits.view(torch.int16).numpy(), _jit.BRAIN
     if logits.dtype == torch.float16:
@@ -138,6 +142,6 @@ def _stored(logits: Tensor) -> tuple[Any, int]:
 
 
 def _ids(regions: Tensor) -> Any:
-    # By size: torch before 2.3 has no torch.uint32 to compare with.
+    # By size, since torch before 2.3 has no torch.uint32 to compare with.
     wide = regions.element_size() >= 4 and regions.dtype != torch.int32
     return regions.to(torch.int64 if wide else torch.int32).contiguous().numpy()

@@ -1,6 +1,6 @@
 """Backend 'triton': fused kernels for CUDA; on the CPU under TRITON_INTERPRET=1 (for tests).
 
-Windows other than 3 x 3 take the box sums of the torch backend, on the device: their cost does not
+Windows other than 3 x 3 use the box sums of the torch backend on the device, whose cost does not
 depend on the radius either.
 """
 
@@ -20,8 +20,10 @@ GROUP = 8
 
 
 def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
-    """Score (float32) and argmax of logits [C, H, W] into contiguous score, label [H, W]; False
-    when a logit is NaN or infinite."""
+    """Write score (float32) and argmax of logits [C, H, W] to contiguous score, label [H, W].
+
+    Returns False if a logit is NaN or infinite.
+    """
     classes, height, width = logits.shape
     status = torch.zeros(2, dtype=torch.int32, device=logits.device)
     with _on(logits):
@@ -121,5 +123,5 @@ def _strides(logits: Tensor) -> tuple[int, int, int]:
 
 
 def _on(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Triton launches on the current device: make it the tensor's."""
+    """Make the tensor's device the current one, on which Triton launches."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

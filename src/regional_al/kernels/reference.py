@@ -1,12 +1,13 @@
-"""Backend 'torch': the same numbers in plain torch, on any device.
+"""Backend 'torch': the reference implementation in plain torch, for any device.
 
-Rows are worked on in slabs that fit the cache, class by class: no C x H x W tensor is made.
+Rows are processed in slabs that fit the cache, class by class; no C x H x W tensor is allocated.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -14,10 +15,10 @@ import torch
 from torch import Tensor
 
 from . import _fixed
-from ._threads import run_bands
 
 NAME = "torch"
 T = TypeVar("T")
+SMALL = 1 << 17  # number of values below which a second thread costs more than it saves
 
 
 def _f32(value: float) -> float:
@@ -29,12 +30,30 @@ _EXP_POLY = tuple(_f32(v) for v in _fixed.EXP_POLY)
 _LOG_POLY = tuple(_f32(v) for v in _fixed.LOG_POLY)
 
 
+def run_bands(work: Callable[[int, int], T], height: int, rows: int, size: int) -> list[T]:
+    """[work(r0, r1)] over bands of `rows` rows, on threads; size: number of values read in total.
+
+    The work must release the GIL. Uses up to `torch.get_num_threads()` threads, and thereby honours
+    OMP_NUM_THREADS, which launchers set per rank. No thread outlives the call, so a later fork is
+    safe.
+    """
+    bands = [(r, min(height, r + rows)) for r in range(0, height, rows)]
+    threads = min(torch.get_num_threads(), len(bands))
+    if threads <= 1 or size < SMALL:
+        return [work(r0, r1) for r0, r1 in bands]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda band: work(*band), bands))
+
+
 def on_slabs(
     work: Callable[[slice], T], height: int, width: int, device: torch.device, least: int = 1
 ) -> list[T]:
-    """[work(rows)] over slabs of rows. CPU: 2^15 pixels, which stay in the cache and below the size
-    at which torch starts its own threads; slabs run side by side instead (torch's threads would
-    meet at a barrier after each of thousands of small steps). Elsewhere: 2^22 pixels, in turn."""
+    """[work(rows)] over slabs of rows.
+
+    On the CPU a slab has 2^15 pixels: it stays in the cache, and below the size at which torch
+    starts threads of its own, which would synchronise after each of thousands of small steps;
+    slabs run in parallel instead. On other devices slabs of 2^22 pixels run one after another.
+    """
     cpu = device.type == "cpu"
     rows = max(least, 1, (1 << (15 if cpu else 22)) // max(1, width))
     if not cpu:
@@ -43,8 +62,10 @@ def on_slabs(
 
 
 def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
-    """Score (float32) and argmax of logits [C, H, W] into score, label [H, W]; False when a logit
-    is NaN or infinite."""
+    """Write score (float32) and argmax of logits [C, H, W] to score, label [H, W].
+
+    Returns False if a logit is NaN or infinite.
+    """
 
     def work(rows: slice) -> Tensor:
         return _pixel_slab(logits[:, rows], kind, score[rows], label[rows])
@@ -54,7 +75,7 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
 
 
 def _pixel_slab(z: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> Tensor:
-    """One slab; the returned scalar is 0, or NaN when a logit is NaN or infinite."""
+    """One slab; the returned scalar is 0, or NaN if a logit is NaN or infinite."""
     top = z[0].to(torch.float32, copy=True)
     arg = torch.zeros_like(label)
     low, high = torch.aminmax(top)
@@ -118,7 +139,7 @@ def log1p(s: Tensor) -> Tensor:
 
 
 def quantise(values: Tensor, shift: int) -> Tensor:
-    """round(v 2^shift) as int64; ties to even, as everywhere."""
+    """round(v 2^shift) as int64, ties to even as in all backends."""
     return values.double().mul_(2.0**shift).round_().to(torch.int64)
 
 
@@ -147,8 +168,10 @@ def accumulate(
 
 
 def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor) -> bool:
-    """Add values [H, W] (fixed point) to sums [R] and their number to counts [R, 1]; False on an
-    id outside 0..R-1."""
+    """Add values [H, W] (fixed point) to sums [R] and their number to counts [R, 1].
+
+    Returns False if an id is outside 0..R-1.
+    """
     if not ids_inside(regions, sums.shape[0]):
         return False
     lock = threading.Lock()
@@ -163,7 +186,7 @@ def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts
 
 
 def add(fixed: Tensor, label: Tensor | None, regions: Tensor, sums: Tensor, counts: Tensor) -> None:
-    """Scatter one slab of integers; exact and independent of order on every device."""
+    """Scatter one slab of integers: exact and independent of order on every device."""
     index = regions.to(torch.int64).flatten()
     sums.index_add_(0, index, fixed.flatten())
     if label is not None:
@@ -192,9 +215,10 @@ def windows(
     shift: int,
     out: Tensor,
 ) -> bool:
-    """A statistic over clipped windows into out [H, W] (float32); False on a class outside 0..C-1.
+    """Write a statistic over clipped windows to out [H, W] (float32).
 
-    mode: 'mean', 'impurity', 'ripu', 'ripu_pixel'. area: pixels of the largest window.
+    mode: 'mean', 'impurity', 'ripu' or 'ripu_pixel'. area: pixels of the largest window. Returns
+    False if a class is outside 0..C-1.
     """
     if label is not None and not ids_inside(label, num_classes):
         return False
@@ -223,7 +247,7 @@ def windows(
 
 
 class _Box:
-    """Clipped box sums for the rows of one slab, by prefix sums (int64: wrapping does no harm)."""
+    """Clipped box sums for the rows of one slab, by prefix sums (int64: overflow is harmless)."""
 
     def __init__(
         self, rows: slice, height: int, width: int, radius: int, device: torch.device
@@ -249,8 +273,11 @@ class _Box:
 
 
 def _impurity(label: Tensor, num_classes: int, box: _Box, area: int) -> Tensor:
-    """float64 [rows, W]: entropy of class shares. The counts of several classes ride in one int64:
-    a word holds as many counters of `bits` bits as fit, and one box sum moves them all."""
+    """float64 [rows, W]: entropy of class shares.
+
+    The counts of several classes are packed into one int64 word, as many counters of `bits` bits
+    as fit, so that one box sum counts them all.
+    """
     table, shift = _fixed.xlogx_table(area)
     lookup = torch.tensor(table, device=label.device)
     bits = area.bit_length()
@@ -260,10 +287,10 @@ def _impurity(label: Tensor, num_classes: int, box: _Box, area: int) -> Tensor:
     total = lookup[box.pixels]
     for start in range(0, len(present), slots):
         group = present[start : start + slots]
-        place = torch.zeros(num_classes, dtype=torch.int64)
+        one = torch.zeros(num_classes, dtype=torch.int64)
         for slot, c in enumerate(group):
-            place[c] = 1 << (bits * slot)
-        words = box.sums(place.to(label.device)[index])
+            one[c] = 1 << (bits * slot)
+        words = box.sums(one.to(label.device)[index])
         for slot in range(len(group)):
             count = (words >> (bits * slot)).bitwise_and_((1 << bits) - 1)
             total.sub_(lookup[count])

@@ -1,5 +1,7 @@
-"""Backend 'torch_scatter': the torch backend with the sums taken by `torch_scatter`, where that
-package is installed and asked for. Same integers, so the same results."""
+"""Backend 'torch_scatter': the torch backend with sums computed by that package, if installed.
+
+The sums are integers, so the results are the same.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def _add(
 def accumulate(
     logits: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor
 ) -> tuple[bool, bool]:
-    """As `reference.accumulate`."""
+    """See `reference.accumulate`."""
     if not reference.ids_inside(regions, sums.shape[0]):
         return True, False
     score = torch.empty(logits.shape[1:], device=logits.device)
@@ -40,7 +42,7 @@ def accumulate(
 
 
 def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor) -> bool:
-    """As `reference.add_values`."""
+    """See `reference.add_values`."""
     if not reference.ids_inside(regions, sums.shape[0]):
         return False
     _add(reference.quantise(values, shift), None, regions, sums, counts)

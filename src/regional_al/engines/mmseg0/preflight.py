@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from mmcv import Config
 from mmcv.parallel import collate
-from mmseg.datasets.pipelines import Compose
 
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
@@ -27,7 +26,7 @@ from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
 from .config import inference_pipeline, max_iterations
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
-from .predict import PoolImages, Predictor, View, build_model
+from .predict import Predictor, build_model
 
 log = logging.getLogger("regional_al")
 
@@ -170,21 +169,7 @@ def check_model(cfg: Config, pool: Pool) -> None:
     loss = unlabeled_loss(model.train(), pool, predictor.device)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
-    predict_one(predictor, model.eval(), pool)
-
-
-def predict_one(predictor: Predictor, model: Any, pool: Pool) -> None:
-    """Predict the pool's first image, to see that test pipeline and model go together."""
-    images = PoolImages(pool.dataset, [0], Compose(inference_pipeline(predictor.cfg)))
-    _, sample = images[0]
-    if isinstance(sample, str):
-        raise DataError(sample)
-    try:
-        View(predictor, model, sample, 0, stochastic=False).logits(0, False)
-    except Exception as error:  # models raise all kinds on sizes they cannot take
-        raise ConfigError(
-            f"the model cannot predict {pool.items[0].image}: {first_line(error)}"
-        ) from None
+    predictor.predict_one(model.eval(), pool.dataset, pool.items[0])
 
 
 def unlabeled_loss(model: Any, pool: Pool, device: torch.device) -> float:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
 
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
@@ -25,7 +24,7 @@ from .config import first_line, inference_pipeline
 from .console import quiet_warnings
 from .fit import max_iterations
 from .pool import Pool, label_space, leaves, locate, read_sample
-from .predict import PoolImages, Predictor, View, build_model
+from .predict import Predictor, build_model
 from .source import Source
 from .source_model import SOURCE
 
@@ -160,22 +159,7 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
         loss = source_loss(model, source)
         if not np.isfinite(loss):
             raise UnsupportedError(f"the model's loss is {loss} on a batch of source_dataloader")
-    predict_one(cfg, model.eval(), pool)
-
-
-def predict_one(cfg: Config, model: Any, pool: Pool) -> None:
-    """Predict the pool's first image, to see that test pipeline and model go together."""
-    predictor = Predictor(cfg)
-    images = PoolImages(pool.dataset, [0], Compose(inference_pipeline(cfg)))
-    _, sample = images[0]
-    if isinstance(sample, str):
-        raise DataError(sample)
-    try:
-        View(predictor, model, sample, 0, stochastic=False).logits(0, False)
-    except Exception as error:  # models raise all kinds on sizes they cannot take
-        raise ConfigError(
-            f"the model cannot predict {pool.items[0].image}: {first_line(error)}"
-        ) from None
+    Predictor(cfg).predict_one(model.eval(), pool.dataset, pool.items[0])
 
 
 def unlabeled_loss(model: Any, pool: Pool) -> float:

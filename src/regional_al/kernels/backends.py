@@ -1,4 +1,4 @@
-"""Which implementation does the work, and the checks that all of them share."""
+"""Selection of the backend, and the input checks that all backends share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULES = {
 
 
 class Backend(Protocol):
-    """What a backend module offers; see `reference` for what each function does."""
+    """The functions of a backend module; `reference` documents them."""
 
     NAME: str
 
@@ -55,8 +55,17 @@ _loaded: dict[str, Any] = {}
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names that work here: 'torch' always; 'numba' and 'torch_scatter' where installed; 'triton'
-    where installed and a CUDA device (or its interpreter, TRITON_INTERPRET=1) is at hand."""
+    """Names of the backends that can be used on this machine.
+
+    Returns:
+        'torch' always; 'numba' and 'torch_scatter' if installed; 'triton' if installed and a CUDA
+        device is available (or TRITON_INTERPRET=1 is set).
+
+    Example:
+        >>> from regional_al.kernels import available_backends
+        >>> 'torch' in available_backends()
+        True
+    """
     names = [name for name in MODULES if name == "torch" or find_spec(name) is not None]
     device = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
     if not device or not _triton_fits():
@@ -65,8 +74,11 @@ def available_backends() -> tuple[str, ...]:
 
 
 def _triton_fits() -> bool:
-    """Triton 2, which belongs to torch before 2.4, has neither exact division nor a way to keep
-    additions and multiplications apart."""
+    """Whether Triton is version 3 or newer.
+
+    Triton 2, used by torch before 2.4, has neither exact division nor a way to prevent fused
+    multiply-add.
+    """
     try:
         return int(version("triton").split(".")[0]) >= 3
     except PackageNotFoundError:
@@ -74,8 +86,21 @@ def _triton_fits() -> bool:
 
 
 def set_backend(name: str | None) -> None:
-    """Use this backend from now on; None: choose by device (numba on CPU, Triton on CUDA, torch
-    where they are missing). Raises ConfigError / EnvironmentProblem with what would do."""
+    """Set the backend for all following calls that do not name one.
+
+    Args:
+        name: 'torch', 'numba', 'triton' or 'torch_scatter'; None selects by device: numba on the
+            CPU, Triton on CUDA, torch where those are missing.
+
+    Raises:
+        ConfigError: for an unknown name.
+        EnvironmentProblem: if the backend cannot be loaded.
+
+    Example:
+        >>> from regional_al import kernels
+        >>> kernels.set_backend('torch')
+        >>> kernels.set_backend(None)
+    """
     global _chosen
     if name is not None:
         _load(name)
@@ -83,7 +108,7 @@ def set_backend(name: str | None) -> None:
 
 
 def backend_for(device: torch.device, asked: str | None = None) -> Backend:
-    """The backend for tensors of that device. Raises ConfigError when the asked one cannot."""
+    """The backend for tensors on `device`. Raises ConfigError if `asked` does not support it."""
     name = asked or _chosen
     if name is None:
         return _default(device)
@@ -112,11 +137,9 @@ def _load(name: str) -> Backend:
             if name == "torch_scatter":
                 importlib.import_module(name)
             if name == "triton" and not _triton_fits():
-                raise ImportError("it needs Triton 3")
+                raise ImportError("requires Triton 3")
             _loaded[name] = importlib.import_module(f".{MODULES[name]}", __package__)
-        except (
-            Exception
-        ) as error:  # a broken numba or Triton must not stop a run that can do without
+        except Exception as error:  # a broken numba or Triton must not stop a run without it
             _loaded[name] = error
     found = _loaded[name]
     if isinstance(found, Exception):
@@ -150,18 +173,18 @@ def check_ids(values: Tensor, what: str, shape: tuple[int, ...] | None = None) -
 
 
 def outside(ids: Tensor, number: int, what: str) -> ValueError:
-    """The error for an id that is not in 0..number-1, naming the extremes."""
+    """The error for ids outside 0..number-1, naming the extremes."""
     wide = ids.to(torch.int64)
     return ValueError(
-        f"{what} {int(wide.min())}..{int(wide.max())} found, allowed are 0..{number - 1}"
+        f"{what} must be in 0..{number - 1}, found {int(wide.min())}..{int(wide.max())}"
     )
 
 
 def not_finite(name: str | None, what: str = "logits") -> ScoreError:
-    """The error for NaN or infinite input, naming the image."""
-    place = f"{name}: " if name else ""
+    """The error for NaN or infinite input, naming the image if known."""
+    prefix = f"{name}: " if name else ""
     return ScoreError(
-        f"{place}{what} hold NaN or infinite values; lower the learning rate or switch off AMP"
+        f"{prefix}{what} contain NaN or infinite values; lower the learning rate or disable AMP"
     )
 
 
