@@ -24,8 +24,8 @@ _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv[1:]`) and return the exit code.
 
-    0 done or waiting for answers; 1 `doctor` found that the engine does not work; 2 a mistake of
-    the user's; 130 interrupted. Raises SystemExit where argparse does (--help, bad usage).
+    0: finished or waiting for answers; 1: `doctor` found that the engine does not work; 2: a user's
+    mistake; 130: interrupted. Raises SystemExit where argparse does (--help, wrong usage).
     """
     parser = build_parser()
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry(argv: Sequence[str] | None = None) -> None:
-    """`main`, and the process ends with its exit code. What scripts call.
+    """`main`, then end the process with its exit code; the console script.
 
     `custom_imports` finds modules in the working folder, as it does with `python -m regional_al`.
     """
