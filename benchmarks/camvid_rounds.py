@@ -19,6 +19,7 @@ from typing import Any
 from _common import print_table, write_result
 
 from regional_al.store import results as records
+from regional_al.store.work_dir import WorkDir
 
 ROOT = Path(__file__).parents[1]
 NAMES = (
@@ -63,7 +64,7 @@ def run(name: str, gpus: int, folder: Path, iterations: int, threads: int | None
 
 
 def finished(folder: Path) -> bool:
-    return (folder / records.FILE).is_file() and records.load(folder).stopped is not None
+    return WorkDir(folder).results.is_file() and records.load(folder).stopped is not None
 
 
 def rows_of(name: str, gpus: int, folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from .types import JSON
 
 
 def check_keys(where: str, raw: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Refuse a key that is not known, naming the nearest."""
+    """Raise ConfigError for an unknown key, suggesting the nearest."""
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where} must be a dict, not {raw!r}")
     for key in raw:
@@ -22,7 +22,7 @@ def check_keys(where: str, raw: Mapping[str, Any], known: tuple[str, ...]) -> No
 
 
 def choice(where: str, value: Any, options: tuple[str, ...]) -> str:
-    """`value` if it is one of `options`, else ConfigError naming the nearest."""
+    """`value` if it is one of `options`; else ConfigError, suggesting the nearest."""
     if value not in options:
         raise ConfigError(f"{where}={value!r} is unknown.{nearest(str(value), options)}")
     return str(value)

@@ -1,4 +1,4 @@
-"""Named errors. Each message is one line: what is wrong (file, key or value) and what mends it.
+"""Named errors. Each message is one line: what is wrong (file, key or value) and how to fix it.
 
 Everything a user can cause derives from `RegionalALError`; the command line prints its message
 without a traceback and exits with `exit_code`.
@@ -8,29 +8,29 @@ from __future__ import annotations
 
 
 class RegionalALError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
     exit_code = 2
 
 
 class ConfigError(RegionalALError):
-    """A key or value of the config is unknown, missing or senseless."""
+    """A key or value of the config is unknown, missing or invalid."""
 
 
 class UnsupportedError(ConfigError):
-    """A combination that makes no sense or that this engine cannot do (named in the message)."""
+    """A combination that is not supported, in general or by this engine."""
 
 
 class DataError(RegionalALError):
-    """A file of the data set is missing, unreadable, of the wrong size or holds unknown ids."""
+    """A file of the data set is missing, unreadable, of the wrong size or contains unknown ids."""
 
 
 class BudgetError(ConfigError):
-    """A budget that cannot be spent: zero, negative, above the pool, or of the wrong unit."""
+    """A budget that cannot be spent: zero, negative, larger than the pool, or in a wrong unit."""
 
 
 class WorkDirError(RegionalALError):
-    """The work_dir holds another run, or a run that was not asked to be resumed."""
+    """The work dir contains another run, or a run that was not meant to be resumed."""
 
 
 class ScoreError(RegionalALError):
@@ -38,4 +38,4 @@ class ScoreError(RegionalALError):
 
 
 class EnvironmentProblem(RegionalALError):
-    """A package that is needed is missing or does not fit the others."""
+    """A required package is missing or incompatible with the others."""

@@ -1,7 +1,7 @@
-"""Name -> class tables. A duplicate name raises; an unknown one names the nearest that exists.
+"""Name -> class tables. They alone decide which names a config may use.
 
-Names with a dot, `prefix.X`, may belong to a family: they are looked up when they are used, so that
-what makes them (another library) is not needed before.
+A name with a dot, `prefix.X`, may belong to a family: it is looked up when it is used, so that the
+library behind it is not needed before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,23 @@ def nearest(word: str, options: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """A table of classes (or factories) of one kind, by name."""
+    """A table of classes (or factories) of one kind, by name; iterates over the sorted names.
+
+    Args:
+        kind: What it holds, for messages.
+
+    Example:
+        >>> SHAPES = Registry("shape")
+        >>> @SHAPES.register("square")
+        ... class Square:
+        ...     def __init__(self, side=1):
+        ...         self.side = side
+        >>> SHAPES.build({"type": "square", "side": 3}).side, "square" in SHAPES, list(SHAPES)
+        (3, True, ['square'])
+        >>> SHAPES.get("sqare")
+        Traceback (most recent call last):
+        regional_al.errors.ConfigError: unknown shape 'sqare'. Did you mean 'square'?
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -46,12 +62,12 @@ class Registry(Generic[T]):
         return add
 
     def family(self, prefix: str, finder: str | Callable[[str], Callable[..., T]]) -> None:
-        """Look names `prefix.X` up by calling `finder(X)` when they are used.
+        """Look up names `prefix.X` by calling `finder(X)` when they are used.
 
         Args:
             prefix: What precedes the dot.
-            finder: Makes the factory of `prefix.X` from X and raises ConfigError for an X that does
-                not exist; or where it is, `'module:function'`, imported on first use.
+            finder: Returns the factory of `prefix.X`, given X, or raises ConfigError; or where to
+                find that function: `'module:function'`, imported on first use.
 
         Raises:
             ValueError: The prefix is taken.
@@ -61,7 +77,7 @@ class Registry(Generic[T]):
         self._families[prefix] = finder
 
     def get(self, name: str) -> Callable[..., T]:
-        """The class of that name. Raises ConfigError that names the nearest one."""
+        """The class of a name. Raises ConfigError, suggesting the nearest name."""
         if name in self._items:
             return self._items[name]
         prefix, dot, rest = str(name).partition(".")
@@ -74,7 +90,15 @@ class Registry(Generic[T]):
         raise ConfigError(f"unknown {self.kind} {name!r}.{nearest(name, self._items)}")
 
     def build(self, spec: str | dict[str, Any], **defaults: Any) -> T:
-        """Build from a name or `dict(type=name, ...)`; a wrong argument is a ConfigError."""
+        """Construct an item.
+
+        Args:
+            spec: A name or `dict(type=name, ...)` with arguments.
+            defaults: Further arguments; `spec` overrides them.
+
+        Raises:
+            ConfigError: Unknown name or wrong arguments.
+        """
         arguments = dict(spec) if isinstance(spec, dict) else {"type": spec}
         if "type" not in arguments:
             raise ConfigError(f"{self.kind}={spec!r} has no 'type'.{nearest('', self._items)}")

@@ -1,4 +1,4 @@
-"""Shared plain data: what a pool, a pick, a query and an answer are. numpy only."""
+"""Plain data shared by all packages: pool, picks, costs, answers. numpy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 UNLABELED = 255
-"""Value of a label PNG's pixel that has no class: not yet labelled, or annotated void."""
+"""Value of a pixel without a class in a label file: not labelled yet, or annotated void."""
 
 Level = Literal["image", "region", "pixel"]
 RoundInit = Literal["scratch", "continue", "pretrained"]
@@ -36,20 +36,28 @@ PICK_DTYPE = np.dtype(
         ("row", "<i4"),  # centre of a window / the pixel; -1 for a unit of a partition
         ("col", "<i4"),
         ("unit", "<i4"),  # id in the image's partition; -1 for a window or pixel
-        ("score", "<f8"),  # higher = asked for earlier
+        ("score", "<f8"),  # higher = picked earlier
         ("pixels", "<i8"),  # not yet annotated pixels that an answer would cover, >= 1
     ]
 )
-"""One thing asked for. Arrays of it are ordered best first; ties by image, then row-major place."""
+"""One pick. Arrays are ordered best first; ties are broken by image, then by row-major position."""
 
 
 @dataclass(frozen=True)
 class LabelSpace:
     """What the raw ids in a data set's annotation files mean.
 
-    raw_to_train: int16 [256]; a train id 0..C-1, or 255 for raw ids that are void (ignored in
-    training: 255 itself, 0 under reduce_zero_label, classes mapped away by a label map), or -1
-    for raw ids that must not occur.
+    Args:
+        class_names: Of the C classes.
+        palette: RGB of each class.
+        raw_to_train: int16 [256]: a train id 0..C-1; 255 for void ids, which training ignores (255
+            itself, 0 with reduce_zero_label, classes removed by a label map); -1 for ids that must
+            not occur.
+
+    Example:
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
+        >>> space.num_classes, space.raw_to_train[[0, 1, 2, 255]].tolist()
+        (2, [0, 1, -1, 255])
     """
 
     class_names: tuple[str, ...]
@@ -80,9 +88,12 @@ class LabelSpace:
 class PoolItem:
     """One image of the pool.
 
-    key: path of the image below the data set's image folder, without the image suffix, with '/'
-    (`aachen/aachen_000000_000019`); its label file is `labels/<key>.png`.
-    annotation: ground-truth file (oracle only) or None. shape: (H, W) of the annotation = image.
+    Args:
+        key: Path below the data set's image folder, with '/' and without the image suffix, such
+            as `aachen/aachen_000000_000019`; its label file is `labels/<key>.png`.
+        image: The image file.
+        annotation: The ground truth, which only the oracle reads; or None.
+        shape: (H, W) of the image and its annotation.
     """
 
     key: str
@@ -92,9 +103,15 @@ class PoolItem:
 
 
 class Costs(NamedTuple):
-    """The four costs. images: touched; regions: annotation visits; pixels: that got an answer,
-    void included; clicks: pixel 1, dominant class 1, full answer one per connected class segment
-    inside what was asked (None: not known, e.g. a human's answer from a folder)."""
+    """The four costs of annotation.
+
+    Args:
+        images: Images with an answer.
+        regions: Annotation visits: answered items of the queries.
+        pixels: Answered pixels, void included.
+        clicks: One per pixel, one per region for a dominant class, one click per connected class
+            segment in the queried region for a full answer; None: not known, as with people.
+    """
 
     images: int = 0
     regions: int = 0
@@ -104,10 +121,13 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """What an annotator says about one image of a query; may cover part of what was asked.
+    """The answer about one image of a query, or about a part of it.
 
-    labels: uint8 [H, W] raw ids, read only where `answered`; void is 255 (or a raw void id).
-    answered: bool [H, W], inside what was asked. clicks: int, or None when not known.
+    Args:
+        key: Of the image.
+        labels: uint8 [H, W] raw ids, read only where `answered`; 255 or a void id means no class.
+        answered: bool [H, W], within what was asked.
+        clicks: None when not known.
     """
 
     key: str

@@ -201,7 +201,7 @@ def test_oracle_refusals(tmp_path):
     good = make_item(tmp_path, "good", [[0, 1]])
     build(good).preflight()
     bad = make_item(tmp_path, "bad", [[0, 23]])
-    with pytest.raises(DataError, match=r"bad\.png holds id 23 \(row 0, column 1\).*0-2, 255"):
+    with pytest.raises(DataError, match=r"bad\.png contains id 23 \(row 0, column 1\).*0-2, 255"):
         build(good, bad).preflight()
     with pytest.raises(DataError, match=r"nothing\.png does not exist"):
         build(PoolItem("n", good.image, tmp_path / "nothing.png", (1, 2))).preflight()
@@ -227,7 +227,7 @@ def test_255_is_always_allowed(tmp_path):
 
 def test_the_first_bad_file_is_named_whatever_the_threads_do(tmp_path):
     pool = [make_item(tmp_path, f"{i:02d}", [[0 if i < 5 else 99]]) for i in range(30)]
-    with pytest.raises(DataError, match=r"05\.png holds id 99"):
+    with pytest.raises(DataError, match=r"05\.png contains id 99"):
         ANNOTATORS.build("oracle", pool=pool, label_space=SPACE).preflight()
 
 
@@ -283,7 +283,7 @@ def test_folder_refusals(tmp_path):
     query, folder = make_folder(tmp_path)
     where = tmp_path / "rounds/001/answers"
     save(where / "y.png", [[0, 1, 2], [3, 0, 0]])
-    with pytest.raises(DataError, match=r"y\.png holds id 3 \(row 1, column 0\).*0-2, 254-255"):
+    with pytest.raises(DataError, match=r"y\.png contains id 3 \(row 1, column 0\).*0-2, 254-255"):
         list(folder.collect(query, ["y"]))
     save(where / "y.png", [[0, 1], [0, 0]])
     with pytest.raises(DataError, match=r"y\.png is 2x2 .*2x3"):

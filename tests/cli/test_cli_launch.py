@@ -122,7 +122,7 @@ def test_a_bug_shows_the_traceback_of_its_rank_alone(place: Path) -> None:
     assert "ValueError: a bug" in err
     assert "[rank0]" not in err
     assert "ChildFailedError" not in err
-    assert err.endswith("error: rank 1 failed with exit code 1; what it said is above\n")
+    assert err.endswith("error: rank 1 failed with exit code 1; see its output above\n")
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_a_killed_rank_is_named(place: Path) -> None:
     assert code == 128 + signal.SIGKILL
     assert err == (
         "error: rank 1 was ended by SIGKILL (out of memory?); "
-        "the same command with --resume goes on\n"
+        "run the same command with --resume to continue\n"
     )
 
 
@@ -144,7 +144,7 @@ def test_a_port_in_use_is_named(place: Path) -> None:
     assert code == 2
     said = [line for line in err.splitlines() if "socket.cpp" not in line]  # torch 2.1's C++ part
     assert said == [
-        f"error: port {port} is in use: leave PORT unset to have a free one taken, or give another"
+        f"error: port {port} is in use: unset PORT to use a free one, or choose another"
     ]
 
 
@@ -195,7 +195,7 @@ def test_no_rank_outlives_the_launcher(place: Path, number: signal.Signals) -> N
         assert code == -signal.SIGKILL
     else:
         assert code == 128 + number
-        assert err == "error: interrupted; the same command with --resume goes on from here\n"
+        assert err == "error: interrupted; resume with the same command and --resume\n"
 
 
 @pytest.mark.parametrize(

@@ -54,19 +54,19 @@ CASES = {
     "no mm*": (
         FORKS,
         {"mmcv": Package(), "mmengine": Package(), "mmseg": Package()},
-        "no MMSegmentation",
+        "MMSegmentation is not installed",
         "onedl-mmcv==2.3.6 onedl-mmengine==0.10.12 onedl-mmsegmentation==1.4.2",
     ),
     "no mmcv": (
         FORKS,
         {"mmcv": Package()},
-        "mmcv is missing beside mmseg 1.4.2",
+        "mmcv is missing, but mmseg 1.4.2 and",
         "pip install onedl-mmcv==2.3.6",
     ),
     "no official mmcv": (
         OFFICIAL,
         {"mmcv": Package()},
-        "mmcv is missing beside mmseg 1.2.2",
+        "mmcv is missing, but mmseg 1.2.2 and",
         "pip install mmcv==2.1.0",
     ),
     "no mmengine": (
@@ -78,37 +78,37 @@ CASES = {
     "mmcv too new": (
         OFFICIAL,
         {"mmcv": Package("2.2.0", ("mmcv",))},
-        "mmseg 1.2.2 refuses mmcv 2.2.0",
+        "mmseg 1.2.2 does not accept mmcv 2.2.0",
         "pip uninstall -y mmcv && pip install mmcv==2.1.0",
     ),
     "mmcv too old": (
         OFFICIAL,
         {"mmcv": Package("1.7.2", ("mmcv-full",))},
-        "mmcv 1.7.2 beside mmseg 1.2.2, which needs mmcv 2",
+        "mmseg 1.2.2 needs mmcv 2, but mmcv 1.7.2 is installed",
         "pip uninstall -y mmcv-full && pip install mmcv==2.1.0",
     ),
     "two mmcv": (
         FORKS,
         {"mmcv": Package("2.3.6", ("onedl-mmcv", "mmcv"))},
-        "over each other: onedl-mmcv mmcv",
+        "overwriting each other: onedl-mmcv mmcv",
         "pip uninstall -y onedl-mmcv mmcv && pip install onedl-mmcv==2.3.6",
     ),
     "no ftfy": (
         FORKS,
         {"others": without(FORKS, "ftfy")},
-        "imports ftfy, not installed",
+        "needs ftfy, which it does not install",
         "pip install ftfy",
     ),
     "no libGL": (
         FORKS,
         {"cv2_error": "ImportError: libGL.so.1: cannot open shared object file"},
-        "OpenCV (mmcv needs it) does not import",
+        "OpenCV, which mmcv needs, cannot be imported",
         "pip uninstall -y opencv-python && pip install opencv-python-headless",
     ),
     "broken": (
         FORKS,
         {"import_error": "ImportError: no name 'x'"},
-        "mmseg does not import: ImportError",
+        "mmseg cannot be imported: ImportError",
         "pip uninstall -y onedl-mmcv onedl-mmengine onedl-mmsegmentation && pip install onedl-",
     ),
     "numpy 2 beside old torch": (
@@ -120,25 +120,25 @@ CASES = {
     "numpy 2 beside mmseg 0.x": (
         OLD,
         {"numpy": "2.1.0", "torch": "2.4.1", "others": {**OLD.others, "torchvision": "0.19.1"}},
-        "numpy 2.1.0 has dropped names",
+        "numpy 2.1.0 removed names",
         "pip install 'numpy<2'",
     ),
     "mmcv-full without ops": (
         OLD,
         {"mmcv_ops": False},
-        "without its compiled part (mmcv._ext)",
+        "without its compiled ops (mmcv._ext)",
         "MMCV_WITH_OPS=1 pip install",
     ),
     "no torchvision": (
         OLD,
         {"others": without(OLD, "torchvision")},
-        "torchvision is missing, which mmcv 1.x imports",
+        "torchvision is missing; mmcv 1.x imports it",
         "pip install torchvision==0.16.2",
     ),
     "another torchvision": (
         OLD,
         {"others": {**OLD.others, "torchvision": "0.15.2+cu118"}},
-        "torchvision 0.15.2+cu118 does not fit torch 2.1.2",
+        "torchvision 0.15.2+cu118 does not match torch 2.1.2",
         "pip install torchvision==0.16.2",
     ),
     "setuptools without pkg_resources": (
@@ -147,55 +147,55 @@ CASES = {
             "build_tools_error": "ModuleNotFoundError: No module named 'pkg_resources'",
             "others": {**OLD.others, "setuptools": "84.2.1"},
         },
-        "setuptools 84.2.1 does not suit torch 2.1.2",
+        "setuptools 84.2.1 does not work with the build tools of torch 2.1.2",
         "pip install 'setuptools<60'",
     ),
     "yapf too new": (
         OLD,
         {"others": {**OLD.others, "yapf": "0.43.0"}},
-        "yapf 0.43.0 has dropped",
+        "yapf 0.43.0 removed",
         "pip install 'yapf<=0.40.1'",
     ),
     "mmcv-full of another torch": (
         OLD,
         {"mmcv_ops_error": SYMBOL},
-        "mmcv._ext was built for another torch than 2.1.2 (OSError",
+        "mmcv._ext was not built for torch 2.1.2 (OSError",
         "--no-build-isolation --no-cache-dir --force-reinstall --no-deps mmcv-full==1.7.2",
     ),
     "official mmcv of another torch": (
         OFFICIAL,
         {"mmcv_ops": True, "mmcv_ops_error": SYMBOL},
-        "mmcv._ext was built for another torch than 2.13.0+cpu",
+        "mmcv._ext was not built for torch 2.13.0+cpu",
         "pip install --force-reinstall --no-deps --no-cache-dir mmcv==2.1.0",
     ),
     "no mmcv-full": (
         OLD,
         {"mmcv": Package(), "mmcv_ops": False},
-        "mmcv is missing beside mmseg 0.30.0",
+        "mmcv is missing, but mmseg 0.30.0 is installed",
         "MMCV_WITH_OPS=1 pip install --no-build-isolation --no-cache-dir mmcv-full==1.7.2",
     ),
     "mmcv beside mmcv-full": (
         OLD,
         {"mmcv": Package("1.7.2", ("mmcv", "mmcv-full"))},
-        "over each other: mmcv mmcv-full",
+        "overwriting each other: mmcv mmcv-full",
         "pip uninstall -y mmcv mmcv-full && pip install 'setuptools<60'",
     ),
     "OpenCV beside numpy 1": (
         OLD,
         {"cv2_error": "ImportError: numpy.core.multiarray failed to import"},
-        "OpenCV (mmcv needs it) does not import",
+        "OpenCV, which mmcv needs, cannot be imported",
         "pip install --force-reinstall --no-deps 'opencv-python-headless<4.12'",
     ),
     "broken mmseg 0.x": (
         OLD,
         {"import_error": "AssertionError: MMCV==1.7.2 is used but incompatible"},
-        "mmseg does not import: AssertionError",
+        "mmseg cannot be imported: AssertionError",
         "make env-mmseg0",
     ),
     "mmcv 2 beside mmseg 0.x": (
         OLD,
         {"mmcv": Package("2.1.0", ("mmcv",))},
-        "which needs mmcv-full 1.x",
+        "mmseg 0.30.0 needs mmcv-full 1.x, not mmcv 2.1.0",
         "pip uninstall -y mmcv && pip install 'setuptools<60' 'wheel<0.43' ninja && MMCV_",
     ),
 }
@@ -213,25 +213,29 @@ def test_what_stops_the_engine_has_one_cause_and_one_command(case: str) -> None:
 
 
 NOTES = {
-    "no numba": ({"others": without(FORKS, "numba")}, "no numba", "pip install numba"),
+    "no numba": (
+        {"others": without(FORKS, "numba")},
+        "numba is not installed",
+        "pip install numba",
+    ),
     "no skimage": (
         {"others": without(FORKS, "scikit-image")},
-        "no scikit-image",
+        "scikit-image is not installed",
         "pip install scikit-image",
     ),
     "no report": (
         {"others": without(FORKS, "matplotlib", "jinja2")},
-        "no matplotlib and no jinja2",
+        "matplotlib and jinja2 are not installed",
         "pip install matplotlib jinja2",
     ),
     "no triton on a GPU": (
         {"others": without(FORKS, "triton"), "cuda_devices": 1},
-        "no triton",
+        "triton is not installed",
         "pip install triton",
     ),
     "torch_scatter of another torch": (
         {"others": {**ALL, "torch-scatter": "2.1.2"}, "torch_scatter_error": "undefined symbol"},
-        "built for another torch than 2.13.0+cpu (undefined symbol)",
+        "was not built for torch 2.13.0+cpu (undefined symbol)",
         "--no-build-isolation torch-scatter",
     ),
 }
@@ -253,7 +257,7 @@ def test_a_cpu_machine_does_not_miss_triton() -> None:
 def test_a_named_cause_is_not_repeated_as_an_import_error() -> None:
     found = dataclasses.replace(FORKS, mmcv=Package(), import_error="No module named 'mmcv'")
     assert [p.cause for p in diagnose(found)] == [
-        "mmcv is missing beside mmseg 1.4.2 and mmengine 0.10.12"
+        "mmcv is missing, but mmseg 1.4.2 and mmengine 0.10.12 are installed"
     ]
 
 
@@ -276,7 +280,7 @@ def test_the_engine_follows_what_is_installed() -> None:
     assert engine_of(OLD) == "mmseg0"
     only_mmcv = dataclasses.replace(OLD, mmseg=Package())
     assert engine_of(only_mmcv) == "mmseg0"
-    assert "mmseg is missing beside mmcv 1.7.2" in diagnose(only_mmcv)[0].cause
+    assert "mmseg is missing, but mmcv 1.7.2 is installed" in diagnose(only_mmcv)[0].cause
 
 
 def test_run_prints_the_table_and_the_problems(
@@ -286,14 +290,14 @@ def test_run_prints_the_table_and_the_problems(
     assert doctor.run() == 1
     out = capsys.readouterr().out
     assert "mmseg          1.4.2  (fork: onedl-mmsegmentation)" in out
-    assert "problem: mmcv is missing beside" in out
+    assert "problem: mmcv is missing, but mmseg" in out
     assert "    pip install onedl-mmcv==2.3.6" in out
     assert out.endswith("engine mmseg1: does not work\n")
     slow = dataclasses.replace(FORKS, others=without(FORKS, "numba"))
     monkeypatch.setattr(doctor, "find", lambda: slow)
     assert doctor.run() == 0
     out = capsys.readouterr().out
-    assert "note: no numba" in out
+    assert "note: numba is not installed" in out
     assert out.endswith("engine mmseg1: works\n")
 
 

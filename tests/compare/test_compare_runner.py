@@ -18,7 +18,6 @@ import pytest
 
 from regional_al import cli
 from regional_al.compare import html, plan, runner
-from regional_al.store import results as records
 
 STUB = Path(compare_stub.__file__)
 ARMS = ("--heuristics", "Random", "RIPU")
@@ -31,7 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         compare_runs.record(r, 1000 * (r + 1), 0.3 + 0.1 * r, 10 * r + 9, r + 1) for r in range(3)
     ]
     compare_runs.write_run(tmp_path / "made", compare_runs.arm("RIPU", None, rounds=2), 0, rounds)
-    (tmp_path / "made/runs/RIPU/seed0" / records.FILE).rename(tmp_path / records.FILE)
+    (tmp_path / "made/runs/RIPU/seed0/results.json").rename(tmp_path / "results.json")
     (tmp_path / "config.py").write_text("")
     monkeypatch.setattr(plan, "load_recipe", plan.load_recipe)  # undone after the stub's change
     monkeypatch.setattr(runner, "train_command", runner.train_command)

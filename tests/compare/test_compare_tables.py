@@ -303,6 +303,22 @@ def test_tables_are_filled_into_a_document(found: stats.Analysis) -> None:
         markdown.fill(text.replace("table: arms", "table: arm"), found)
 
 
+def test_figures_that_are_not_drawn_any_more_are_deleted(
+    found: stats.Analysis, tmp_path: Path
+) -> None:
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    stale = [folder / "curve_regions.png", folder / "curve_pixels_Gone.png"]
+    mine = folder / "mine.png"
+    for path in (*stale, mine):
+        path.write_bytes(b"")
+    html.render(found, folder, "auto")
+    assert not any(path.exists() for path in stale)
+    assert mine.exists()
+    html.render(replace(found, seconds={}), folder, "auto")
+    assert not (folder / "seconds.png").exists()
+
+
 def test_names_are_shown_as_text(tmp_path: Path) -> None:
     made = arm("Random")
     write_grid(tmp_path, [(replace(made, label="<b>$x$ & _y"), {0: rounds((0.1, 0.2, 0.3))})])

@@ -63,6 +63,8 @@ def test_nothing_installed_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     config = tmp_path / "mine.py"
     config.write_text("runner = dict()\n")
     monkeypatch.setattr(engines.loading, "generation", lambda: None)
-    with pytest.raises(EnvironmentProblem, match=r"mine\.py.*mmseg1.*make env-mmseg0") as caught:
+    with pytest.raises(
+        EnvironmentProblem, match=r"mine\.py.*make env-mmseg0.*\[mmseg1\]"
+    ) as caught:
         engines.load(config)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """Folders of grids made up from numbers: no model, no training.
 
-`python tests/compare_runs.py OUT` writes one to look at, six arms of three seeds.
+`python tests/helpers/compare_runs.py OUT` writes one to look at, six arms of three seeds.
 """
 
 from __future__ import annotations

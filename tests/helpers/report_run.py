@@ -1,6 +1,6 @@
 """A run folder made up from a seed, for the tests of the report: no model, no training.
 
-`python tests/report_run.py FOLDER [level]` writes one to look at.
+`python tests/helpers/report_run.py FOLDER [level]` writes one to look at.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def make_run(
     title: str = "synthetic_region_ripu",
     per_round: int = 8,
 ) -> Results:
-    """Write a run of rounds 0..rounds-1; `waiting` adds a round whose answers are not there yet.
+    """Write a run of rounds 0..rounds-1; `waiting` adds a round without answers.
 
-    evaluated False: no mIoU. clicks False: costs without clicks, as of a human's answers.
+    evaluated False: no mIoU. clicks False: costs without clicks, as with a human annotator.
     """
     keys = [f"town/{i:04d}" for i in range(images)]
     truth = []

@@ -179,7 +179,7 @@ def test_labels_that_cannot_be_taken_over_are_refused(
     ids = read_ids(path)
     ids[0, 0] = 99
     write_png(path, ids)
-    assert f"{path} holds id 99 (row 0, column 0)" in refused(tmp_path / "damaged")
+    assert f"{path} contains id 99 (row 0, column 0)" in refused(tmp_path / "damaged")
     path.unlink()
     assert f"{path} is gone" in refused(tmp_path / "damaged")
 

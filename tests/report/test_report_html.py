@@ -284,6 +284,12 @@ def test_config_in_words() -> None:
     )
     assert status.plain({"a": [1, None], "b c": 2}) == "{'a': [1, None], 'b c': 2}"
     assert status.summary({"level": "pixel"}) == ""
+    budget = {"amount": "1%", "unit": "pixel", "scope": "pool"}
+    assert status.summary({"budget": budget}) == "budget per round: 1% of the pool's pixels"
+    budget = {"amount": "1%", "unit": "pixel", "scope": "image"}
+    assert status.summary({"budget": budget}) == "budget per round: 1% of each image's pixels"
+    budget = {"amount": 40, "unit": "region", "scope": "image"}
+    assert status.summary({"budget": budget}) == "budget per round: 40 regions per image"
 
 
 def test_report_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ def test_few_plain_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    monkeypatch.setattr(module, "_INTERVAL", 0.0)
     assert list(progress(list(range(1000)), "Work")) == list(range(1000))
     out, err = capsys.readouterr()
     assert out == ""

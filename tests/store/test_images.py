@@ -98,7 +98,7 @@ def test_ids_refuse_colour_and_large_values(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"colour\.png has colours"):
         read_ids(tmp_path / "colour.png")
     Image.fromarray(np.array([[7, 300]], dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png holds id 300"):
+    with pytest.raises(DataError, match=r"deep\.png contains id 300"):
         read_ids(tmp_path / "deep.png")
 
 

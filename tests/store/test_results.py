@@ -168,18 +168,18 @@ def test_a_mistake_is_named_in_one_line(tmp_path: Path, key: str, value: Any, sa
 def test_rounds_out_of_order_are_refused() -> None:
     data = records.to_json(RESULTS)
     data["records"] = [records._record_to_json(record(r)) for r in (1, 0)]
-    with pytest.raises(DataError, match=r"order of their rounds: \[1, 0\]"):
+    with pytest.raises(DataError, match=r"order of their rounds, not \[1, 0\]"):
         records.parse(data, "x")
 
 
 def test_no_file_and_no_json(tmp_path: Path) -> None:
-    with pytest.raises(WorkDirError, match=r"holds no results\.json"):
+    with pytest.raises(WorkDirError, match=r"contains no results\.json"):
         records.load(tmp_path)
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(DataError, match=r"results\.json cannot be read"):
         records.load(tmp_path)
     (tmp_path / "results.json").write_text("[]")
-    with pytest.raises(DataError, match="an object is expected, not list"):
+    with pytest.raises(DataError, match="must be an object, not list"):
         records.load(tmp_path)
 
 

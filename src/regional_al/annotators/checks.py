@@ -1,4 +1,4 @@
-"""Checks of label files that come from outside, shared by the annotators."""
+"""Checks of label files from outside, shared by the annotators."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ def allowed_ids(label_space: LabelSpace) -> Bool:
 def checked_ids(path: Path, shape: tuple[int, int], allowed: Bool) -> U8:
     """A label file as uint8 [H, W].
 
-    Raises DataError, naming the file and the size or value, when it cannot be read, is not of
-    `shape`, or holds an id that is not `allowed` (bool [256]).
+    Args:
+        path: The file.
+        shape: (H, W) that it must have.
+        allowed: bool [256], the ids that may occur.
+
+    Raises:
+        DataError: It cannot be read, has another size or an id that is not allowed.
     """
     ids = read_ids(path)
     if ids.shape != shape:
         raise DataError(
-            f"{path} is {_size(ids.shape)} (height x width), its image is {_size(shape)};"
+            f"{path} is {_size(ids.shape)} (height x width), its image is {_size(shape)}:"
             " save it at the size of the image"
         )
     found = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
@@ -35,7 +40,7 @@ def checked_ids(path: Path, shape: tuple[int, int], allowed: Bool) -> U8:
     if wrong.size:
         row, col = np.argwhere(ids == wrong[0])[0]
         raise DataError(
-            f"{path} holds id {wrong[0]} (row {row}, column {col}), allowed are {_ranges(allowed)}"
+            f"{path} contains id {wrong[0]} (row {row}, column {col}); allowed: {_ranges(allowed)}"
         )
     return ids
 

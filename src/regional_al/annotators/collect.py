@@ -1,4 +1,4 @@
-"""From a published query to labels on disk and costs in the ledger."""
+"""From a query to labels on disk and costs in the ledger."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from .base import Annotator
 def collect_answers(
     query: Query, annotator: Annotator, store: LabelStore, ledger: Ledger | None
 ) -> JSON:
-    """Publish a query, store the answers that are there and count what is missing.
+    """Publish a query, store the answers that exist and count those that are missing.
 
-    Safe to repeat: answers that were stored are stored again with the same bytes. Returns
-    outstanding and images (numbers of images) and where answers are expected.
+    Safe to repeat: an answer that has been stored already leaves the same bytes.
+
+    Returns:
+        outstanding: Images without a complete answer; images: all of the query; where: a line
+        telling where answers are expected.
     """
     assert ledger is not None, "only rank 0, which holds the ledger, collects answers"
     round_, keys = query.info.round, query.image_keys()
     annotator.request(query)
     waiting = ledger.outstanding(round_, keys)
     with ledger.transaction():
-        for answer in progress(annotator.collect(query, waiting), "annotating", len(waiting)):
+        for answer in progress(annotator.collect(query, waiting), "Annotating", len(waiting)):
             asked = query.asked(answer.key)
             store.write(answer, round_)
             said = asked[store.annotated(answer.key) == round_ + 1]

@@ -1,4 +1,4 @@
-"""Answers from a folder: a person, or any labelling tool, puts PNGs there, at any time."""
+"""Answers from a folder, into which a person or any labelling tool puts PNGs at any time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ README = "README.txt"
 
 @ANNOTATORS.register("folder")
 class FolderAnnotator:
-    """Reads `<answers>/<key>.png`, uint8, of the image's size: 255 = not answered yet, `void` =
-    answered: no class, else a raw class id. What was not asked for is not read.
+    """Reads `<answers>/<key>.png`, uint8, of the size of the image.
 
-    answers: a folder for all rounds; None: `rounds/NNN/answers` beside the round's query. Answers
-    may come in parts. Clicks are not known (None). answer: accepted for the sake of the config
-    ('dominant': one class for a whole region); the files are read the same way.
+    255 means not answered yet, `void` answered without a class, any other value is a raw class id.
+    Pixels that were not asked for are ignored. Answers may come in parts. Clicks are not known.
+
+    Args:
+        pool: Images that may be asked about.
+        label_space: Meaning of the ids.
+        answers: One folder for all rounds; None: `rounds/NNN/answers` beside the round's query.
+        void: Id for "answered, but no class".
+
+    Raises:
+        ConfigError: `void` is a class or not in 0..254.
     """
 
     def __init__(
@@ -35,10 +42,10 @@ class FolderAnnotator:
         void: int = 254,
     ) -> None:
         if not 0 <= void < UNLABELED:
-            raise ConfigError(f"annotator.void={void}: give an id 0..254 that is no class")
+            raise ConfigError(f"annotator.void={void} must be an id 0..254 that is no class")
         if label_space.trainable[void]:
             name = label_space.class_names[int(label_space.raw_to_train[void])]
-            raise ConfigError(f"annotator.void={void} is class {name!r}; give an id that is none")
+            raise ConfigError(f"annotator.void={void} is class {name!r}: give an id of no class")
         self.answers = None if answers is None else Path(answers)
         self.void = void
         self._items = {item.key: item for item in pool}
@@ -47,7 +54,7 @@ class FolderAnnotator:
         self._allowed[void] = True
 
     def preflight(self) -> None:
-        """Raise ConfigError when `answers` is a file. Answers themselves may come at any time."""
+        """Raise ConfigError when `answers` is a file. Answers may come later."""
         if self.answers is not None and self.answers.exists() and not self.answers.is_dir():
             raise ConfigError(f"annotator.answers={str(self.answers)!r} is not a folder")
 
@@ -56,7 +63,7 @@ class FolderAnnotator:
         return self.answers or query.folder.parent / "answers"
 
     def request(self, query: Query) -> None:
-        """Make the folder, with a README that says what to put there."""
+        """Create the folder, with a README that tells what to put there."""
         folder = self.folder(query)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / README) as temporary:
@@ -65,9 +72,10 @@ class FolderAnnotator:
             )
 
     def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
-        """What is answered now, of images with at least one answered pixel, in order of `keys`.
+        """Answers that exist now, for images with at least one answered pixel.
 
-        Raises DataError, naming file and value, for a wrong size or an unknown id.
+        Raises:
+            DataError: A file has a wrong size or an unknown id.
         """
         for key in keys:
             path = self.folder(query) / f"{key}.png"
@@ -88,9 +96,9 @@ class FolderAnnotator:
 
 
 def instructions(query: Query, label_space: LabelSpace, void: int, answer: str) -> str:
-    """The text of the README: which files, which values."""
+    """Text of the README: which files, which values."""
     lines = [
-        f"Answers of round {query.info.round}: one 8-bit grey PNG an image, of the image's size,",
+        f"Answers of round {query.info.round}: one 8-bit grey PNG per image, of the image's size,",
         "named as below. What is asked: query/asked/<image>.png beside this folder.",
         "",
         "255: not answered yet",
@@ -99,6 +107,6 @@ def instructions(query: Query, label_space: LabelSpace, void: int, answer: str) 
     for raw in np.flatnonzero(label_space.trainable):
         lines.append(f"{raw}: {label_space.class_names[int(label_space.raw_to_train[raw])]}")
     if answer == "dominant":
-        lines += ["", "Give each region as a whole the class that covers most of it."]
+        lines += ["", "Give each region, as a whole, the class that covers most of it."]
     lines += ["", *(f"{key}.png" for key in query.image_keys())]
     return "\n".join(lines) + "\n"

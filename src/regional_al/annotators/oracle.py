@@ -1,4 +1,4 @@
-"""The oracle: simulated annotation. The only module that ever reads the pool's ground truth."""
+"""The oracle: simulated annotation. The only module that reads the ground truth of the pool."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ from .checks import allowed_ids, checked_ids
 
 @ANNOTATORS.register("oracle")
 class OracleAnnotator:
-    """Answers at once from the annotation files, as the query's header says.
+    """Answers immediately, from the annotation files of the pool.
 
-    answer='full': every asked pixel gets its raw id, at `segment_clicks` clicks an image.
-    answer='dominant': every asked pixel of an item, void ones too, gets the item's most frequent
-    class (Cai et al., CVPR 2021), at one click an item.
+    A query for `answer='full'` gives every queried pixel its raw id and costs one click per
+    connected class segment in each queried region. A query for `answer='dominant'` gives every
+    pixel of a region, void ones too, the region's most frequent class (Cai et al., CVPR 2021) and
+    costs one click per region.
+
+    Args:
+        pool: Images that may be asked about.
+        label_space: Meaning of the ids.
     """
 
     def __init__(self, pool: Sequence[PoolItem], label_space: LabelSpace) -> None:
@@ -33,25 +38,25 @@ class OracleAnnotator:
         self._allowed = allowed_ids(label_space)
 
     def preflight(self) -> None:
-        """Raise DataError for the first pool image (in pool order) whose annotation is missing,
-        unreadable, not of the image's size, or holds an id that the label space does not allow."""
+        """Raise DataError for the first image of the pool whose annotation is missing, unreadable,
+        of another size than the image, or contains an id that the label space does not allow."""
         with ThreadPoolExecutor(4) as threads:
             checks = threads.map(self._check, self._items.values())
             for _ in progress(checks, "Checking annotations", len(self._items)):
                 pass
 
     def request(self, query: Query) -> None:
-        """Nothing to publish: the answers are there."""
+        """Nothing to publish."""
 
     def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
-        """One whole answer an image, in the order of `keys`."""
+        """One complete answer per image, in the order of `keys`."""
         for key in keys:
             asked = query.asked(key)
             truth = self._truth(self._items[key])
             if truth.shape != asked.shape:
                 raise DataError(
-                    f"{query.folder}: {key} was asked at size {asked.shape}, its annotation has"
-                    f" {truth.shape}; the data set has changed since"
+                    f"{query.folder}: {key} was queried at size {asked.shape}, its annotation is"
+                    f" {truth.shape}: the data set has changed since"
                 )
             if query.info.answer == "dominant":
                 labels = dominant_labels(asked, truth, self._label_space)
@@ -77,8 +82,8 @@ class OracleAnnotator:
 
 
 def whole_masks(pool: Sequence[PoolItem], label_space: LabelSpace) -> Callable[[int], U8]:
-    """Index into the pool -> raw ids uint8 [H, W] of its annotation file: what simulates a person
-    for `ActiveLearningDataset(oracle=...)`. The call raises DataError like the oracle itself."""
+    """A function from an index into the pool to the raw ids uint8 [H, W] of its annotation, for
+    `ActiveLearningDataset(oracle=...)`. It raises DataError as the oracle does."""
     return partial(_whole_mask, pool, allowed_ids(label_space))
 
 
@@ -90,18 +95,31 @@ def _annotation(item: PoolItem) -> Path:
     if item.annotation is None or not item.annotation.exists():
         where = f"its annotation {item.annotation}" if item.annotation else "its annotation"
         raise DataError(
-            f"{item.image}: {where} does not exist; the oracle needs one for every pool image"
-            " (without: annotator='folder')"
+            f"{item.image}: {where} does not exist: the oracle needs one for every image of the "
+            "pool (without ground truth: annotator='folder')"
         )
     return item.annotation
 
 
 def dominant_labels(asked: I32, truth: U8, label_space: LabelSpace) -> U8:
-    """uint8 [H, W]: each asked pixel gets the raw id of its item's most frequent class.
+    """Give each item the raw id of its most frequent class.
 
-    asked: int32 [H, W], 0 = not asked, i = item i. Void pixels do not vote; an item of void alone
-    stays 255 (annotated void). Raw ids of one class vote together and are answered by their lowest;
-    a tie goes to the lowest raw id. Pixels that were not asked are 255.
+    Void pixels do not vote; an item of void alone becomes 255 (annotated void). Raw ids of one
+    class vote together and are represented by their lowest; a tie goes to the lowest raw id.
+
+    Args:
+        asked: int32 [H, W], 0 = not asked, i = item i.
+        truth: uint8 [H, W], raw ids.
+        label_space: Their meaning.
+
+    Returns:
+        uint8 [H, W], 255 where nothing was asked.
+
+    Example:
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
+        >>> asked = np.array([[1, 1, 1, 2]], np.int32)
+        >>> dominant_labels(asked, np.array([[1, 0, 1, 255]], np.uint8), space).tolist()
+        [[1, 1, 1, 255]]
     """
     labels = np.full(asked.shape, UNLABELED, dtype=np.uint8)
     items = asked[asked > 0].astype(np.int64)
@@ -119,10 +137,21 @@ def dominant_labels(asked: I32, truth: U8, label_space: LabelSpace) -> U8:
 
 
 def segment_clicks(asked: I32, truth: U8, label_space: LabelSpace) -> int:
-    """Clicks of a full answer: one per connected class segment inside each item.
+    """Clicks of a full answer: one per connected class segment in each item.
 
-    Segments are 4-connected, so that two areas touching at a corner count as two (the dearer, more
-    careful reading). Void segments cost nothing, but an item of void alone costs one click.
+    Segments are 4-connected: two areas that touch at a corner count as two. Void segments cost
+    nothing, but an item of void alone costs one click.
+
+    Args:
+        asked: int32 [H, W], 0 = not asked, i = item i.
+        truth: uint8 [H, W], raw ids.
+        label_space: Their meaning.
+
+    Example:
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
+        >>> asked = np.ones((1, 4), np.int32)
+        >>> segment_clicks(asked, np.array([[0, 1, 0, 255]], np.uint8), space)
+        3
     """
     width = asked.shape[1]
     flat = np.flatnonzero(asked)
@@ -147,9 +176,9 @@ def _runs(flat: I64, values: I64, width: int, size: int) -> tuple[I64, I64]:
     starts = np.ones(flat.size, dtype=np.bool_)
     starts[1:] = (np.diff(flat) != 1) | (np.diff(values) != 0) | (flat[1:] % width == 0)
     run = np.cumsum(starts) - 1
-    place = np.full(size + width, -1, dtype=np.int64)
-    place[flat] = np.arange(flat.size)
-    below = place[flat + width]
+    position = np.full(size + width, -1, dtype=np.int64)
+    position[flat] = np.arange(flat.size)
+    below = position[flat + width]
     upper = np.flatnonzero(below >= 0)
     lower = below[upper]
     # The overlap of two runs begins where one of them does: one edge per overlap, not per pixel.

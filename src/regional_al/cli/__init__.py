@@ -1,13 +1,14 @@
 """The command line: `regional-al train | compare | status | report | doctor | launch`.
 
-A subcommand's module is imported when it is chosen, so that `--help` is instant. What a user can
-mend ends in one line on stderr and a non-zero exit code; a bug keeps its traceback.
+The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
+mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +17,15 @@ from .. import __version__
 from ..errors import RegionalALError
 from . import outcome
 
-RESUME_HINT = "interrupted; the same command with --resume goes on from here"
+RESUME_HINT = "interrupted; resume with the same command and --resume"
 _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv[1:]`) and return the exit code.
 
-    0 done or waiting for answers; 1 `doctor` found that the engine does not work; 2 a mistake of
-    the user's; 130 interrupted. Raises SystemExit where argparse does (--help, bad usage).
+    0: finished or waiting for answers; 1: `doctor` found that the engine does not work; 2: a user's
+    mistake; 130: interrupted. Raises SystemExit where argparse does (--help, wrong usage).
     """
     parser = build_parser()
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -43,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def entry(argv: Sequence[str] | None = None) -> None:
-    """`main`, and the process ends with its exit code. What scripts call."""
+    """`main`, then end the process with its exit code; the console script.
+
+    `custom_imports` finds modules in the working folder, as it does with `python -m regional_al`.
+    """
+    if os.getcwd() not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, os.getcwd())
     code = main(argv)
     if "torch" in sys.modules:
         from ..runtime import distributed as dist
@@ -63,12 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="run or resume a config on one process")
     train.add_argument("config", type=Path, help="MMSegmentation config with an `acquisition` key")
     train.add_argument("--work-dir", type=Path, help="default: work_dirs/<config name>")
-    train.add_argument("--resume", action="store_true", help="go on with the run in the work dir")
+    train.add_argument("--resume", action="store_true", help="resume the run in the work dir")
     train.add_argument("--amp", action="store_true", help="mixed precision")
     train.add_argument(
         "--smoke",
         action="store_true",
-        help="cut the run down to minutes, to see that it works; its numbers mean nothing",
+        help="shorten the run to minutes, to check that it works; results are meaningless",
     )
     train.add_argument(
         "--cfg-options",
@@ -79,55 +85,68 @@ def build_parser() -> argparse.ArgumentParser:
         help="override config keys, e.g. acquisition.rounds=3 model.decode_head.num_classes=11",
     )
     train.add_argument(
-        "--no-report", action="store_true", help="leave out report.html and figures at the end"
+        "--no-report", action="store_true", help="do not write report.html and figures at the end"
     )
     train.add_argument(
         "--launcher", choices=("none", "pytorch"), help="default: pytorch under torchrun, else none"
     )
     train.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
 
-    launch = commands.add_parser(
-        "launch", help="train on several processes: launch CONFIG GPUS [train arguments]"
-    )
+    launch = commands.add_parser("launch", help="run or resume a config on several processes")
     launch.add_argument("config", type=Path)
-    launch.add_argument("gpus", metavar="GPUS", help="processes on this machine")
+    launch.add_argument("gpus", metavar="GPUS", help="number of processes on this machine")
     launch.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of `train`")
 
-    _add_compare(commands.add_parser("compare", help="run arms x seeds and compare them"))
+    _add_compare(
+        commands.add_parser("compare", help="run several strategies and seeds, and compare them")
+    )
 
-    status = commands.add_parser("status", help="where a run stands and what it waits for")
-    report = commands.add_parser("report", help="write report.html and figures of a run")
+    status = commands.add_parser(
+        "status", help="show the progress of a run and what it is waiting for"
+    )
+    report = commands.add_parser("report", help="write report.html and the figures of a run")
     for command in (status, report):
         command.add_argument("work_dir", type=Path)
-    commands.add_parser("doctor", help="what is installed, what is wrong, what mends it")
+    commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     add = compare.add_argument
-    add("config", type=Path, nargs="?", help="what every arm has in common; not for --only-report")
-    add("--out", type=Path, required=True, help="folder of the runs and of their comparison")
-    add("--heuristics", nargs="+", default=[], metavar="NAME", help="one arm each")
+    add(
+        "config",
+        type=Path,
+        nargs="?",
+        help="base config of all arms",
+    )
+    add("--out", type=Path, required=True, help="output folder")
+    add("--heuristics", nargs="+", default=[], metavar="NAME", help="one arm per heuristic")
     add("--grid", type=Path, metavar="FILE", help=".py or .json with arms=dict(name=dict(...))")
     add("--seeds", nargs="+", type=int, metavar="K", help="default: 0 1 2")
-    add("--full", action="store_true", help="also train on all labels, at every seed")
-    add("--own-start", action="store_true", help="every arm makes its own round 0")
-    add("--gpus", type=_count, default=1, metavar="N", help="processes of a run")
-    add("--jobs", type=_count, default=1, metavar="J", help="runs at a time")
+    add("--full", action="store_true", help="also train on all labels, once per seed")
+    add("--own-start", action="store_true", help="do not share round 0 between arms")
+    add("--gpus", type=_count, default=1, metavar="N", help="processes per run")
+    add("--jobs", type=_count, default=1, metavar="J", help="number of runs at a time")
     add("--amp", action="store_true", help="mixed precision")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
-    add("--levels", nargs="+", type=float, metavar="MIOU", help="0 to 1, for label efficiency")
+    add(
+        "--levels",
+        nargs="+",
+        type=float,
+        metavar="MIOU",
+        help="mIoU (0 to 1), for label efficiency",
+    )
     add("--scale", choices=("auto", "log", "linear"), default="auto", help="of the cost axes")
-    add("--prune", action="store_true", help="of a finished run keep only the last checkpoint")
-    add("--dry-run", action="store_true", help="list the runs, train nothing")
-    add("--only-report", action="store_true", help="draw what is there, train nothing")
+    add("--prune", action="store_true", help="keep only the last checkpoint of a finished run")
+    add("--dry-run", action="store_true", help="list the runs without training")
+    add("--only-report", action="store_true", help="only write the comparison of existing runs")
     add(
         "--from-json",
         nargs="+",
         type=Path,
         default=[],
         metavar="FILE",
-        help="draw from compare.json files alone",
+        help="write the comparison from compare.json files",
     )
 
 

@@ -1,6 +1,6 @@
-"""`regional-al doctor`: what is installed, what does not fit, and the command that mends it.
+"""`regional-al doctor`: check the installation and suggest fixes.
 
-`facts.find` looks, `diagnose` judges (a pure function of facts), `run` prints.
+`facts.find` collects, `diagnose` judges (a pure function of the facts), `run` prints.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ COMPILE = (
     f"{PIP} 'setuptools<60' 'wheel<0.43' ninja && MMCV_WITH_OPS=1 {PIP} --no-build-isolation "
     "--no-cache-dir"
 )
-"""What compiles mmcv-full with its ops: pip's isolated build has no torch, and leaves them out; its
-cache may hold a wheel for another torch."""
+"""Compiles mmcv-full with its ops: pip's isolated build has no torch and leaves them out, and its
+cache may contain a wheel for another torch."""
 MMCV0 = f"{COMPILE} mmcv-full==1.7.2"
 MMCV0_AGAIN = f"{COMPILE} --force-reinstall --no-deps mmcv-full==1.7.2"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """cause: one line. fix: one command. fatal: the engine does not work before it is mended."""
+    """cause: one line. fix: one command. fatal: the engine does not work until it is fixed."""
 
     cause: str
     fix: str
@@ -45,19 +45,19 @@ def version(text: str | None) -> tuple[int, ...]:
 
 
 def engine_of(facts: Facts) -> str:
-    """The engine that this environment is for: 'mmseg0' beside MMSegmentation 0.x or mmcv 1.x."""
+    """The engine of this environment: 'mmseg0' with MMSegmentation 0.x or mmcv 1.x."""
     major = version(facts.mmseg.version)[:1] or version(facts.mmcv.version)[:1]
     old = (0,) if facts.mmseg.version else (1,)
     return "mmseg0" if major == old else "mmseg1"
 
 
 def diagnose(facts: Facts) -> list[Problem]:
-    """Everything that is wrong, fatal problems first; [] when all is well."""
+    """All problems found, fatal ones first."""
     engine = _mmseg0 if engine_of(facts) == "mmseg0" else _mmseg1
     rules: list[Callable[[Facts], Iterator[Problem]]] = [_core, _mixed, engine, _ops, _opencv]
     fatal = [p for rule in rules for p in rule(facts)]
     if not fatal and facts.import_error:
-        fatal = [Problem(f"mmseg does not import: {facts.import_error}", _reinstall(facts))]
+        fatal = [Problem(f"mmseg cannot be imported: {facts.import_error}", _reinstall(facts))]
     return [*fatal, *_optional(facts)]
 
 
@@ -71,7 +71,7 @@ def _core(f: Facts) -> Iterator[Problem]:
         yield Problem("numpy is missing", f"{PIP} numpy")
     elif f.torch and version(f.torch) < (2, 3) and version(f.numpy) >= (2,):
         yield Problem(
-            f"torch {f.torch} was built for numpy 1, numpy {f.numpy} is installed",
+            f"torch {f.torch} was built for numpy 1, but numpy {f.numpy} is installed",
             f"{PIP} 'numpy<2'",
         )
     for name in ("pillow", "rich"):
@@ -80,7 +80,7 @@ def _core(f: Facts) -> Iterator[Problem]:
 
 
 def _mixed(f: Facts) -> Iterator[Problem]:
-    """Two distributions of one module write over each other's files."""
+    """Two distributions of one module overwrite each other's files."""
     forks = [f"{PIP} {fork}" for fork in FORKS.split()]
     keep = dict(zip(("mmcv", "mmengine", "mmseg"), forks, strict=True))
     if engine_of(f) == "mmseg0":
@@ -89,7 +89,7 @@ def _mixed(f: Facts) -> Iterator[Problem]:
         if len(package.distributions) > 1:
             names = " ".join(package.distributions)
             yield Problem(
-                f"{module} was installed by several packages over each other: {names}",
+                f"{module} was installed by several packages, overwriting each other: {names}",
                 f"pip uninstall -y {names} && {keep[module]}",
             )
 
@@ -98,7 +98,8 @@ def _mmseg1(f: Facts) -> Iterator[Problem]:
     forked = any(p.forked for p in (f.mmseg, f.mmcv, f.mmengine))
     if not (f.mmseg.version or f.mmcv.version or f.mmengine.version):
         yield Problem(
-            "no MMSegmentation: only the engine `torch` works", f"{PIP} {FORKS} ftfy regex"
+            "MMSegmentation is not installed: only the engine `torch` works",
+            f"{PIP} {FORKS} ftfy regex",
         )
         return
     official = {"mmseg": "mmsegmentation==1.2.2", "mmcv": "mmcv==2.1.0", "mmengine": "mmengine"}
@@ -106,23 +107,25 @@ def _mmseg1(f: Facts) -> Iterator[Problem]:
     for module, package in (("mmseg", f.mmseg), ("mmcv", f.mmcv), ("mmengine", f.mmengine)):
         if package.version is None:
             what = fork[module] if forked else official[module]
-            yield Problem(f"{module} is missing beside {_beside(f, module)}", f"{PIP} {what}")
+            yield Problem(
+                f"{module} is missing, but {_others(f, module)} installed", f"{PIP} {what}"
+            )
     mmcv, mmseg = version(f.mmcv.version), version(f.mmseg.version)
     if mmseg and mmcv and mmcv < (2,):
         yield Problem(
-            f"mmcv {f.mmcv.version} beside mmseg {f.mmseg.version}, which needs mmcv 2",
+            f"mmseg {f.mmseg.version} needs mmcv 2, but mmcv {f.mmcv.version} is installed",
             f"pip uninstall -y {' '.join(f.mmcv.distributions)} && "
             f"{PIP} {fork['mmcv'] if f.mmseg.forked else official['mmcv']}",
         )
     elif mmseg and mmcv >= (2, 2) and not f.mmseg.forked:
         yield Problem(
-            f"mmseg {f.mmseg.version} refuses mmcv {f.mmcv.version}: it wants 2.0.0rc4 to 2.1",
+            f"mmseg {f.mmseg.version} does not accept mmcv {f.mmcv.version}, only 2.0.0rc4 to 2.1",
             f"pip uninstall -y {' '.join(f.mmcv.distributions)} && {PIP} {official['mmcv']}",
         )
     missing = [name for name in ("ftfy", "regex") if f.others.get(name) is None]
     if f.mmseg.version and missing:
         yield Problem(
-            f"mmseg {f.mmseg.version} imports {' and '.join(missing)}, not installed with it",
+            f"mmseg {f.mmseg.version} needs {' and '.join(missing)}, which it does not install",
             f"{PIP} {' '.join(missing)}",
         )
 
@@ -133,53 +136,53 @@ def _mmseg0(f: Facts) -> Iterator[Problem]:
         ("mmcv", f.mmcv, MMCV0),
     ):
         if package.version is None:
-            yield Problem(f"{module} is missing beside {_beside(f, module)}", command)
+            yield Problem(f"{module} is missing, but {_others(f, module)} installed", command)
     mmcv = version(f.mmcv.version)
     if mmcv >= (2,):
         yield Problem(
-            f"mmcv {f.mmcv.version} beside mmseg {f.mmseg.version}, which needs mmcv-full 1.x",
+            f"mmseg {f.mmseg.version} needs mmcv-full 1.x, not mmcv {f.mmcv.version}",
             f"pip uninstall -y {' '.join(f.mmcv.distributions)} && {MMCV0}",
         )
     elif mmcv and not f.mmcv_ops:
         yield Problem(
-            f"mmcv {f.mmcv.version} was built without its compiled part (mmcv._ext)", MMCV0_AGAIN
+            f"mmcv {f.mmcv.version} was built without its compiled ops (mmcv._ext)", MMCV0_AGAIN
         )
     if version(f.numpy) >= (2,) and version(f.torch) >= (2, 3):
         yield Problem(
-            f"numpy {f.numpy} has dropped names that mmseg 0.x and mmcv 1.x use",
+            f"numpy {f.numpy} removed names that mmseg 0.x and mmcv 1.x use",
             f"{PIP} 'numpy<2'",
         )
     torchvision = f.others.get("torchvision")
     if torchvision is None:
         yield Problem(
-            "torchvision is missing, which mmcv 1.x imports", f"{PIP} {_torchvision(f.torch)}"
+            "torchvision is missing; mmcv 1.x imports it", f"{PIP} {_torchvision(f.torch)}"
         )
     elif _torchvision(f.torch) != f"torchvision=={torchvision.split('+')[0]}":
         yield Problem(
-            f"torchvision {torchvision} does not fit torch {f.torch}",
+            f"torchvision {torchvision} does not match torch {f.torch}",
             f"{PIP} {_torchvision(f.torch)}",
         )
     if f.build_tools_error:
         have = f.others.get("setuptools") or "missing"
         yield Problem(
-            f"setuptools {have} does not suit torch {f.torch}, whose build tools mmcv 1.x imports "
-            f"({f.build_tools_error})",
+            f"setuptools {have} does not work with the build tools of torch {f.torch}, which "
+            f"mmcv 1.x imports ({f.build_tools_error})",
             f"{PIP} 'setuptools<60'",
         )
     if version(f.others.get("yapf")) >= (0, 40, 2):
         yield Problem(
-            f"yapf {f.others['yapf']} has dropped what mmcv 1.x prints configs with",
+            f"yapf {f.others['yapf']} removed the function that mmcv 1.x prints configs with",
             f"{PIP} 'yapf<=0.40.1'",
         )
 
 
 def _ops(f: Facts) -> Iterator[Problem]:
-    """mmcv's compiled part, where there is one."""
+    """mmcv's compiled ops, if present."""
     if f.mmcv.version and f.mmcv_ops_error:
         old = version(f.mmcv.version) < (2,)
         pin = f"{f.mmcv.distributions[0]}=={f.mmcv.version}"
         yield Problem(
-            f"mmcv._ext was built for another torch than {f.torch} ({f.mmcv_ops_error})",
+            f"mmcv._ext was not built for torch {f.torch} ({f.mmcv_ops_error})",
             MMCV0_AGAIN if old else f"{PIP} --force-reinstall --no-deps --no-cache-dir {pin}",
         )
 
@@ -193,41 +196,48 @@ def _opencv(f: Facts) -> Iterator[Problem]:
             fix = f"pip uninstall -y opencv-python && {PIP} {headless}"
         else:
             fix = f"{PIP} --force-reinstall --no-deps {headless}"
-        yield Problem(f"OpenCV (mmcv needs it) does not import: {f.cv2_error}", fix)
+        yield Problem(f"OpenCV, which mmcv needs, cannot be imported: {f.cv2_error}", fix)
 
 
 def _optional(f: Facts) -> Iterator[Problem]:
-    """Works without, but slower or with something missing."""
+    """Not required, but without it something is slower or missing."""
     has = f.others.get
     if has("numba") is None:
-        yield Problem("no numba: region and window scores run slower", f"{PIP} numba", False)
+        yield Problem(
+            "numba is not installed: region and window scores are slower", f"{PIP} numba", False
+        )
     if has("scikit-image") is None:
-        cause = "no scikit-image: region=dict(type='slic') is missing; grid and window work"
+        cause = (
+            "scikit-image is not installed: region=dict(type='slic') is not available; grid and "
+            "window work"
+        )
         yield Problem(cause, f"{PIP} scikit-image", False)
     absent = [name for name in ("matplotlib", "jinja2") if has(name) is None]
     if absent:
-        cause = f"no {' and no '.join(absent)}: report.html is not written"
+        are = "are" if len(absent) > 1 else "is"
+        cause = f"{' and '.join(absent)} {are} not installed: report.html is not written"
         yield Problem(cause, f"{PIP} {' '.join(absent)}", False)
     if f.cuda_devices and has("triton") is None:
-        cause = "a CUDA device but no triton: scores run in plain torch there"
+        cause = "triton is not installed: scores on the CUDA device use plain torch"
         yield Problem(cause, f"{PIP} triton", False)
     if has("torch-scatter") is not None and f.torch_scatter_error:
         yield Problem(
-            f"torch_scatter was built for another torch than {f.torch} ({f.torch_scatter_error}); "
-            "it is optional",
+            f"torch_scatter, which is optional, was not built for torch {f.torch} "
+            f"({f.torch_scatter_error})",
             f"{PIP} --force-reinstall --no-deps --no-cache-dir --no-build-isolation torch-scatter",
             False,
         )
 
 
-def _beside(f: Facts, module: str) -> str:
+def _others(f: Facts, module: str) -> str:
+    """'mmseg 1.4.2 and mmengine 0.10.12 are': what is installed besides a missing module."""
     packages = (("mmseg", f.mmseg), ("mmcv", f.mmcv), ("mmengine", f.mmengine))
     there = [f"{name} {p.version}" for name, p in packages if name != module and p.version]
-    return " and ".join(there)
+    return f"{' and '.join(there)} {'are' if len(there) > 1 else 'is'}"
 
 
 def _torchvision(torch: str | None) -> str:
-    """torchvision's minor version runs 15 ahead of torch's since 2.0; patch numbers agree."""
+    """Since torch 2.0, torchvision's minor version is torch's plus 15; patch numbers agree."""
     numbers = version(torch)
     if len(numbers) < 3 or numbers[0] != 2:
         return "torchvision"
@@ -242,7 +252,7 @@ def _reinstall(f: Facts) -> str:
 
 
 def run() -> int:
-    """Print the table and the problems; 0 when the engine of this environment works, else 1."""
+    """Print table and problems. Returns 0 if the engine of this environment works, else 1."""
     facts = find()
     rows = facts.table()
     width = max(len(name) for name, _ in rows)

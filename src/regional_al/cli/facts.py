@@ -1,5 +1,5 @@
-"""What is installed, for `doctor`: package metadata first; what can only be known by importing is
-tried in a process of its own, since a library built for another ABI may crash."""
+"""What is installed, for `doctor`: mostly package metadata. What only an import can tell is tried
+in a separate process, since a library built for another ABI may crash it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class Package:
-    """version None: not installed. distributions: names of the PyPI packages that hold it."""
+    """version None: not installed. distributions: names of the PyPI packages that provide it."""
 
     version: str | None = None
     distributions: tuple[str, ...] = ()
@@ -56,8 +56,8 @@ class Package:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found. *_error: last line of a failed import, None when it imports or is absent.
-    others: version or None by distribution name (`OTHERS`)."""
+    """What was found. *_error: last line of a failed import, None if it succeeds or the package is
+    absent. others: version or None by distribution name (`OTHERS`)."""
 
     python: tuple[int, ...] = (3, 11, 0)
     torch: str | None = None
@@ -77,8 +77,8 @@ class Facts:
 
     def table(self) -> list[tuple[str, str]]:
         """(name, value) rows for people."""
-        ops = "present" if self.mmcv_ops else "absent (models that use mmcv.ops are refused)"
-        ops = "does not load" if self.mmcv_ops_error else ops
+        ops = "present" if self.mmcv_ops else "absent (models that use mmcv.ops cannot be built)"
+        ops = "cannot be loaded" if self.mmcv_ops_error else ops
         cuda = f"{self.cuda_devices} device(s), torch built for {self.cuda_build or 'CPU only'}"
         rows = [("python", ".".join(map(str, self.python)))]
         rows += [("torch", self.torch or "-"), ("CUDA", cuda), ("numpy", self.numpy or "-")]
@@ -89,7 +89,7 @@ class Facts:
 
 
 def find() -> Facts:
-    """Look at the running interpreter's environment; takes a few seconds (it imports torch)."""
+    """Inspect the environment of this interpreter; takes a few seconds (it imports torch)."""
     torch = _version("torch")
     mmseg, mmcv = _package("mmseg"), _package("mmcv")
     devices, build = _cuda() if torch else (0, None)
@@ -128,14 +128,14 @@ def _package(module: str) -> Package:
 
 
 def _ops_library() -> Path | None:
-    """mmcv/_ext*.so in the package's folder; found without importing mmcv."""
+    """mmcv/_ext*.so in the package's folder, without importing mmcv."""
     spec = importlib.util.find_spec("mmcv")
     folders = spec.submodule_search_locations if spec else None
     return next((file for folder in folders or () for file in Path(folder).glob("_ext*")), None)
 
 
 def _cuda() -> tuple[int, str | None]:
-    """Devices, and the CUDA that torch was built for."""
+    """Number of devices, and the CUDA version that torch was built for."""
     code = "import torch; print(torch.cuda.device_count(), torch.version.cuda)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     words = done.stdout.split()
@@ -145,13 +145,13 @@ def _cuda() -> tuple[int, str | None]:
 
 
 def _import_error(module: str) -> str | None:
-    """Last line of what `import module` prints when it fails in a fresh interpreter, else None."""
+    """Last line of the error of `import module` in a fresh interpreter; None if it succeeds."""
     return _failure(f"import {module}")
 
 
 def _load_error(library: Path) -> str | None:
-    """Why a compiled part of a package does not load beside torch; its package is not imported, so
-    that nothing else can be the cause."""
+    """Why a compiled library cannot be loaded with torch; its package is not imported, so that
+    nothing else can be the cause."""
     return _failure(f"import torch, ctypes; ctypes.CDLL({str(library)!r}, mode=2)")  # RTLD_NOW
 
 
@@ -162,4 +162,4 @@ def _failure(code: str) -> str | None:
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines()
-    return lines[-1].strip() if lines else f"the interpreter ended with {done.returncode}"
+    return lines[-1].strip() if lines else f"the interpreter exited with code {done.returncode}"

@@ -1,7 +1,7 @@
-"""`regional-al launch CONFIG GPUS [train arguments]`: torchrun with quiet, clear endings.
+"""`regional-al launch CONFIG GPUS [train arguments]`: torchrun with clear errors.
 
-torchrun's own agent starts and watches the ranks; here it is only given its arguments, and what it
-raises is turned into one line and an exit code.
+torchrun's agent starts and monitors the ranks. This module gives it its arguments and turns what it
+raises into one line and an exit code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     set_threads(processes)
     os.environ[LAUNCHED] = "1"
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
-    # torch before 2.2 looks after its ranks every 5 s only: later than their echoes are held back.
+    # torch before 2.2 checks its ranks every 5 s only, longer than `outcome.crash` waits.
     watch = ["--monitor-interval", "0.1"]
     with tempfile.TemporaryDirectory(prefix="regional-al-") as logs:
         arguments = [*torchrun_arguments(processes, os.environ), *watch, "--log-dir", logs]
@@ -39,8 +39,8 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
 
 
 def set_threads(processes: int) -> None:
-    """Ranks share the cores. Threads that wait for each other spin for a moment only: OpenMP's own
-    milliseconds double the CPU time where other programs (other ranks, data workers) compete."""
+    """Divide the cores among the ranks, and let waiting threads spin briefly only: OpenMP's default
+    of milliseconds doubles the CPU time where other processes (ranks, data workers) compete."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -48,14 +48,14 @@ def set_threads(processes: int) -> None:
 
 
 def positive(what: str, text: str) -> int:
-    """A whole number of at least 1, else ConfigError."""
+    """A whole number of at least 1; else ConfigError."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ConfigError(f"{what}={text!r} must be a whole number of at least 1")
     return int(text)
 
 
 def check_devices(processes: int) -> None:
-    """NCCL needs one device a rank."""
+    """NCCL needs one device per rank."""
     import torch
 
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -69,8 +69,8 @@ def check_devices(processes: int) -> None:
 def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[str]:
     """torchrun's arguments for NNODES, NODE_RANK, MASTER_ADDR and PORT of `environment`.
 
-    One machine without PORT: the agent binds a free port itself and keeps it, so that two runs
-    started at once never meet.
+    On one machine without PORT the agent itself binds a free port and keeps it, so that two runs
+    started at the same time do not collide.
     """
     nodes = positive("NNODES", environment.get("NNODES") or "1")
     arguments = ["--nproc-per-node", str(processes), "--nnodes", str(nodes)]
@@ -108,26 +108,28 @@ def _elastic(arguments: list[str]) -> int:
         if "already in use" not in str(error):
             raise
         raise RegionalALError(
-            f"port {os.environ.get('PORT') or DEFAULT_PORT} is in use: leave PORT unset to have a "
-            "free one taken, or give another"
+            f"port {os.environ.get('PORT') or DEFAULT_PORT} is in use: unset PORT to use a "
+            "free one, or choose another"
         ) from None
     return 0
 
 
 def _report(error: Any) -> int:
     """One line for the first rank that failed, and its exit code."""
-    told = [f for f in error.failures.values() if isinstance(f.message, dict)]
+    reported = [f for f in error.failures.values() if isinstance(f.message, dict)]
     rank, first = error.get_first_failure()
-    first = min(told, key=lambda f: int(f.timestamp)) if told else first
+    first = min(reported, key=lambda f: int(f.timestamp)) if reported else first
     code = int(first.exitcode)
-    if told:
+    if reported:
         say(str(first.message.get("message", "")))
     elif code < 0:
         name = signal.Signals(-code).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
-        say(f"rank {rank} was ended by {name}{hint}; the same command with --resume goes on")
+        say(
+            f"rank {rank} was ended by {name}{hint}; run the same command with --resume to continue"
+        )
     else:
-        say(f"rank {rank} failed with exit code {code}; what it said is above")
+        say(f"rank {rank} failed with exit code {code}; see its output above")
     return 128 - code if code < 0 else code
 
 

@@ -1,8 +1,8 @@
-"""`--cfg-options key=value ...`, with the values of MMEngine's own option of that name.
+"""`--cfg-options key=value ...`, with the syntax of MMEngine's option of that name.
 
-Whole numbers, numbers, true/false, None, text; `[a,b]` or `a,b` a list, `(a,b)` a tuple, nested as
-wanted; quotes keep a value text. Beyond MMEngine's: `{...}` is a JSON object, for what dots cannot
-say (`acquisition={"_delete_": true, "level": "pixel"}` replaces the whole key).
+Values are numbers, true/false, None or text; `[a,b]` or `a,b` is a list, `(a,b)` a tuple, nested to
+any depth; quotes make a value text. In addition `{...}` is a JSON object, for what dotted keys
+cannot express: `acquisition={"_delete_": true, "level": "pixel"}` replaces the whole key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ _CLOSING = {"[": "]", "(": ")"}
 
 
 def parse_options(items: Sequence[str]) -> dict[str, Any]:
-    """`['a.b=1', 'c=x,y']` -> `{'a.b': 1, 'c': ['x', 'y']}`. Raises ConfigError in one line."""
+    """The options as a dict. Raises ConfigError, in one line.
+
+    Example:
+        >>> parse_options(["a.b=1", "c=x,y"])
+        {'a.b': 1, 'c': ['x', 'y']}
+    """
     options: dict[str, Any] = {}
     for item in items:
         key, equals, value = item.partition("=")
@@ -32,7 +37,7 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """One value. Raises ValueError for brackets, quotes or JSON that do not match."""
+    """One value. Raises ValueError for unmatched brackets or quotes and for invalid JSON."""
     text = text.strip()
     if text.startswith("{"):
         try:
@@ -66,7 +71,7 @@ def _split(text: str) -> list[str]:
     """Split at commas outside brackets and quotes."""
     parts, start, quote = [], 0, ""
     open_: list[str] = []
-    for place, letter in enumerate(text):
+    for position, letter in enumerate(text):
         if quote:
             quote = "" if letter == quote else quote
         elif letter in "'\"":
@@ -75,10 +80,10 @@ def _split(text: str) -> list[str]:
             open_.append(_CLOSING[letter])
         elif letter in _CLOSING.values():
             if not open_ or open_.pop() != letter:
-                raise ValueError(f"{letter!r} closes nothing")
+                raise ValueError(f"unmatched {letter!r}")
         elif letter == "," and not open_:
-            parts.append(text[start:place])
-            start = place + 1
+            parts.append(text[start:position])
+            start = position + 1
     if open_ or quote:
         raise ValueError(f"{(open_ or [quote])[-1]!r} is missing")
     return [*parts, text[start:]]

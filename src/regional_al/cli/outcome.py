@@ -1,8 +1,8 @@
-"""How a command ends badly: one line for a user's mistake, also when several ranks run.
+"""Errors of a command: one line for a user's mistake, also with several ranks.
 
-Every rank may meet the same mistake, or one rank a mistake of its own while the others wait in a
-collective. A rank started by `regional-al launch` therefore leaves its message in torchelastic's
-error file and the launcher prints the first one; nobody else speaks.
+All ranks may find the same mistake, or one rank its own while the others wait in a collective. A
+rank started by `regional-al launch` therefore writes its message to torchelastic's error file; the
+launcher prints the first one and the ranks print nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 LAUNCHED = "REGIONAL_AL_LAUNCHED"
 """Environment variable that `launch` sets for its ranks."""
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-ECHO_SECONDS = 3.0
+SETTLE_SECONDS = 3.0
 
 
 def one_line(message: str) -> str:
-    """`message` with line breaks and runs of blanks folded."""
+    """`message` with all white space collapsed to single blanks."""
     return " ".join(message.split())
 
 
@@ -30,29 +30,29 @@ def say(message: str) -> None:
 
 
 def fail(message: str, code: int) -> int:
-    """Report a user's mistake once over all ranks; returns `code`."""
+    """Report a user's mistake once for all ranks. Returns `code`."""
     rank = os.environ.get("RANK", "0")
     file = os.environ.get(ERROR_FILE)
     if file:
-        _leave(Path(file), one_line(message))
+        _write_error_file(Path(file), one_line(message))
     if not (file and os.environ.get(LAUNCHED)):
         say(message if rank == "0" else f"[rank {rank}] {message}")
     return code
 
 
 def crash(error: BaseException) -> int:
-    """Re-raise an unexpected error, traceback and all.
+    """Re-raise an unexpected error with its traceback.
 
-    On a rank it may only be the echo of another rank's end (a collective lost its peer): the
-    launcher then ends this process within the wait, and the echo is never printed.
+    On a rank it may be a consequence of another rank's end (a collective lost its peer). The
+    launcher then ends this process during the wait, and the consequence is not printed.
     """
     if os.environ.get(LAUNCHED) and os.environ.get("WORLD_SIZE", "1") != "1":
-        time.sleep(ECHO_SECONDS)
+        time.sleep(SETTLE_SECONDS)
     raise error
 
 
-def _leave(file: Path, message: str) -> None:
-    """The form that torchelastic reads back into `ProcessFailure.message`."""
+def _write_error_file(file: Path, message: str) -> None:
+    """Write the message in the form that torchelastic reads into `ProcessFailure.message`."""
     extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
     temporary = file.with_name(file.name + ".tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`regional-al train`: one process of a run, alone or as a rank."""
+"""`regional-al train`: a run in one process, or one rank of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run or resume `args.config`; see `regional_al.run.run_training`. Returns the exit code."""
+    """Run or resume `args.config`; see `loop.runner.run_training`. Returns the exit code."""
     follow_parent()
     check_config(args.config)
     options = parse_options(args.cfg_options)
@@ -38,14 +38,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_config(config: os.PathLike[str]) -> None:
-    """Refuse a config that is not there before anything heavy is imported."""
+    """Raise ConfigError for a missing config before anything heavy is imported."""
     if not os.path.isfile(config):
         what = "is a folder, not" if os.path.isdir(config) else "does not exist: give"
         raise ConfigError(f"{os.fspath(config)} {what} a config file")
 
 
 def settle_launcher(launcher: str | None) -> None:
-    """Make the environment say what --launcher says: the ranks are read from it alone."""
+    """Make the environment variables, from which ranks are read, agree with --launcher."""
     missing = [name for name in _RANK_VARIABLES if name not in os.environ]
     if launcher == "pytorch" and missing:
         raise ConfigError(
@@ -58,16 +58,16 @@ def settle_launcher(launcher: str | None) -> None:
 
 
 def follow_parent() -> None:
-    """End with the `compare` that has started this process, if one has."""
+    """End together with the `compare` that started this process, if one did."""
     parent = os.environ.pop(WITH_PARENT, "")
     if parent:
         end_with_parent()
-        if os.getppid() != int(parent):  # gone before it could be followed
+        if os.getppid() != int(parent):  # it has ended already
             sys.exit(143)
 
 
 def end_with_parent() -> None:
-    """Linux: be sent SIGTERM when the launcher dies, even by SIGKILL, so that no rank lives on."""
+    """On Linux, receive SIGTERM when the parent dies, even by SIGKILL, so that no rank survives."""
     if sys.platform == "linux":
         parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
         ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGTERM), 0, 0, 0)

@@ -154,8 +154,9 @@ def complete(results: Results, rounds: int, stop: Any) -> bool:
 def prune(run: PlannedRun) -> None:
     """Delete the checkpoints of a finished run except that of its last round, from which it could
     be extended. A shared start has no other."""
-    folders = sorted(WorkDir(run.work_dir).root.glob("rounds/*/fit"))
-    for folder in folders[:-1]:
+    rounds = [record.round for record in records.load(run.work_dir).records]
+    folders = [WorkDir(run.work_dir).fit(round_) for round_ in rounds]
+    for folder in [folder for folder in folders if folder.is_dir()][:-1]:
         for checkpoint in folder.glob("*.pth"):
             checkpoint.unlink()
 

@@ -170,21 +170,11 @@ def analyse(comparison: Comparison, levels: Sequence[float] = (), scale: str = "
 
 def to_json(analysis: Analysis) -> dict[str, Any]:
     """The tables as plain data, for the archive; nothing is read back from it."""
-    return {
-        "baselines": dict(analysis.baselines),
-        "costs": list(analysis.costs),
-        "same": dict(analysis.same),
-        "full": _plain(analysis.full),
-        "curves": _plain(analysis.means),
-        "areas": _plain(analysis.areas),
-        "efficiency": _plain(analysis.efficiency),
-        "ends": _plain(analysis.ends),
-        "wins": _plain(analysis.wins),
-        "gains": _plain(analysis.gains),
-        "training": _plain(analysis.training),
-        "seconds": _plain(analysis.seconds),
-        "afresh": _plain(analysis.retrained),  # its name in format 1
-    }
+    names = {"curves": "means", "afresh": "retrained"}  # key of format 1 -> attribute
+    keys = (
+        "baselines costs same full curves areas efficiency ends wins gains training seconds afresh"
+    )
+    return {key: _plain(getattr(analysis, names.get(key, key))) for key in keys.split()}
 
 
 def _plain(value: Any) -> Any:

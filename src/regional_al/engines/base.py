@@ -1,20 +1,23 @@
-"""The engine protocol: everything the loop asks of a training framework.
+"""The engine protocol, and the registry of engines that a config can select.
 
-An engine is stateless between calls: what a call needs comes in as a checkpoint path, so that a
-run killed anywhere goes on from files. It is called on every rank; `predict` is local to a rank
-(no collective inside), `fit` and `evaluate` may use the process group.
+An engine is stateless between calls: what a call needs is passed as a checkpoint path, so that an
+interrupted run resumes from files. It is called on every rank; `predict` is local to a rank (no
+collective operations inside), `fit` and `evaluate` may use the process group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ..types import I64, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
+from ..errors import EnvironmentProblem, UnsupportedError
+from ..registry import Registry
+from ..types import I64, JSON, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
 
 if TYPE_CHECKING:
     from ..store.labels import LabelStore
@@ -22,16 +25,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """One training stretch.
+    """One training.
 
-    init: 'scratch' = the model as the config builds it (with its init_cfg / pretrained backbone);
-    'pretrained' = weights from the config's `load_from`, every round; 'continue' = weights of
-    `previous` (round 0: `load_from` if set). Optimizer and schedule start afresh in all three.
-    until: None for a training of its own. Else one stretch of a continuous run (`queries=[...]`):
-    restore model, optimizer, schedule and iteration count from `previous` (None: start as `init`
-    says) and stop at this iteration of the config's own schedule; -1 = at the schedule's end.
-    iterations: length of this training instead of the config's own, its schedule stretched with it.
-    out_dir: an empty folder of this stretch; the engine leaves its final checkpoint and logs there.
+    Args:
+        round: Of the run; round 0 trains on the warm start.
+        seed: Of this training.
+        store: The labels so far.
+        out_dir: An empty folder; the engine leaves its final checkpoint and logs there.
+        init: 'scratch': the model as the config builds it, pretrained backbone included.
+            'pretrained': weights from the config's `load_from`. 'continue': weights of `previous`,
+            in round 0 those of `load_from` if set. Optimizer and schedule start anew in all three.
+        previous: Checkpoint of the previous round.
+        until: None: a training of its own. Otherwise one stretch of a continuous run
+            (`queries=[...]`): restore model, optimizer, schedule and iteration from `previous`
+            (None: start as `init` says) and stop at this iteration of the config's own schedule;
+            -1: at its end.
+        iterations: Length of this training instead of the config's own; its schedule is stretched.
     """
 
     round: int
@@ -46,9 +55,15 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class FitResult:
-    """checkpoint: file that `predict`, `evaluate` and the next `fit` take. iterations: optimizer
-    steps of this stretch. label_share: labelled pixels that reached the loss / labelled pixels of
-    the samples that were drawn (1.0 = none lost to resizing or cropping), NaN if unknown."""
+    """What a training leaves.
+
+    Args:
+        checkpoint: File that `predict`, `evaluate` and the next `fit` take.
+        iterations: Optimizer steps of this training.
+        label_share: Labelled pixels that reached the loss / labelled pixels of the samples drawn
+            (1.0: none was lost to resizing or cropping); NaN if unknown.
+        extra: Anything else, for the caller of `fit`.
+    """
 
     checkpoint: Path
     iterations: int
@@ -58,10 +73,16 @@ class FitResult:
 
 @dataclass(frozen=True)
 class Prediction:
-    """index into the pool; logits float [C, H, W] at annotation resolution (any device); `more`:
-    an iterator over such tensors, one a further view: first all passes, then all passes of the
-    flip (flipped back), then the ensemble; features when asked for: a
-    tensor float [D, h, w] whose cells cover the image evenly, or a FeatureMap."""
+    """The model's output for one image.
+
+    Args:
+        index: Into the pool.
+        logits: Float [C, H, W] at the annotation's resolution, on any device.
+        more: Logits of further views, one at a time: all other passes, then all passes of the
+            flipped image (flipped back), then the ensemble. None: there is one view.
+        features: When requested, float [D, h, w] whose cells cover the image evenly, or a
+            `FeatureMap`.
+    """
 
     index: int
     logits: torch.Tensor
@@ -70,29 +91,131 @@ class Prediction:
 
 
 class Engine(Protocol):
-    """A training framework, seen from the loop."""
+    """A training framework as the loop sees it.
+
+    An engine that also trains on a labelled source data set has an attribute `has_source = True`;
+    its `fit` then works before there are labels.
+
+    Attributes:
+        label_space: Classes and the meaning of the ids in label files.
+        pool: Images of the training data set, in its order; keys are unique.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.testing import streets, toy
+        >>> from regional_al.types import PredictRequest
+        >>> with TemporaryDirectory() as folder:
+        ...     engine = toy.toy_engine(streets.generate(folder, train=2, val=1, size=(32, 32)))
+        ...     engine.preflight()
+        ...     (prediction,) = engine.predict(None, [1], PredictRequest())
+        ...     confusion = engine.evaluate(None)
+        >>> tuple(prediction.logits.shape), confusion.shape
+        ((11, 32, 32), (11, 11))
+    """
 
     label_space: LabelSpace
     pool: Sequence[PoolItem]
-    """Images of the training data set, in its own order; keys are unique."""
 
     def preflight(self) -> None:
-        """Raise ConfigError / DataError / UnsupportedError before any training: model and losses
-        that cannot take sparse labels, validation files missing or of the wrong size or ids,
-        unreadable images. Never opens the pool's annotations (the oracle checks those)."""
+        """Raise ConfigError, DataError or UnsupportedError before any training: a model or loss
+        that cannot learn from sparse labels, unreadable images, wrong validation files. Never
+        opens the annotations of the pool; the oracle checks those."""
 
-    def fit(self, request: FitRequest) -> FitResult: ...
+    def fit(self, request: FitRequest) -> FitResult:
+        """Train. Called on every rank; rank 0 writes the checkpoint."""
 
     def predict(
         self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
     ) -> Iterator[Prediction]:
-        """Un-augmented, streamed, in the order of `indices`; checkpoint None = the config start."""
+        """Yield un-augmented predictions one by one, in the order of `indices`.
+
+        Args:
+            checkpoint: From `fit`; None: the model as the config starts it.
+            indices: Into the pool.
+            request: Dropout passes, flip, ensemble, features.
+        """
 
     def evaluate(self, checkpoint: Path | None) -> I64:
-        """Confusion matrix int64 [C, C], rows = truth, over the validation set, void left out."""
+        """Confusion matrix int64 [C, C] over the validation set, rows = truth, without void."""
 
 
 def has_source(engine: Engine) -> bool:
-    """True when the engine also trains on a labelled source data set, so that `fit` works before
-    there are labels. Said by an attribute `has_source`; an engine without it has none."""
+    """True when the engine also trains on a labelled source data set (attribute `has_source`)."""
     return bool(getattr(engine, "has_source", False))
+
+
+class ConfigReader(Protocol):
+    """A config library: how config files are read, and what a config looks like as plain data."""
+
+    def read(
+        self, path: Path, options: dict[str, Any], change: Callable[[Any], None] | None = None
+    ) -> Any:
+        """Read a file, let `change` edit its dict, then apply the overrides `options`."""
+
+    def import_custom(self, cfg: Any, path: Path) -> None:
+        """Import the modules that `custom_imports` names."""
+
+    def plain(self, value: Any) -> Any:
+        """A config as nested dicts, lists and tuples."""
+
+
+class EngineLoader:
+    """How `engines.load` recognises the configs of an engine and builds it.
+
+    Subclass it, override what differs from the defaults, and register the class. A config selects
+    it by `engine=name`. Importing its module must not import the framework.
+
+    Attributes:
+        packages: Modules that must be installed.
+        install: The command that installs them.
+
+    Example:
+        >>> @ENGINES.register("doctest_toy")
+        ... class Toy(EngineLoader):
+        ...     def build(self, cfg):
+        ...         from regional_al.testing.toy import toy_engine
+        ...         return toy_engine(cfg["data_root"])
+        >>> "doctest_toy" in ENGINES, ENGINES.build("doctest_toy").recognises({"runner": {}})
+        (True, False)
+    """
+
+    packages: tuple[str, ...] = ()
+    install: str = ""
+
+    def recognises(self, cfg: Mapping[str, Any]) -> bool:
+        """Whether a config that names no engine is written for this one."""
+        return False
+
+    def check(self, config: Path) -> None:
+        """Raise EnvironmentProblem when the engine cannot run here, e.g. for want of a package."""
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                raise EnvironmentProblem(f"{config} needs the package {package}: {self.install}")
+
+    def has_reader(self) -> bool:
+        """Whether the framework has a config library and it is installed. Imports nothing."""
+        return False
+
+    def reader(self) -> ConfigReader:
+        """The framework's config library; only called where `has_reader`."""
+        raise NotImplementedError
+
+    def use_amp(self, cfg: Any) -> None:
+        """Switch a config to mixed precision, in place."""
+        raise UnsupportedError("--amp is not supported by this engine: leave it out")
+
+    def resumes(self, cfg: JSON) -> bool:
+        """Whether the config itself asks to resume its work dir."""
+        return False
+
+    def build(self, cfg: Any) -> Engine:
+        """Build the engine.
+
+        Args:
+            cfg: The config: what the engine's own reader has read, or a plain dict for an engine
+                without one. `cfg["work_dir"]` is the folder of the run.
+        """
+        raise NotImplementedError
+
+
+ENGINES: Registry[EngineLoader] = Registry("engine")

@@ -1,11 +1,19 @@
-"""Hiding what mm* packages say about things that were asked for."""
+"""What can be known of mm* packages without importing them, and importing them quietly."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
+
+
+def old_mmcv_installed() -> bool:
+    """Whether mmcv 1.x, which has runners, is installed: the base of MMSegmentation 0.x."""
+    mmcv = importlib.util.find_spec("mmcv")
+    return bool(mmcv and mmcv.origin and (Path(mmcv.origin).parent / "runner").is_dir())
 
 
 @contextlib.contextmanager

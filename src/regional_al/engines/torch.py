@@ -1,8 +1,8 @@
 """The `torch` engine: any nn.Module that maps [N, 3, H, W] to logits [N, C, H, W].
 
-For tests and for people without mm*. Plain and deterministic: AdamW, polynomial decay, one process;
-under several ranks every rank trains the same replica on the same batches, so that only scoring is
-shared and the weights are the same bytes on 1, 2 or 4 processes.
+For tests and for use without MMSegmentation. Deterministic and simple: AdamW with polynomial decay.
+With several processes every rank trains the same replica on the same batches, so only scoring is
+distributed, and the weights are the same bytes on 1, 2 or 4 processes.
 """
 
 from __future__ import annotations
@@ -22,20 +22,28 @@ from torch.utils.data import Dataset
 
 from .. import metrics
 from ..data import ActiveLearningDataset
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, UnsupportedError
 from ..store.images import read_ids, read_rgb
 from ..store.labels import LabelStore
 from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem, PredictRequest
-from .base import FitRequest, FitResult, Prediction
+from .base import ENGINES, EngineLoader, FitRequest, FitResult, Prediction
 from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
 
 @dataclass
 class TorchEngine:
-    """Engine protocol over a plain model.
+    """The `Engine` protocol over a plain model.
 
-    build_model: called under a seed; pool and val: images (val with annotations). iterations: of
-    one training, or of the whole continuous run. load_from: a state dict file for `round_init`.
+    Args:
+        build_model: Makes the model; called with a seeded generator.
+        pool: Images to select from and to train on.
+        val: Images with annotations to evaluate on.
+        label_space: Classes and the meaning of the ids.
+        iterations: Length of one training, or of the whole continuous run.
+        batch_size: Images per step.
+        lr: Initial learning rate.
+        load_from: State dict file for `round_init='pretrained'`.
+        device: Of the model.
     """
 
     build_model: Callable[[], torch.nn.Module]
@@ -119,7 +127,7 @@ class TorchEngine:
         return total
 
     def network(self, checkpoint: Path | None) -> torch.nn.Module:
-        """The model in eval mode, with a checkpoint's weights or its own start."""
+        """The model in eval mode, with the weights of a checkpoint or as built."""
         return self._load(checkpoint).eval()
 
     def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
@@ -203,6 +211,17 @@ class Images(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, U8]:
         item = self.engine.pool[index]
         return self.engine._image(item), np.full(item.shape, UNLABELED, dtype=np.uint8)
+
+
+@ENGINES.register("torch")
+class TorchLoader(EngineLoader):
+    """A `TorchEngine` is made of Python objects, so it has no config file."""
+
+    def check(self, config: Path) -> None:
+        raise UnsupportedError(
+            f"{config}: engine='torch' has no config file: pass a TorchEngine to regional_al.run, "
+            "or register an engine that builds one (docs/add_an_engine.md)"
+        )
 
 
 def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

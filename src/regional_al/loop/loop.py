@@ -1,9 +1,8 @@
 """The active learning loop: query -> answers -> fit -> evaluate, round after round.
 
 Round 0 is the warm start; the model of round r - 1 picks the query of round r. Each stage leaves
-its results in files and is then marked in the ledger, so an interrupted run resumes with the stage
-it was in and makes the same picks. A round whose answers are incomplete is *waiting*: the run ends
-and continues when it is started again.
+its results in files and is then marked in the ledger, so an interrupted run resumes with that stage
+and makes the same picks. While answers are missing the run ends as *waiting*.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When a run ends before its rounds are used up."""
+"""When a run ends, and why."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from ..types import Costs
 def stop_reason(
     config: Acquisition, round_: int, costs: Costs, mious: Sequence[float | None]
 ) -> str | None:
-    """One line that says why the run ends after this round, or None. mious: 0..1, of the rounds
-    0..round_ (None: not known)."""
+    """Why the run ends after this round, in one line; None: it continues.
+
+    Args:
+        config: Its `rounds` and `stop` decide.
+        round_: The round that has been finished.
+        costs: Total so far.
+        mious: mIoU 0..1 of rounds 0..round_; None: not known.
+    """
     stop = config.stop
     if round_ >= config.rounds:
         return f"all {config.rounds} rounds are done"
@@ -20,19 +26,19 @@ def stop_reason(
     if stop.target_miou is not None and miou is not None and miou >= stop.target_miou:
         return f"target reached: mIoU {miou:.4f} >= {stop.target_miou}"
     if stop.max_pixels is not None and costs.pixels >= stop.max_pixels:
-        return f"{costs.pixels} pixels are annotated, stop.max_pixels is {stop.max_pixels}"
+        return f"{costs.pixels} pixels annotated, stop.max_pixels={stop.max_pixels}"
     if stop.max_clicks is not None and costs.clicks is not None and costs.clicks >= stop.max_clicks:
-        return f"{costs.clicks} clicks are spent, stop.max_clicks is {stop.max_clicks}"
+        return f"{costs.clicks} clicks spent, stop.max_clicks={stop.max_clicks}"
     if stop.plateau is not None and _rounds_without_gain(mious, stop.plateau_gain) >= stop.plateau:
         return (
-            f"plateau: no gain above {stop.plateau_gain} mIoU in the last {stop.plateau} "
+            f"plateau: mIoU gained no more than {stop.plateau_gain} in the last {stop.plateau} "
             f"round{'s' * (stop.plateau != 1)}"
         )
     return None
 
 
 def _rounds_without_gain(mious: Sequence[float | None], gain: float) -> int:
-    """How many rounds at the end did not exceed the best before them by more than `gain`."""
+    """Number of rounds since mIoU last exceeded its best by more than `gain`."""
     best, since = None, 0
     for miou in mious:
         if miou is None:

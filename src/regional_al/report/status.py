@@ -107,9 +107,14 @@ def summary(acquisition: Mapping[str, Any]) -> str:
     kind = region.get("type") if isinstance(region, Mapping) else region
     parts = [f"units: {kind}" if kind else ""]
     if isinstance(budget, Mapping) and "amount" in budget:
-        scope = {"pool": "over the pool", "image": "of each image"}.get(budget.get("scope", ""), "")
-        amount = f"{budget['amount']} {budget.get('unit', '')} {scope}".strip()
-        parts.append(f"budget per round: {amount}")
+        amount, unit = budget["amount"], budget.get("unit", "unit")
+        units = unit if amount == 1 else f"{unit}s"
+        each = budget.get("scope") == "image"
+        if isinstance(amount, str):  # a percentage
+            text = f"{amount} of {'each image' if each else 'the pool'}'s {units}"
+        else:
+            text = f"{amount} {units} {'per image' if each else 'from the pool'}"
+        parts.append(f"budget per round: {text}")
     if acquisition.get("rounds") is not None:
         parts.append(f"{acquisition['rounds']} rounds after the warm start")
     if acquisition.get("queries"):

@@ -1,4 +1,4 @@
-"""The table of rounds in a terminal: one aligned line a round, made for 120 and for 80 columns."""
+"""The table of rounds in the terminal: one aligned line per round, for 120 or 80 columns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _count(name: str, width: int) -> Column:
 
 
 def _columns(width: int) -> Sequence[Column]:
-    """Every column from 120 on; below it short numbers and only the stages that take long."""
+    """All columns from a width of 120; below it short numbers and only the longest stages."""
     wide = width >= WIDE
     costs = [
         _count("images", 6),
@@ -50,22 +50,22 @@ def _columns(width: int) -> Sequence[Column]:
 
 
 def header_lines(width: int = WIDE) -> str:
-    """Two lines: the heads and a rule. Costs are those up to and with the round."""
+    """Two lines: column heads and a rule. Costs are cumulative."""
     columns = _columns(width)
     heads = " ".join(f"{c.head:>{c.width}}" for c in columns)
     return heads + "\n" + " ".join("-" * c.width for c in columns)
 
 
 def round_line(record: Record, header: bool = False, width: int = WIDE) -> str:
-    """One line of the table (with `header` the two head lines before it), not wider than `width`
-    (120, or at least 80). Costs are cumulative; times in seconds unless a unit is given."""
+    """One line of the table, after the two head lines if `header`, not wider than `width` (at least
+    80). Costs are cumulative; times are in seconds unless a unit is given."""
     columns = _columns(width)
     line = " ".join(f"{c.cell(record):>{c.width}}" for c in columns)
     return f"{header_lines(width)}\n{line}" if header else line
 
 
 def rounds_table(records: Sequence[Record], width: int = WIDE) -> str:
-    """The whole table; only its head when there is no record."""
+    """The whole table; only its head if there are no records."""
     return "\n".join([header_lines(width), *(round_line(r, width=width) for r in records)])
 
 
@@ -75,12 +75,12 @@ def full(value: int | None) -> str:
 
 
 def fitted(value: int | None, width: int) -> str:
-    """In full where that is not wider than `width`, else short."""
+    """In full if it fits into `width`, else short."""
     return full(value) if len(full(value)) <= width else short(value)
 
 
 def short(value: int | None) -> str:
-    """Three figures and a unit: 950, 12.3k, 1.06M, 3.2G; None -> '-'."""
+    """Three digits and a unit: 950, 12.3k, 1.06M, 3.20G; None -> '-'."""
     if value is None:
         return NOT_KNOWN
     if value < 10_000:
@@ -94,7 +94,7 @@ def short(value: int | None) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Share 0..1 as a percentage without its sign: 0.0123, 0.750, 2.20, 12.4, 100 (only if all)."""
+    """Share 0..1 as a percentage without sign: 0.0123, 0.750, 2.20, 12.4, 100 (only if all)."""
     value = 100 * fraction
     if value in (0, 100):
         return f"{value:.0f}"
@@ -125,6 +125,6 @@ def duration(seconds: float | None) -> str:
 
 
 def spell(seconds: float | None) -> str:
-    """`duration` with its unit, for running text: 12.3 s, 4m05s."""
+    """`duration` with a unit, for running text: 12.3 s, 4m05s."""
     text = duration(seconds)
     return text if seconds is None or seconds >= 99.95 else text + " s"

@@ -1,6 +1,6 @@
-"""The few collective operations that the loop needs, over torch.distributed when it is running.
+"""The process group of a run, and the few collective operations that the loop needs.
 
-With NCCL the arrays travel over a gloo group beside it, so that host data never visits the GPU.
+With NCCL, arrays are exchanged over a gloo group beside it, so that host data stays off the GPU.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,53 @@ import torch
 import torch.distributed as td
 
 from .. import errors
-from ..errors import RegionalALError
+from ..errors import EnvironmentProblem, RegionalALError
 from ..types import JSON
 
+TIMEOUT_SECONDS = 7200
+"""Rank 0 may check or annotate for a long time while the others wait."""
 _control: td.ProcessGroup | None = None
 
 
+def join_process_group(backend: str | None = None, timeout: float | None = None) -> bool:
+    """Join torchrun's process group, before a framework starts one (that of mmengine needs CUDA).
+    Without torchrun's environment variables RANK and WORLD_SIZE nothing happens.
+
+    Args:
+        backend: None: 'nccl' with CUDA, else 'gloo'. 'nccl' without CUDA becomes 'gloo', because
+            every base config says nccl.
+        timeout: Seconds; at least `TIMEOUT_SECONDS`.
+
+    Returns:
+        True when there is a process group.
+
+    Raises:
+        EnvironmentProblem: There are fewer CUDA devices than processes on this machine.
+    """
+    if td.is_available() and td.is_initialized():
+        return True
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return False
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        backend = "gloo"
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    os.environ.setdefault("LOCAL_RANK", "0")
+    if cuda:
+        if local_rank >= torch.cuda.device_count():
+            raise EnvironmentProblem(
+                f"process {local_rank} has no CUDA device ({torch.cuda.device_count()} found): "
+                "start fewer processes, or set CUDA_VISIBLE_DEVICES= to run on the CPU"
+            )
+        torch.cuda.set_device(local_rank)
+    td.init_process_group(
+        backend or "nccl", timeout=timedelta(seconds=max(timeout or 0, TIMEOUT_SECONDS))
+    )
+    return True
+
+
 def active() -> bool:
-    """True when a process group of more than one rank is there."""
+    """True with a process group of more than one rank."""
     return td.is_available() and td.is_initialized() and td.get_world_size() > 1
 
 
@@ -58,11 +98,10 @@ def barrier() -> None:
 
 
 def end_process(code: int) -> None:
-    """The last thing that a rank does: leave at once, without taking the process group down.
+    """End a rank immediately, without destroying the process group; returns without a group.
 
-    torch's gloo group joins its threads while it holds the interpreter's lock, which these may
-    need: now and then `destroy_process_group`, or the interpreter's own end, hangs or aborts.
-    Returns where there is no group.
+    torch's gloo group joins its threads while holding the interpreter lock, which these threads
+    may need: `destroy_process_group`, or a normal exit, occasionally hangs or aborts.
     """
     if not (td.is_available() and td.is_initialized()):
         return
@@ -85,7 +124,7 @@ def broadcast_bytes(data: bytes | None) -> bytes:
 
 
 def gather_arrays(array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    """1-D arrays of one dtype of all ranks, in rank order, on rank 0; elsewhere an empty list."""
+    """The 1-D arrays (same dtype) of all ranks in rank order on rank 0; an empty list elsewhere."""
     if not active():
         return [array]
     raw = np.frombuffer(array.tobytes(), dtype=np.uint8)
@@ -114,8 +153,8 @@ def sum_array(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def raise_together(error: RegionalALError | None) -> None:
-    """Raise the first rank's error on every rank; without one, return. Keeps ranks from waiting
-    for a rank that has stopped, and lets rank 0 alone print the line."""
+    """Raise the error of the first rank that has one on every rank, so that no rank waits for one
+    that has stopped, and rank 0 alone prints the line."""
     if not active():
         if error is not None:
             raise error
@@ -131,7 +170,7 @@ def raise_together(error: RegionalALError | None) -> None:
 
 
 def on_main(work: Callable[[], JSON]) -> JSON:
-    """Run `work` on rank 0, give its JSON-able result to all; a user's error is raised on all."""
+    """Run `work` on rank 0 and return its JSON-able result, or raise its error, on every rank."""
     if not active():
         return work()
     result: JSON | None = None

@@ -1,4 +1,4 @@
-"""One progress bar for every long stage: rich on a terminal, a few plain lines elsewhere."""
+"""Progress of long stages: a rich bar on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, overload
 T = TypeVar("T")
 
 _LINES = 4  # lines a stage may print where there is no terminal, its last line included
-_PATIENCE = 10.0  # seconds between two of them
+_INTERVAL = 10.0  # seconds between two of them
 
 
 class Progress(Generic[T]):
@@ -25,28 +25,28 @@ class Progress(Generic[T]):
         self._bar: Any = None
 
     def __enter__(self) -> Progress[T]:
-        self._start = self._spoke = time.monotonic()
+        self._start = self._printed_at = time.monotonic()
         self._printed = 0
         if not self._silent and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             self._bar, self._task = _rich_bar(self.description, self.total)
         return self
 
     def advance(self, count: int = 1) -> None:
-        """Say that `count` more are done."""
+        """Count `count` more items as done."""
         self.done += count
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done)
         elif not self._silent and self.total and self.done < self.total:
             due = (self._printed + 1) * self.total <= self.done * _LINES
-            if due and time.monotonic() - self._spoke >= _PATIENCE:
+            if due and time.monotonic() - self._printed_at >= _INTERVAL:
                 self._printed = self.done * _LINES // self.total
-                self._say()
+                self._print()
 
-    def _say(self) -> None:
-        self._spoke = time.monotonic()
+    def _print(self) -> None:
+        self._printed_at = time.monotonic()
         of = f"/{self.total}" if self.total is not None else ""
         print(
-            f"{self.description}: {self.done}{of} ({self._spoke - self._start:.1f} s)",
+            f"{self.description}: {self.done}{of} ({self._printed_at - self._start:.1f} s)",
             file=sys.stderr,
             flush=True,
         )
@@ -60,7 +60,7 @@ class Progress(Generic[T]):
         if self._bar is not None:
             self._bar.stop()
         elif not self._silent:
-            self._say()
+            self._print()
 
     def __iter__(self) -> Iterator[T]:
         with self:
@@ -97,11 +97,16 @@ def progress(work: int, description: str) -> Progress[int]: ...
 @overload
 def progress(work: Iterable[T], description: str, total: int | None = None) -> Progress[T]: ...
 def progress(work: Any, description: str, total: int | None = None) -> Progress[Any]:
-    """A progress bar on stderr: `for x in progress(items, "Scoring")`, or for work that reports
-    itself, `with progress(48, "SLIC") as bar: bar.advance()`.
+    """A progress bar on stderr: `for x in progress(items, "Scoring")`, or, for work that reports
+    its own progress, `with progress(48, "SLIC") as bar: bar.advance()`.
 
-    On a terminal a rich bar; elsewhere at most four plain lines without control characters, the
-    last one with the time; nothing on ranks other than 0 (environment variable RANK).
+    On a terminal this is a rich bar; elsewhere at most four plain lines without control
+    characters, the last one with the time. Ranks other than 0 print nothing.
+
+    Args:
+        work: What to iterate over, or the number of items.
+        description: What is done.
+        total: Number of items, where `work` has no length.
     """
     if isinstance(work, int):
         return Progress(range(work), description, work)

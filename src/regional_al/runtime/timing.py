@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """`with watch('score'): ...` adds wall-clock seconds to that stage."""
+    """Wall-clock seconds by stage.
+
+    Example:
+        >>> watch = Stopwatch()
+        >>> with watch("score"):
+        ...     pass
+        >>> sorted(watch.take()), watch.take()
+        (['score'], {})
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -23,6 +31,6 @@ class Stopwatch:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
 
     def take(self) -> dict[str, float]:
-        """What was measured since the last call."""
+        """Seconds by stage since the last call."""
         taken, self.seconds = self.seconds, {}
         return taken

@@ -1,4 +1,4 @@
-"""What a run keeps on disk: labels, ledger, queries, results."""
+"""What a run stores: labels, ledger, queries, results."""
 
 from .labels import LabelStore
 from .ledger import Ledger

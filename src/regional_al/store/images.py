@@ -1,7 +1,7 @@
-"""Reading and writing of image files: RGB pictures, sizes from headers, uint8 id PNGs.
+"""Reading and writing image files: RGB images, sizes from headers, uint8 label PNGs.
 
-Pillow is imported on first use. Pictures are turned as their EXIF orientation says, as OpenCV (and
-so every MMSegmentation pipeline) does; masks are never turned.
+Pillow is imported on first use. Images are rotated by their EXIF orientation, as OpenCV (and so
+every MMSegmentation pipeline) does; masks never are.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; renamed onto it on success, removed on an exception.
+    """Yield a temporary name beside `path`, renamed to it on success and removed on an exception.
 
-    The name is unique, so processes that write the same file at once do no harm to each other.
+    The name is unique, so that several processes may write the same file at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image]:
-    """The opened file (or its bytes); what Pillow raises on a damaged one becomes a DataError."""
+    """The opened file (or its bytes); DataError when it is missing or damaged."""
     try:
         from PIL import Image
     except ImportError:
@@ -57,17 +57,21 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image
 
 
 def _orientation(image: PILImage.Image) -> int:
-    """EXIF orientation 1..8. JPEG only: elsewhere Pillow may have to decode to find it."""
+    """EXIF orientation 1..8; of JPEG only, since Pillow may have to decode other formats."""
     if image.format not in ("JPEG", "MPO"):
         return 1
     return int(image.getexif().get(0x0112, 1))
 
 
 def read_rgb(path: Path, data: bytes | None = None) -> U8:
-    """A picture as uint8 [H, W, 3]; grey is repeated, alpha dropped, 16 bit cut to its high byte.
+    """An image as uint8 [H, W, 3]; grey is repeated, alpha dropped, 16 bit cut to the high byte.
 
-    data: the file's bytes when the caller has read them already. Raises DataError (naming the
-    file) when it is missing or damaged.
+    Args:
+        path: The file.
+        data: Its bytes, when the caller has read them already.
+
+    Raises:
+        DataError: It is missing or damaged.
     """
     with open_image(path, data) as image:
         if image.mode.startswith("I"):
@@ -81,7 +85,7 @@ def read_rgb(path: Path, data: bytes | None = None) -> U8:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture as `read_rgb` returns it, from the header alone. Raises DataError."""
+    """(H, W) of an image as `read_rgb` returns it, from the header alone. Raises DataError."""
     with open_image(path) as image:
         width, height = image.size
         return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
@@ -95,16 +99,16 @@ def read_ids(path: Path) -> U8:
     with open_image(path) as image:
         if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
             raise DataError(
-                f"{path} has colours (mode {image.mode}); a label file needs one id per pixel"
+                f"{path} has colours (mode {image.mode}): a label file needs one id per pixel"
             )
         ids: np.ndarray[Any, np.dtype[Any]] = np.array(image)
     if ids.size and int(ids.max()) > 255:
-        raise DataError(f"{path} holds id {int(ids.max())}; label files hold ids 0..255")
+        raise DataError(f"{path} contains id {int(ids.max())}: label files contain ids 0..255")
     return ids.astype(np.uint8, copy=False)
 
 
 def write_png(path: Path, pixels: U8) -> None:
-    """uint8 [H, W] (ids) or [H, W, 3] (RGB) as PNG, whole or not at all; makes the folder."""
+    """Write uint8 [H, W] (ids) or [H, W, 3] (RGB) as PNG, atomically; creates the folder."""
     from PIL import Image
 
     if pixels.dtype != np.uint8:

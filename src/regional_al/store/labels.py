@@ -1,12 +1,12 @@
-"""The label store: a folder of uint8 PNGs that is itself the annotation folder of the training set.
+"""The label store: a folder of uint8 PNGs, itself the annotation folder of the training set.
 
-`root/<key>.png` holds raw ids, 255 = no class. `root/_annotated/<key>.png` (the sidecar) holds 0
-where nothing was ever answered and r + 1 where round r answered, so *annotated void* (sidecar > 0,
-label without a class) is kept apart from *unlabeled* (sidecar 0).
+`root/<key>.png` contains raw ids, 255 = no class. `root/_annotated/<key>.png` (the sidecar) is 0
+where nothing has been answered and r + 1 where round r has, which distinguishes *annotated void*
+(sidecar > 0, no class) from *unlabeled* (sidecar 0).
 
-One process writes (rank 0); any number read. A kill between the two writes of an answer leaves
-labels that the sidecar does not know; nothing counts them as answered, and the next write of the
-image (the resumed round applies its answers again) clears what the sidecar does not cover.
+One process writes (rank 0), any number read. A kill between the two writes of an answer leaves
+labels without a sidecar entry. They never count as answered, and the next write of the image
+(the resumed round applies its answers again) clears them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,27 @@ _INDEX_VERSION = 1
 
 
 class LabelStore:
-    """Labels of a run. root: folder, made at the first write. Picklable, cheap to construct."""
+    """The labels of a run. Picklable and cheap to construct.
+
+    Args:
+        root: Its folder; created by the first write.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from regional_al.types import ImageAnswer
+        >>> labels = np.array([[0, 7], [255, 255]], np.uint8)
+        >>> answered = np.array([[True, True], [True, False]])
+        >>> with TemporaryDirectory() as folder:
+        ...     store = LabelStore(folder)
+        ...     pixels = store.write(ImageAnswer("town/01", labels, answered), round=0)
+        ...     pixels, store.keys(), store.is_complete("town/01")
+        ...     store.read("town/01").tolist()
+        ...     store.annotated("town/01").tolist()  # (1, 0) is void, (1, 1) unlabeled
+        (3, ['town/01'], False)
+        [[0, 7], [255, 255]]
+        [[1, 1], [1, 0]]
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -43,15 +63,15 @@ class LabelStore:
         self._index_changed = False
 
     def path(self, key: str) -> Path:
-        """The label file of an image (there or not). Raises DataError for a key that would lie
-        outside the store or inside its sidecar folder."""
+        """The label file of an image, which need not exist. Raises DataError for a key that leads
+        out of the store or into its sidecar folder."""
         parts = key.split("/")
         if not key or parts[0] == SIDECAR or any(part in ("", ".", "..") for part in parts):
-            raise DataError(f"{key!r} cannot be an image's key; rename the image file")
+            raise DataError(f"{key!r} cannot be the key of an image: rename the image file")
         return self.root / f"{key}.png"
 
     def sidecar_path(self, key: str) -> Path:
-        """The file that says in which round each pixel was answered."""
+        """The file with the round in which each pixel was answered."""
         self.path(key)
         return self.root / SIDECAR / f"{key}.png"
 
@@ -61,37 +81,52 @@ class LabelStore:
         return read_ids(path) if path.exists() else None
 
     def annotated(self, key: str) -> U8 | None:
-        """uint8 [H, W]: 0 = never answered, r + 1 = answered in round r; None: nothing yet."""
+        """uint8 [H, W]: 0 = not answered, r + 1 = answered in round r; None: no answer yet."""
         path = self.sidecar_path(key)
         return read_ids(path) if path.exists() else None
 
     def write(self, answer: ImageAnswer, round: int) -> int:
-        """Store an answer; returns how many pixels of this image round `round` has answered so far.
+        """Store an answer.
 
-        The number is a total, not a difference: writing the same answer again (after a kill)
-        returns the same number and leaves the same bytes. A pixel answered in another round keeps
-        its label (the first answer wins); within one round the latest answer wins, so a person can
-        correct it. Raises DataError for a wrong shape or a round outside 0..253.
+        A pixel answered in another round keeps its label; within a round the latest answer wins,
+        so that people can correct it.
+
+        Args:
+            answer: About one image.
+            round: In which it was asked for, 0..253.
+
+        Returns:
+            Number of pixels of this image that the round has answered so far. It is a total:
+            writing the same answer again, after a kill, returns the same number and leaves the
+            same bytes.
+
+        Raises:
+            DataError: A wrong shape or round.
         """
         check_round(round)
         labels, answered = answer.labels, answer.answered
         if labels.dtype != np.uint8 or answered.dtype != np.bool_:
-            raise TypeError(f"labels {labels.dtype}, answered {answered.dtype}; want uint8, bool")
+            raise TypeError(
+                f"labels must be uint8 and answered bool, not {labels.dtype} and {answered.dtype}"
+            )
         if labels.shape != answered.shape or labels.ndim != 2:
-            raise DataError(f"{answer.key}: labels {labels.shape}, answered {answered.shape}")
+            raise DataError(
+                f"{answer.key}: labels {labels.shape} and answered {answered.shape} must have the "
+                "same shape [H, W]"
+            )
         sidecar = self.annotated(answer.key)
         label = self.read(answer.key)
         for there in (label, sidecar):
             if there is not None and there.shape != labels.shape:
                 raise DataError(
-                    f"{self.path(answer.key)} is {_size(there)}, the answer is {_size(labels)};"
+                    f"{self.path(answer.key)} is {_size(there)}, the answer is {_size(labels)}:"
                     " annotate at the size of the image"
                 )
         if sidecar is None and label is None and not answered.any():
             return 0
         new_label, new_sidecar = merge_answer(label, sidecar, answer, round)
-        # Labels first: a kill in between leaves pixels that are not answered for, and so are asked
-        # for and written again. The other way round they would pass for annotated void.
+        # Labels first: after a kill in between, the pixels are not answered and are written again.
+        # The other way round they would count as annotated void.
         if label is None or not np.array_equal(label, new_label):
             self._write(self.path(answer.key), new_label)
         if sidecar is None or not np.array_equal(sidecar, new_sidecar):
@@ -99,7 +134,7 @@ class LabelStore:
         return int(np.count_nonzero(new_sidecar == round + 1))
 
     def keys(self) -> list[str]:
-        """Keys of the images that have a label file, sorted."""
+        """Sorted keys of the images with a label file."""
         found = (path.relative_to(self.root) for path in self.root.rglob("*.png"))
         return sorted(
             path.as_posix()[: -len(".png")]
@@ -108,35 +143,35 @@ class LabelStore:
         )
 
     def trainable_keys(self, trainable: Bool) -> list[str]:
-        """Sorted keys of the images with at least one pixel whose raw id is `trainable` [256]."""
+        """Sorted keys of the images with a pixel whose raw id is `trainable` (bool [256])."""
         keys = [key for key in self.keys() if self.labelled_pixels(key, trainable) > 0]
         self.save_index()
         return keys
 
     def labelled_pixels(self, key: str, trainable: Bool) -> int:
-        """Number of pixels of one image whose raw id is `trainable` (bool [256]; 255 never is)."""
+        """Pixels of one image whose raw id is `trainable` (bool [256]; 255 never counts)."""
         return int(self.label_counts(key)[:UNLABELED][trainable[:UNLABELED]].sum())
 
     def label_counts(self, key: str) -> I64:
-        """int64 [256]: pixels of each raw id in one label file; zeros when there is none."""
+        """int64 [256]: pixels of each raw id in a label file; zeros when there is none."""
         return self._counts(self.path(key))
 
     def answered_pixels(self, key: str, round: int | None = None) -> int:
-        """Pixels of one image answered so far, void included; or in one round."""
+        """Pixels of one image answered so far, or in one round; void included."""
         counts = self._counts(self.sidecar_path(key))
         return int(counts[1:].sum() if round is None else counts[round + 1])
 
     def rounds_of(self, key: str) -> list[int]:
-        """The rounds that have answered pixels of one image, in order."""
+        """Rounds that have answered pixels of one image, ascending."""
         return [int(r) for r in np.flatnonzero(self._counts(self.sidecar_path(key))[1:])]
 
     def is_complete(self, key: str) -> bool:
         """True when every pixel of the image has been answered."""
         counts = self._counts(self.sidecar_path(key))
-        return bool(counts[1:].any()) and counts[0] == 0
+        return bool(counts[1:].any() and counts[0] == 0)
 
     def pixels_by_round(self) -> I64:
-        """int64 [254]: pixels that each round has answered, void included, over all images."""
+        """int64 [254]: pixels answered in each round, void included, over all images."""
         total = np.zeros(MAX_ROUND + 1, dtype=np.int64)
         for key in self.keys():
             total += self._counts(self.sidecar_path(key))[1 : MAX_ROUND + 2]
@@ -144,9 +179,9 @@ class LabelStore:
         return total
 
     def drop_rounds_from(self, round: int) -> int:
-        """Forget all answers of rounds >= `round` (to replay them); returns the pixels forgotten.
+        """Delete all answers of rounds >= `round`. Returns the number of pixels deleted.
 
-        Also clears labels that a kill left without a sidecar. Safe to repeat after a kill.
+        Also clears labels that a kill left without a sidecar entry. Safe to repeat after a kill.
         """
         check_round(round)
         dropped = 0
@@ -164,7 +199,7 @@ class LabelStore:
         return dropped
 
     def save_index(self) -> None:
-        """Write the cache of pixel counts when it changed. Only a cache: failing to is no error."""
+        """Write the cache of pixel counts if it has changed. Failing to write it is no error."""
         if not self._index_changed or self._index is None:
             return
         content = {"version": _INDEX_VERSION, "files": self._index}
@@ -180,14 +215,14 @@ class LabelStore:
         self._remember(path, np.bincount(pixels.ravel(), minlength=256))
 
     def _put(self, path: Path, before: U8 | None, after: U8 | None) -> None:
-        """Make the file hold `after` (None: no file), touching it only when that changes it."""
+        """Make the file contain `after` (None: no file); write only what has changed."""
         if after is None:
             path.unlink(missing_ok=True)
         elif before is None or not np.array_equal(before, after):
             self._write(path, after)
 
     def _counts(self, path: Path) -> I64:
-        """int64 [256]: pixels of each value in a file; from the index if it has not changed."""
+        """int64 [256]: pixels of each value in a file; from the index unless the file changed."""
         counts: I64 = np.zeros(256, dtype=np.int64)
         try:
             stamp = _stamp(path)
@@ -217,9 +252,9 @@ class LabelStore:
 def merge_answer(
     label: U8 | None, sidecar: U8 | None, answer: ImageAnswer, round: int
 ) -> tuple[U8, U8]:
-    """New (label, sidecar), both uint8 [H, W], after `answer` came in `round`.
+    """The new label and sidecar, both uint8 [H, W], after an answer in `round`.
 
-    Labels that the sidecar does not cover (left by a kill) are cleared first.
+    Labels without a sidecar entry (left by a kill) are cleared first.
     """
     if sidecar is None:
         sidecar = np.zeros(answer.labels.shape, dtype=np.uint8)
@@ -234,9 +269,9 @@ def merge_answer(
 
 
 def check_round(round: int) -> None:
-    """Raise DataError unless 0 <= round <= 253 (what a uint8 sidecar can hold)."""
+    """Raise DataError unless 0 <= round <= 253, what fits a uint8 sidecar."""
     if not 0 <= round <= MAX_ROUND:
-        raise DataError(f"round {round}: a run holds rounds 0..{MAX_ROUND}; use fewer rounds")
+        raise DataError(f"round {round} is not in 0..{MAX_ROUND}: use fewer rounds")
 
 
 def _size(pixels: U8) -> str:
@@ -244,7 +279,7 @@ def _size(pixels: U8) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
-    """What changes when a file is replaced: its time, size and inode."""
+    """What changes when a file is replaced: time, size and inode."""
     status = path.stat()
     return [status.st_mtime_ns, status.st_size, status.st_ino]
 

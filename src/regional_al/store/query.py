@@ -1,9 +1,9 @@
-"""A query on disk: what round r asks for, complete enough for any annotator to answer it.
+"""A query on disk: everything an annotator needs to answer it.
 
-`rounds/003/query/`: `query.json` (level, partition, radii, answer kind, keys of the images),
-`picks.npy` (PICK_DTYPE, best first), `asked/<key>.png` (per image, 24-bit RGB in COCO panoptic
-coding id = R + 256 G + 65536 B: 0 = not asked, i = the image's i-th item in pick order).
-Written to a temporary name and renamed, so a query exists whole or not at all.
+`rounds/003/query/` contains `query.json` (level, partition, radii, kind of answer, keys of the
+images), `picks.npy` (PICK_DTYPE, best first) and `asked/<key>.png` (per image, 24-bit RGB in COCO
+panoptic coding, id = R + 256 G + 65536 B: 0 = not asked, i = the image's i-th item in pick order).
+It is written under a temporary name and renamed, so it exists completely or not at all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from ..types import I32, PICK_DTYPE, Level, Picks
 
 @dataclass(frozen=True)
 class QueryInfo:
-    """Header of a query. label_radius / suppress_radius: for windows and pixels, else None."""
+    """Header of a query.
+
+    Args:
+        round: Of the run.
+        level: 'image', 'region' or 'pixel'.
+        partition: Region type.
+        answer: 'full' (a class per pixel) or 'dominant' (one class per item).
+        label_radius: Of windows and pixels; None for the units of a partition.
+        suppress_radius: Likewise.
+    """
 
     round: int
     level: Level
@@ -34,7 +43,24 @@ class QueryInfo:
 
 @dataclass(frozen=True)
 class Query:
-    """A query folder that is there. keys: key of each image index that occurs in `picks`."""
+    """A query folder, made by `write_query` or `read_query`.
+
+    Args:
+        folder: Where it is.
+        info: Its header.
+        picks: All picks, best first (PICK_DTYPE).
+        keys: Key of each image index in `picks`.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> picks = np.array([(0, -1, -1, 5, 0.9, 2)], PICK_DTYPE)  # unit 5 of image 0, 2 pixels
+        >>> asked = np.array([[0, 1], [0, 1]], np.int32)
+        >>> with TemporaryDirectory() as folder:
+        ...     info = QueryInfo(1, "region", "slic")
+        ...     query = write_query(Path(folder) / "q", info, picks, iter([(0, "town/01", asked)]))
+        ...     query.image_keys(), query.asked("town/01").tolist()
+        (['town/01'], [[0, 1], [0, 1]])
+    """
 
     folder: Path
     info: QueryInfo
@@ -42,15 +68,15 @@ class Query:
     keys: dict[int, str]
 
     def asked(self, key: str) -> I32:
-        """int32 [H, W]: 0 = not asked, i = i-th item of this image."""
+        """int32 [H, W]: 0 = not asked, i = the i-th item of this image."""
         return read_id_png(self.folder / "asked" / f"{key}.png")
 
     def image_keys(self) -> list[str]:
-        """Keys of the images asked about, in pool order."""
+        """Keys of the queried images, in pool order."""
         return [self.keys[index] for index in sorted(self.keys)]
 
     def items(self, key: str) -> Picks:
-        """The picks of one image, in item order (item i is row i-1)."""
+        """The picks of one image; item i is row i - 1."""
         index = next(i for i, k in self.keys.items() if k == key)
         return np.asarray(self.picks[self.picks["image"] == index])
 
@@ -58,7 +84,7 @@ class Query:
 def write_query(
     folder: Path, info: QueryInfo, picks: Picks, asked: Iterator[tuple[int, str, I32]]
 ) -> Query:
-    """Write a query; `asked` yields (image index, key, item ids int32 [H, W]) of each image."""
+    """Write a query; `asked` yields (image index, key, item ids int32 [H, W]) per image."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "asked").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Typed access to JSON of a file: every complaint is one line that names place and key."""
+"""Typed access to the JSON of a file; each error is one line that names file and key."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _MISSING = object()
 
 
 class Reader:
-    """Typed access to a mapping; every complaint names the place and the key."""
+    """Typed access to a mapping; each error names where it is and the key."""
 
     def __init__(self, data: Any, where: str) -> None:
         if not isinstance(data, dict):
-            raise DataError(f"{where}: an object is expected, not {type(data).__name__}")
+            raise DataError(f"{where}: must be an object, not {type(data).__name__}")
         self._data, self._where, self._read = data, where, {"format"}
 
     def __call__(self, key: str, check: Callable[[Any], Any], default: Any = _MISSING) -> Any:
-        """The checked value; with a default, missing and null both mean the default."""
+        """The checked value; a missing or null value is the default, if one is given."""
         self._read.add(key)
         value = self._data.get(key)
         if value is None and default is not _MISSING:

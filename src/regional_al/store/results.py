@@ -1,4 +1,4 @@
-"""`results.json`: what a run has cost and reached, one record a round. Typed, checked, atomic."""
+"""`results.json`: costs and metrics of a run, one record per round. Typed, checked, atomic."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from ..errors import DataError, WorkDirError
 from ..types import JSON, Costs
 from . import reading
 from .reading import Reader
+from .work_dir import WorkDir
 
 FORMAT = 1
-FILE = "results.json"
 STAGES = ("prepare", "score", "select", "annotate", "fit", "evaluate")
-"""Stages of a round in the order in which they run; keys of `Record.seconds`."""
+"""Keys of `Record.seconds` in the order in which they run."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One round: query, answers, fit, evaluation.
+    """One round.
 
-    costs: all that was spent up to and with this round. asked: this round alone.
-    labelled_fraction: annotated pixels / pixels of the pool, 0..1, void included.
-    miou, accuracy: 0..1, None when not evaluated. per_class_iou: [C] of 0..1, None for a class
-    that is absent from the validation set. label_share: labelled pixels that reached the loss /
-    labelled pixels of the samples drawn (above 1: enlarged), None if unknown. seconds: wall time
-    by stage.
+    Args:
+        round: 0 is the warm start.
+        costs: Up to and including this round.
+        asked: Costs of this round alone.
+        labelled_fraction: Annotated pixels / pixels of the pool, 0..1, void included.
+        miou: 0..1; None when not evaluated.
+        per_class_iou: [C] of 0..1; None for a class that is absent from the validation set.
+        accuracy: 0..1; None when not evaluated.
+        label_share: Labelled pixels that reached the loss / labelled pixels of the samples drawn
+            (above 1 where images are enlarged); None if unknown.
+        iterations: Length of the training.
+        seconds: Wall-clock time by stage.
+        extra: Unknown keys of the file, written back.
     """
 
     round: int
@@ -46,7 +53,7 @@ class Record:
     extra: JSON = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """NaN (no class in the validation set, share unknown) is None, as in the file."""
+        """NaN becomes None, as in the file."""
         for name in ("miou", "accuracy", "label_share"):
             object.__setattr__(self, name, _known(getattr(self, name)))
         object.__setattr__(self, "per_class_iou", tuple(_known(v) for v in self.per_class_iou))
@@ -58,9 +65,22 @@ class Record:
 
 @dataclass(frozen=True)
 class Results:
-    """A run. acquisition: the resolved grammar; raw_to_train: [256] raw id -> class, 255 = void,
-    -1 = must not occur; stopped: why the run ended, None while it has not. Keys of the file that
-    are not known here are kept in `extra` and written back."""
+    """A run.
+
+    Args:
+        title: Of the run.
+        acquisition: The resolved `acquisition`.
+        classes: Names of the classes.
+        palette: RGB of each class.
+        raw_to_train: [256] raw id -> class, 255 = void, -1 = must not occur.
+        pool_images: Images of the pool.
+        pool_pixels: Pixels of the pool.
+        engine: Name of the engine.
+        world_size: Number of processes.
+        records: One per finished round.
+        stopped: Why the run ended; None while it has not.
+        extra: Unknown keys of the file, written back.
+    """
 
     title: str
     acquisition: JSON
@@ -77,13 +97,15 @@ class Results:
 
 
 def load(work_dir: Path) -> Results:
-    """Read `work_dir/results.json`.
+    """Read the results.json of a work dir.
 
-    Raises WorkDirError when there is none, DataError naming file and key when it is damaged.
+    Raises:
+        WorkDirError: There is none.
+        DataError: It is damaged; the message names file and key.
     """
-    path = Path(work_dir) / FILE
+    path = WorkDir(Path(work_dir)).results
     if not path.is_file():
-        raise WorkDirError(f"{work_dir} holds no {FILE}: not the work_dir of an acquisition run")
+        raise WorkDirError(f"{work_dir} contains no {path.name}: give the work dir of a run")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -92,19 +114,19 @@ def load(work_dir: Path) -> Results:
 
 
 def write(work_dir: Path, results: Results) -> Path:
-    """Write `work_dir/results.json` to a temporary name, then rename; NaN becomes null."""
-    path = Path(work_dir) / FILE
+    """Write results.json atomically; NaN becomes null."""
+    path = WorkDir(Path(work_dir)).results
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_finite(to_json(results)), indent=1, allow_nan=False, ensure_ascii=False)
-    temporary = path.with_name(FILE + ".tmp")
+    temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, path)
     return path
 
 
 def append_record(work_dir: Path, record: Record) -> Results:
-    """Add a round to the file. A record of the same round is replaced, so that a resumed round
-    can be recorded again. Returns what was written."""
+    """Add a round to results.json, replacing a record of the same round, so that a resumed round
+    can be recorded again. Returns what has been written."""
     results = load(work_dir)
     kept = [r for r in results.records if r.round != record.round]
     results = replace(results, records=tuple(sorted([*kept, record], key=lambda r: r.round)))
@@ -134,7 +156,7 @@ def parse(data: Any, where: str) -> Results:
     records = [_parse_record(item, f"{where}: records[{i}]") for i, item in enumerate(items)]
     rounds = [record.round for record in records]
     if rounds != sorted(set(rounds)):
-        raise DataError(f"{where}: records are not in the order of their rounds: {rounds}")
+        raise DataError(f"{where}: records must be in the order of their rounds, not {rounds}")
     return Results(
         title=get("title", reading.text),
         acquisition=get("acquisition", reading.mapping),
@@ -219,7 +241,7 @@ def _plain_table(num_classes: int) -> list[int]:
 
 
 def _finite(value: Any) -> Any:
-    """Strict JSON knows no NaN: null, in whatever depth."""
+    """NaN and infinity as None, at any depth: JSON has no such numbers."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

@@ -1,1 +1,59 @@
-"""Engine over MMSegmentation 0.x and mmcv-full 1.x. Import `engine`; nothing is imported here."""
+"""Engine `mmseg0`: MMSegmentation 0.x, on mmcv 1.x.
+
+Importing this file imports none of them; the other modules of the folder need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import EnvironmentProblem
+from ...types import JSON
+from ..base import ENGINES, ConfigReader, Engine, EngineLoader
+from ..quiet import old_mmcv_installed, quiet_imports
+
+
+@ENGINES.register("mmseg0")
+class MMSeg0(EngineLoader):
+    """Configs with `data=dict(samples_per_gpu=...)` or a `runner`."""
+
+    packages = ("mmcv", "mmseg")
+    install = "make env-mmseg0"
+
+    def recognises(self, cfg: Mapping[str, Any]) -> bool:
+        data = cfg.get("data")
+        if "train_dataloader" in cfg and "train_cfg" in cfg:  # 1.x
+            return False
+        return "runner" in cfg or (isinstance(data, Mapping) and "samples_per_gpu" in data)
+
+    def check(self, config: Path) -> None:
+        if not old_mmcv_installed():
+            raise EnvironmentProblem(
+                f"{config} is an MMSegmentation 0.x config (data=dict(samples_per_gpu=...), "
+                f"runner=...), but 1.x is installed: {self.install}, then "
+                "PYTHON=.venv-mmseg0/bin/python bash tools/dist_train.sh CONFIG GPUS"
+            )
+        super().check(config)
+
+    def has_reader(self) -> bool:
+        return old_mmcv_installed()
+
+    def reader(self) -> ConfigReader:
+        from . import config
+
+        return config
+
+    def use_amp(self, cfg: Any) -> None:
+        from .config import use_amp
+
+        use_amp(cfg)
+
+    def resumes(self, cfg: JSON) -> bool:
+        return bool(cfg.get("auto_resume"))
+
+    def build(self, cfg: Any) -> Engine:
+        with quiet_imports():
+            from .engine import MMSeg0Engine
+        return MMSeg0Engine(cfg)

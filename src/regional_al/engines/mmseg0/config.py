@@ -16,6 +16,7 @@ from mmcv.utils import import_modules_from_strings
 
 from ...errors import ConfigError, EnvironmentProblem, UnsupportedError
 from ...runtime import distributed as dist
+from ..mmseg.training import Schedule
 from ..specs import dicts, first_line, missing_base, type_name
 
 log = logging.getLogger("regional_al")
@@ -150,10 +151,16 @@ def schedule(cfg: Config) -> dict[str, Any]:
     )
 
 
-def max_iterations(cfg: Config) -> int | None:
-    """Iterations of the config's own schedule; None for a schedule in epochs."""
+def length_of(cfg: Config) -> Schedule:
+    """How long the config trains."""
     runner = schedule(cfg)
-    return int(runner["max_iters"]) if "max_iters" in runner else None
+    kind = runner.get("type")
+    return Schedule(
+        int(runner["max_iters"]) if "max_iters" in runner else None,
+        "runner.max_iters",
+        "runner=dict(type='IterBasedRunner', max_iters=...)",
+        kind == "IterBasedRunner",
+    )
 
 
 def inference_pipeline(cfg: Config, key: str = "test") -> list[Any]:

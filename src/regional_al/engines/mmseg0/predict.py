@@ -1,12 +1,11 @@
-"""Logits of whole images with mmseg's own whole or sliding-window inference. No collectives."""
+"""Predictions of MMSegmentation 0.x (see `engines.mmseg.predict`)."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from mmcv.parallel import DataContainer
 from mmcv.runner import load_checkpoint
 from mmseg.datasets.pipelines import Compose
 from mmseg.models import build_segmentor
-from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, DataError, UnsupportedError
-from ...types import FeatureMap, PredictRequest
-from ..base import Prediction
+from ...errors import ConfigError, UnsupportedError
+from ..mmseg import predict
 from ..mmseg.frame import Frame
+from ..mmseg.predict import reason_not_built
 from ..quiet import quiet_warnings
-from ..specs import first_line, type_name
-from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
+from ..specs import type_name
 from .checkpoints import load_from_plain, located
 from .config import half_precision, inference_pipeline
 from .pool import image_path, locate
@@ -33,109 +30,67 @@ from .pool import image_path, locate
 log = logging.getLogger("regional_al.mmseg0")
 
 
-class Predictor:
-    """Holds the model of one checkpoint until another is asked for."""
+class Predictor(predict.Predictor):
+    """Models and images of a 0.x config."""
 
     def __init__(self, cfg: Config) -> None:
-        self.cfg = cfg
         cuda = torch.cuda.is_available()
-        self.device = (
-            torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        super().__init__(
+            cfg, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         )
-        self._model: Any = None
-        self._loaded: tuple[str, int] | None = None
-        self._members: dict[Path, Any] = {}
 
-    def forget(self) -> None:
-        """Free the models' memory."""
-        self._model, self._loaded, self._members = None, None, {}
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+    def build(self) -> Any:
+        return build_model(self.cfg)
 
-    def model(self, checkpoint: Path | None) -> Any:
-        """The model in eval mode with a checkpoint's weights; None: the config's own start."""
-        stamp = (str(checkpoint), checkpoint.stat().st_mtime_ns if checkpoint else 0)
-        if stamp != self._loaded:
-            self.forget()
-            with torch.random.fork_rng(devices=[]):  # building draws weights; nobody shall see it
-                model = build_model(self.cfg) if checkpoint else own_start(self.cfg)
-            if checkpoint is not None:
-                load_weights(model, checkpoint)
-            self._model, self._loaded = model.to(self.device).eval(), stamp
-        return self._model
+    def own_start(self) -> Any:
+        return own_start(self.cfg)
 
-    def members(self, checkpoints: Sequence[Path]) -> list[Any]:
-        """The models of an ensemble, in eval mode, held beside `model`'s until `forget`."""
-        for path in checkpoints:
-            if path not in self._members:
-                with torch.random.fork_rng(devices=[]):
-                    model = build_model(self.cfg)
-                load_weights(model, path)
-                self._members[path] = model.to(self.device).eval()
-        return [self._members[path] for path in checkpoints]
+    def read_weights(self, checkpoint: Path) -> Mapping[str, Any]:
+        content = load_from_plain(str(checkpoint))
+        weights: Mapping[str, Any] = content.get("state_dict", content)
+        return weights
 
-    def predict(
-        self, dataset: Any, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
-    ) -> Iterator[Prediction]:
-        """Streamed predictions; the first view in `logits`, further ones (passes, flip, ensemble)
-        in `more`.
+    def images(self, dataset: Any, indices: Sequence[int]) -> PoolImages:
+        return PoolImages(dataset, indices, Compose(inference_pipeline(self.cfg)))
 
-        With passes > 1 every pass, the first included, has its dropout layers on; masks are
-        seeded by image and pass, so they do not depend on how ranks share the images.
-        """
-        model, members = self.model(checkpoint), self.members(request.ensemble)
-        fix = "set model.decode_head.dropout_ratio above 0"
-        refuse_without_dropout(model, request.passes, fix)
-        pipeline = Compose(inference_pipeline(self.cfg))
-        for index, sample in self.load(PoolImages(dataset, indices, pipeline)):
-            run = View(self, model, sample, index, request.passes > 1)
-            looks = [partial(run.logits, number, flipped) for number, flipped in order(request)]
-            looks += [
-                partial(View(self, m, sample, index, False).logits, 0, False) for m in members
-            ]
-            logits, features = looks[0](with_features=request.features)
-            more = (look()[0] for look in looks[1:]) if looks[1:] else None
-            yield Prediction(index, logits, more, features)
-            run.forget()
-
-    def load(self, images: Dataset[Any]) -> Iterator[tuple[int, Any]]:
-        """(index, sample) of a data set of such pairs, with the validation loader's workers."""
+    def workers(self) -> int:
         data = self.cfg.data
         given = data.get("val_dataloader", {}).get("workers_per_gpu", data.get("workers_per_gpu"))
-        loader: DataLoader[Any] = DataLoader(
-            images,
-            batch_size=None,
-            num_workers=min(int(given or 0), len(images)),  # type: ignore[arg-type]
-            collate_fn=same,
-            generator=torch.Generator().manual_seed(0),  # leave the global one alone
-        )
-        for index, sample in loader:
-            if isinstance(sample, str):
-                raise DataError(sample)
-            yield index, sample
+        return int(given or 0)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision where the config asks for it, on CUDA."""
         if self.device.type != "cuda" or not half_precision(self.cfg):
             return nullcontext()
         return torch.autocast("cuda", dtype=torch.float16)
 
+    def inputs(self, model: Any, sample: Any) -> tuple[torch.Tensor, Any]:
+        return sample["img"][None].to(self.device), sample["meta"]
 
-class PoolImages(Dataset[Any]):
-    """(index, un-augmented sample without annotation) of some images; a str instead of a sample
-    says in one line what is wrong with the image (exceptions would cross workers as tracebacks)."""
+    def infer(self, model: Any, inputs: torch.Tensor, meta: Any) -> torch.Tensor:
+        """mmseg's own `inference` gives probabilities; this is what it takes the softmax of."""
+        out: torch.Tensor = getattr(model, f"{model.test_cfg['mode']}_inference")(
+            inputs, [meta], False
+        )
+        return out
 
-    def __init__(self, dataset: Any, indices: Sequence[int], pipeline: Any) -> None:
-        self.dataset, self.indices, self.pipeline = dataset, list(indices), pipeline
+    def frame(self, meta: Any, input_size: tuple[int, int]) -> Frame:
+        """As mmseg's inference with rescale=True has it: padding is at the right and the bottom."""
+        height, width = meta["img_shape"][:2]
+        return Frame(
+            (0, input_size[1] - width, 0, input_size[0] - height),
+            meta.get("flip_direction") if meta.get("flip") else None,
+            (int(meta["ori_shape"][0]), int(meta["ori_shape"][1])),
+        )
 
-    def __len__(self) -> int:
-        return len(self.indices)
 
-    def __getitem__(self, place: int) -> tuple[int, Any]:
-        index = self.indices[place]
-        leaf, inner = locate(self.dataset, index)
-        make = lambda: test_sample(leaf, inner, self.pipeline)  # noqa: E731
-        return index, sample_or_reason(make, str(image_path(leaf, inner)))
+class PoolImages(predict.PoolImages):
+    """Samples of a 0.x pipeline."""
+
+    def path(self, index: int) -> str:
+        return str(image_path(*locate(self.dataset, index)))
+
+    def sample(self, index: int) -> Any:
+        return test_sample(*locate(self.dataset, index), self.pipeline)
 
 
 def test_sample(leaf: Any, index: int, pipeline: Any) -> dict[str, Any]:
@@ -153,64 +108,6 @@ def test_sample(leaf: Any, index: int, pipeline: Any) -> dict[str, Any]:
     return {"img": opened["img"], "meta": opened["img_metas"]}
 
 
-class View:
-    """One image on the device, to be seen in several ways."""
-
-    def __init__(
-        self, owner: Predictor, model: Any, sample: Any, index: int, stochastic: bool
-    ) -> None:
-        self.owner, self.model = owner, model
-        self.passes = Passes(model, index, owner.device) if stochastic else None
-        self.image, self.meta = sample["img"][None].to(owner.device), sample["meta"]
-
-    @torch.inference_mode()
-    def logits(
-        self, number: int, flipped: bool, with_features: bool = False
-    ) -> tuple[torch.Tensor, FeatureMap | None]:
-        """Logits float32 [C, H, W] at the image's own size; one-channel heads as [0, z].
-
-        mmseg's `inference` gives probabilities; this is what it takes the softmax of.
-        """
-        image = self.image.flip(-1) if flipped else self.image
-        infer = getattr(self.model, f"{self.model.test_cfg['mode']}_inference")
-        with (
-            self.owner.autocast(),
-            self._pass(number, flipped),
-            captured(self.model, with_features) as f,
-        ):
-            out = infer(image, [self.meta], False)
-        if flipped:
-            out = out.flip(-1)
-        size = (image.shape[-2], image.shape[-1])
-        frame = frame_of(self.meta, size)
-        logits = frame.logits(out.float(), self.model.align_corners)
-        if logits.shape[0] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits])
-        if len(f) != 1:
-            return logits, None
-        height, width = f[0].shape[-2:]
-        return logits, FeatureMap(f[0], *frame.cells(size, (height, width)))
-
-    def forget(self) -> None:
-        """Free what was kept of the image for further passes."""
-        if self.passes is not None:
-            self.passes.forget()
-
-    def _pass(self, number: int, flipped: bool) -> AbstractContextManager[None]:
-        return nullcontext() if self.passes is None else self.passes.on(number, flipped)
-
-
-def frame_of(meta: Mapping[str, Any], input_size: Sequence[int]) -> Frame:
-    """Where the image lies in the network's input, as mmseg's inference with rescale=True has it:
-    padding is at the right and at the bottom."""
-    height, width = meta["img_shape"][:2]
-    return Frame(
-        (0, input_size[1] - width, 0, input_size[0] - height),
-        meta.get("flip_direction") if meta.get("flip") else None,
-        (int(meta["ori_shape"][0]), int(meta["ori_shape"][1])),
-    )
-
-
 def build_model(cfg: Config) -> Any:
     """The segmentor of a config, weights unset, batch norm unsynchronised. Raises ConfigError in
     one line."""
@@ -225,12 +122,7 @@ def build_trainable(cfg: Config) -> Any:
                 copy.deepcopy(cfg.model), cfg.get("train_cfg"), cfg.get("test_cfg")
             )
     except Exception as error:  # whatever the classes named in a config raise
-        text = (
-            str(error.args[0]).splitlines()[0]
-            if isinstance(error, KeyError) and error.args
-            else first_line(error)
-        )
-        raise ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}") from None
+        raise reason_not_built(cfg, error) from None
     mode = (model.test_cfg or {}).get("mode") if hasattr(model, "test_cfg") else None
     if mode not in ("whole", "slide"):
         raise ConfigError(f"model.test_cfg.mode={mode!r} must be 'whole' or 'slide'")
@@ -252,19 +144,3 @@ def own_start(cfg: Config) -> Any:
     if source:
         load_checkpoint(model, located(source), map_location="cpu", logger=log)
     return model
-
-
-def load_weights(model: Any, checkpoint: Path) -> None:
-    """A stretch's checkpoint into a model. Raises ConfigError when they do not fit."""
-    content = load_from_plain(str(checkpoint))
-    try:
-        found = model.load_state_dict(content.get("state_dict", content), strict=False)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise ConfigError(
-            f"{checkpoint} does not fit the config's model: {lines[-1].strip()}"
-        ) from None
-    if found.missing_keys:
-        raise ConfigError(
-            f"{checkpoint} does not fit the config's model: no {found.missing_keys[0]}"
-        )

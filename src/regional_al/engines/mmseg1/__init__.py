@@ -1,1 +1,53 @@
-"""MMSegmentation 1.x (mmengine). Import the modules below only where the packages are there."""
+"""Engine `mmseg1`: MMSegmentation 1.x, on mmengine and mmcv 2.
+
+Importing this file imports none of them; the other modules of the folder need them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import EnvironmentProblem
+from ..base import ENGINES, ConfigReader, Engine, EngineLoader
+from ..quiet import old_mmcv_installed, quiet_imports
+
+
+@ENGINES.register("mmseg1")
+class MMSeg1(EngineLoader):
+    """Configs with `train_dataloader` and `train_cfg`."""
+
+    packages = ("mmcv", "mmseg")
+    install = "pip install 'regional-al[mmseg1]'"
+
+    def recognises(self, cfg: Mapping[str, Any]) -> bool:
+        return "train_dataloader" in cfg and "train_cfg" in cfg
+
+    def check(self, config: Path) -> None:
+        if old_mmcv_installed():
+            raise EnvironmentProblem(
+                f"{config} is an MMSegmentation 1.x config (train_dataloader, train_cfg), but 0.x "
+                "is installed: make env, then PYTHON=.venv/bin/python bash tools/dist_train.sh "
+                "CONFIG GPUS"
+            )
+        super().check(config)
+
+    def has_reader(self) -> bool:
+        return importlib.util.find_spec("mmengine") is not None and not old_mmcv_installed()
+
+    def reader(self) -> ConfigReader:
+        from . import config
+
+        return config
+
+    def use_amp(self, cfg: Any) -> None:
+        from .config import use_amp
+
+        use_amp(cfg)
+
+    def build(self, cfg: Any) -> Engine:
+        with quiet_imports():
+            from .engine import MMSeg1Engine
+        return MMSeg1Engine(cfg)

@@ -1,21 +1,17 @@
-"""The validation set's confusion matrix, its images shared by the ranks without padding."""
+"""Evaluation of MMSegmentation 1.x (see `engines.mmseg.evaluate`)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from ... import metrics
-from ...errors import DataError, RegionalALError
-from ...runtime import distributed as dist
-from ...runtime.progress import progress
 from ...types import I64
+from ..mmseg import evaluate
+from ..mmseg.predict import Predictor
 from ..views import sample_or_reason
-from .predict import Predictor, View
 
 
 class ValidationImages(Dataset[Any]):
@@ -34,43 +30,18 @@ class ValidationImages(Dataset[Any]):
 
 
 def confusion(dataset: Any, predictor: Predictor, checkpoint: Path | None) -> I64:
-    """int64 [C, C], rows = truth; the sum over ranks, on every rank. Equal to what mmseg's
-    IoUMetric counts, heads with one channel and a threshold included."""
-    total: I64 = np.zeros(0, dtype=np.int64)
-    error: RegionalALError | None = None
-    try:
-        total = own_share(dataset, predictor, checkpoint)
-    except RegionalALError as caught:  # raised on every rank together
-        error = caught
-    dist.raise_together(error)
-    return dist.sum_array(total)
+    """int64 [C, C] over the validation set, rows = target, on every rank."""
 
+    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
+        for index, sample in predictor.load(ValidationImages(dataset, mine)):
+            path = dataset.get_data_info(index)["seg_map_path"]
+            yield index, sample, sample["data_samples"].gt_sem_seg.data[0], path
 
-def own_share(dataset: Any, predictor: Predictor, checkpoint: Path | None) -> I64:
-    """The confusion matrix of this rank's images."""
-    classes = len(dataset.metainfo["classes"])
-    model = predictor.model(checkpoint)
-    total: I64 = np.zeros((classes, classes), dtype=np.int64)
-    images = ValidationImages(dataset, range(dist.rank(), len(dataset), dist.world_size()))
-    for index, sample in progress(predictor.load(images), "evaluating", len(images)):
-        path = dataset.get_data_info(index)["seg_map_path"]
-        truth = sample["data_samples"].gt_sem_seg.data[0]
-        logits, _ = View(predictor, model, sample, index, stochastic=False).logits(0, False)
-        if logits.shape[-2:] != truth.shape:
-            raise DataError(
-                f"{path} is {tuple(truth.shape)}, the prediction {tuple(logits.shape[-2:])}: in "
-                "val_dataloader's pipeline LoadAnnotations must come after Resize"
-            )
-        try:
-            total += metrics.confusion_matrix(decided(model, logits), truth, classes)
-        except DataError as caught:
-            raise DataError(f"{path}: {caught}") from None
-    return total
-
-
-def decided(model: Any, logits: torch.Tensor) -> torch.Tensor:
-    """Class of each pixel: argmax, or for a one-channel head its own threshold on sigmoid."""
-    if model.out_channels == 1:
-        threshold = float(model.decode_head.threshold)
-        return (logits[1].sigmoid() > threshold).long()
-    return logits.argmax(dim=0)
+    return evaluate.confusion(
+        predictor,
+        checkpoint,
+        len(dataset),
+        len(dataset.metainfo["classes"]),
+        samples,
+        hint=": in val_dataloader's pipeline LoadAnnotations must come after Resize",
+    )
