@@ -300,7 +300,7 @@ class ActiveLearningPool(Dataset[Any]):
     """
 
     def __init__(self, owner: ActiveLearningDataset) -> None:
-        self.dataset = with_attributes(owner.dataset, owner.pool_specifics)
+        self.dataset = _with_attributes(owner.dataset, owner.pool_specifics)
         self.make_unlabelled = owner.make_unlabelled
         open_ = [i for i, key in enumerate(owner.keys) if not owner.store.is_complete(key)]
         self.indices: I64 = np.asarray(open_, dtype=np.int64)
@@ -362,7 +362,7 @@ def replace_mask(dataset: Any, index: int, path: Path, *, trainable: Bool) -> An
     return (image, labels, *rest)
 
 
-def with_attributes(dataset: Any, values: Mapping[str, Any]) -> Any:
+def _with_attributes(dataset: Any, values: Mapping[str, Any]) -> Any:
     """Return a copy of `dataset` with these attributes, or `dataset` itself if there are none.
 
     Raises ConfigError for an attribute that the data set does not have.
