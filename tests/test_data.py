@@ -259,7 +259,7 @@ def test_labels_at_random_are_seeded_and_go_on(store, tmp_path):
         drawn.label_randomly()
         firsts.add(tuple(drawn.labelled))
     assert len(firsts) > 1
-    with pytest.raises(DataError, match=r"label_randomly\(2\), but the pool holds 1"):
+    with pytest.raises(DataError, match=r"label_randomly\(2\), but the pool has 1"):
         one.label_randomly(2)
 
 

@@ -48,7 +48,7 @@ def test_other_step_counts() -> None:
     assert spans(out[:2]) == [(0, 2), (2, 10)]
     assert out[1]["T_max"] == 8
     assert out[2] == {**steps, "milestones": [1, 2, 5, 9]}
-    assert out[3] == {**restart, "periods": [1, 10]}
+    assert out[3] == {**restart, "periods": [1, 9]}
     assert out[4]["total_steps"] == 10
     assert "begin" not in out[2]
 
@@ -109,5 +109,16 @@ def test_a_policy_of_0x(iterations: int, expected: tuple[str | None, int]) -> No
 def test_a_policy_that_is_all_warm_up_still_ends_before_the_training() -> None:
     out = stretch_policy({"policy": "fixed", "warmup": "linear", "warmup_iters": 100}, 100, 10)
     assert out["warmup_iters"] == 9
-    assert stretch_policy({"policy": "step", "step": [1, 2, 50]}, 100, 10)["step"] == [1, 2, 5]
-    assert stretch_policy({"policy": "step", "step": 20}, 100, 10)["step"] == 2
+    by_iteration = {"policy": "step", "by_epoch": False}
+    assert stretch_policy({**by_iteration, "step": [1, 2, 50]}, 100, 10)["step"] == [1, 2, 5]
+    assert stretch_policy({**by_iteration, "step": 20}, 100, 10)["step"] == 2
+    restart = {"policy": "CosineRestart", "by_epoch": False, "periods": [33, 33, 34]}
+    assert stretch_policy(restart, 100, 10)["periods"] == [3, 4, 3]  # mmcv fails on a sum of 9
+    assert stretch_policy({"policy": "step", "step": [30]}, 100, 10)["step"] == [30], "epochs"
+    assert stretch_policy({"policy": "step", "step": [30]}, 100, 10, by_epoch=None)["step"] == [3]
+
+
+def test_late_milestones_stay_within_the_training() -> None:
+    steps = [{"type": "MultiStepLR", "milestones": [158000, 159000]}]
+    assert stretch_schedule(steps, 160000, 40)[0]["milestones"] == [38, 39]
+    assert stretch_schedule(steps, 160000, 2)[0]["milestones"] == [1, 2]  # no room for both

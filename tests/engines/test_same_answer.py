@@ -48,7 +48,7 @@ def test_state_dict_has_the_same_keys(name: str, made: tuple[Any, Path, Path]) -
     engine, checkpoint, _ = made
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert sorted(state) == (same_answer.FOLDER / "keys.txt").read_text().split()
-    for key, value in engine._predictor.model(checkpoint).state_dict().items():
+    for key, value in engine.network(checkpoint).state_dict().items():
         assert torch.equal(value, state[key])
 
 

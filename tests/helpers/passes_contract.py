@@ -21,7 +21,7 @@ def features_are_shared(
 ) -> None:
     """The backbone sees an image (a window) once an orientation, and the logits are to the bit
     those of a backbone that sees it in every pass."""
-    model = engine._predictor.model(trained)
+    model = engine.network(trained)
     calls: list[int] = []
     model.backbone.register_forward_hook(lambda *_: calls.append(1))
     request = PredictRequest(passes=3, flip=True)
@@ -50,7 +50,7 @@ def features_are_shared(
 
 
 def backbone_with_dropout_sees_every_pass(engine: Any, trained: Path) -> None:
-    model = engine._predictor.model(trained)
+    model = engine.network(trained)
     model.backbone.register_forward_hook(lambda _, __, out: tuple(drop(feature) for feature in out))
     drop = model.backbone.drop = torch.nn.Dropout(0.5).eval()
     (prediction,) = engine.predict(trained, [1], PredictRequest(passes=2))

@@ -150,7 +150,7 @@ def make_engine(root: Path) -> Engine:
 
 def make_checkpoint(engine: Any, path: Path) -> Path:
     """The formula's weights for every weight of the engine's model."""
-    state = engine._predictor.model(None).state_dict()
+    state = engine.network(None).state_dict()
     torch.save(
         {
             "state_dict": {

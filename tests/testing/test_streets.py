@@ -130,7 +130,7 @@ def test_a_killed_call_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_other_parameters_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     generate(tmp_path / "a", train=1, val=1)
-    with pytest.raises(DataError, match="seed=0, not 1"):
+    with pytest.raises(DataError, match="was generated with seed=0, not 1"):
         generate(tmp_path / "a", train=1, val=1, seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").touch()

@@ -116,13 +116,15 @@ def stretch_schedule(
                 if whole:
                     scheduler[key] = int(_length(scheduler))
         if isinstance(scheduler.get("periods"), (list, tuple)):
-            scheduler["periods"] = [max(1, round(step * ratio)) for step in scheduler["periods"]]
+            scheduler["periods"] = _periods(scheduler["periods"], ratio)
         if isinstance(scheduler.get("milestones"), (list, tuple)):
-            scheduler["milestones"] = _rising(scheduler["milestones"], ratio)
+            scheduler["milestones"] = _rising(scheduler["milestones"], ratio, new)
     return kept
 
 
-def stretch_policy(policy: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
+def stretch_policy(
+    policy: Mapping[str, Any], old: int, new: int, by_epoch: bool | None = False
+) -> dict[str, Any]:
     """`stretch_schedule` for the one policy (`lr_config`, `momentum_config`) of MMSegmentation 0.x.
 
     Args:
@@ -131,6 +133,8 @@ def stretch_policy(policy: Mapping[str, Any], old: int, new: int) -> dict[str, A
             is no warm-up.
         old: Length of the training that it is written for, at least 1.
         new: Length of the training that it is wanted for, at least 1.
+        by_epoch: The unit of `old` and `new`: steps of a policy that counts the other one (its
+            `by_epoch`, by default True) are kept. None: they are stretched in any case.
 
     Returns:
         The stretched policy.
@@ -140,16 +144,14 @@ def stretch_policy(policy: Mapping[str, Any], old: int, new: int) -> dict[str, A
         {'policy': 'poly', 'warmup': 'linear', 'warmup_iters': 1}
     """
     ratio, out = Fraction(new, old), dict(policy)
-    for key in ("step", "periods"):
-        if isinstance(out.get(key), (list, tuple)):
-            out[key] = (
-                _rising(out[key], ratio)
-                if key == "step"
-                else [max(1, round(step * ratio)) for step in out[key]]
-            )
-    for key in ("step", "total_steps"):
-        if isinstance(out.get(key), int):
-            out[key] = max(1, round(out[key] * ratio))
+    if by_epoch is None or bool(out.get("by_epoch", True)) == by_epoch:
+        if isinstance(out.get("step"), (list, tuple)):
+            out["step"] = _rising(out["step"], ratio, new)
+        if isinstance(out.get("periods"), (list, tuple)):
+            out["periods"] = _periods(out["periods"], ratio)
+        for key in ("step", "total_steps"):
+            if isinstance(out.get(key), int):
+                out[key] = max(1, round(out[key] * ratio))
     if isinstance(out.get("warmup_iters"), int) and not out.get("warmup_by_epoch"):
         out["warmup_iters"] = max(1, min(round(out["warmup_iters"] * ratio), new - 1))
         if new == 1:
@@ -157,13 +159,26 @@ def stretch_policy(policy: Mapping[str, Any], old: int, new: int) -> dict[str, A
     return out
 
 
-def _rising(steps: Sequence[int], ratio: Fraction) -> list[int]:
-    """Milestones stretched by `ratio`: at least 1, and still strictly rising where they were."""
-    out: list[int] = []
-    for before, step in zip([None, *steps], steps, strict=False):
-        least = 1 if before is None else out[-1] + (step > before)
-        out.append(max(least, round(step * ratio)))
+def _rising(steps: Sequence[int], ratio: Fraction, last: int) -> list[int]:
+    """Milestones stretched by `ratio`: at least 1, strictly rising where they were; those within
+    the training stay within it (below `last`) as far as there is room."""
+    out = [max(1, round(step * ratio)) for step in steps]
+    cap = last - 1
+    for i in reversed(range(len(out))):
+        if steps[i] * ratio < last:
+            out[i] = min(out[i], cap)
+            cap = out[i] - 1
+    for i in range(len(out)):
+        out[i] = max(out[i], 1 if i == 0 else out[i - 1] + (steps[i] > steps[i - 1]))
     return out
+
+
+def _periods(lengths: Sequence[int], ratio: Fraction) -> list[int]:
+    """Consecutive lengths stretched by `ratio`: at least 1 each, and their sum is stretched too."""
+    ends = [round(end * ratio) for end in itertools.accumulate(lengths)]
+    for i in range(len(ends)):
+        ends[i] = max(ends[i], (ends[i - 1] if i else 0) + 1)
+    return [end - before for before, end in itertools.pairwise([0, *ends])]
 
 
 def _moved_edges(

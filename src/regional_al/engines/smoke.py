@@ -74,7 +74,7 @@ def _schedules(tree: Any, old: int, new: int, epochs: bool) -> None:
     """Stretch learning rate schedules from `old` to `new` iterations, or epochs."""
     for key in ("lr_config", "momentum_config"):
         if isinstance(tree.get(key), Mapping):
-            tree[key] = stretch_policy(tree[key], old, new)
+            tree[key] = stretch_policy(tree[key], old, new, by_epoch=None)
     found = tree.get("param_scheduler")
     if not found:
         return

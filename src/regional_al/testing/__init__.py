@@ -1,1 +1,1 @@
-"""Data that tests, demos and users trying things out can generate on the spot."""
+"""Synthetic data and a toy engine for tests, demos and first experiments."""

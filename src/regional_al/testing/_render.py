@@ -1,4 +1,4 @@
-"""Turn a painted scene into a picture: texture by material, sky, shadows, light, lens and noise."""
+"""Render a scene as an image: texture by material, sky, shadows, light, lens and sensor noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..types import U8
-from ._canvas import (
+from ._scene import (
     BICYCLE,
     BUILDING,
     CAR,
@@ -27,8 +27,8 @@ from ._canvas import (
     Colour,
     Look,
     Scene,
+    build,
 )
-from ._town import build
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,14 +56,14 @@ _TEXTURE = {
 
 @dataclass(frozen=True)
 class Style:
-    """A world and its camera: what is built, then light, lens and sensor."""
+    """What a style builds, and its light, lens and sensor."""
 
     look: Look
     zenith: Colour
     haze: Colour  # sky at the horizon
     light: Colour  # gain per channel
     gain: tuple[float, float]  # range of exposure
-    shadow: float  # what is left of the light in a cast shadow
+    shadow: float  # remaining light in a cast shadow
     clouds: float
     texture: float
     noise: float  # sensor noise, grey levels
@@ -201,7 +201,7 @@ def _sky(scene: Scene, style: Style) -> Floats:
 
 
 def _shade(scene: Scene, style: Style, classes: U8) -> Floats:
-    """Light that falls on each canvas pixel: a gradient across, and shadows cast on the ground."""
+    """Light on each canvas pixel: a horizontal gradient, and shadows cast on the ground."""
     from PIL import Image, ImageDraw, ImageFilter
 
     rng = scene.rng
@@ -252,8 +252,8 @@ def _develop(colour: Floats, rng: np.random.Generator, style: Style) -> U8:
 
 
 def _void(picture: U8, labels: U8, rng: np.random.Generator) -> None:
-    """Broken void borders between large things, and in a third of the scenes the camera's own
-    bonnet at the lower edge; both arrays are changed in place."""
+    """Add void in place: broken borders between large objects, and in a third of the scenes the
+    bonnet of the camera car at the lower edge."""
     height, width = labels.shape
     edge = np.zeros(labels.shape, dtype=np.bool_)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]

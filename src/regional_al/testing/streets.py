@@ -1,10 +1,10 @@
-"""An embedded data set: street scenes with their label masks, made in seconds from a seed.
+"""A synthetic data set of street scenes with label masks, generated in seconds from a seed.
 
     python -m regional_al.testing.streets OUT --seed 0 --train 48 --val 16
 
-Eleven classes as in driving data sets; pole, traffic sign, person and bicycle are rare and thin.
-Needs numpy and Pillow. The same parameters (and Pillow version) give the same bytes. Two styles of
-the same city make a pair of domains: `style='game'` as source, `style='day'` as target.
+The eleven classes are those of driving data sets; pole, traffic sign, person and bicycle are rare
+and thin. Needs numpy and Pillow. The same parameters and Pillow version give the same bytes. Two
+styles form a pair of domains: `style='game'` as source and `style='day'` as target.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from ..runtime.progress import progress
 from ..store.images import replacing, write_png
 from ..types import JSON, U8
 
+__all__ = ["CLASSES", "PALETTE", "RARE", "STYLE_NAMES", "generate", "main", "make_scene"]
+
 CLASSES = STREETS_CLASSES
 PALETTE = STREETS_PALETTE
 RARE = ("pole", "traffic sign", "person", "bicycle")
-"""Classes below 2 % of the labelled pixels each."""
+"""Classes with less than 2 % of the labelled pixels each."""
 CITYSCAPES_TRAIN_IDS = (0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18)
-"""Train id of each class in Cityscapes' 19-class scheme; used by layout='cityscapes'."""
+"""Train id of each class in the 19-class scheme of Cityscapes, for layout='cityscapes'."""
 STYLE_NAMES = ("day", "dusk", "game")
 LAYOUTS = ("plain", "cityscapes")
 MANIFEST = "streets.json"
 
-_VERSION = 1  # raise it when the pictures change
+_VERSION = 1  # increment when the images change
 _CITIES = {"train": ("northham", "southham"), "val": ("midham",)}
 
 
@@ -49,15 +51,38 @@ def generate(
     mixed_sizes: bool = False,
     layout: str = "plain",
 ) -> Path:
-    """Write the data set below `root`, once: a second call with the same parameters returns at
-    once (and finishes what a killed one began). Returns `root`.
+    """Write the data set to `root` unless it is already there.
 
-    train, val: numbers of images; size: (H, W), at least 32; mixed_sizes: sizes vary by image,
-    about +-30 %; void: 255 on broken borders, containers and the camera car's bonnet.
-    layout 'plain': images/{train,val}/*.jpg, annotations/{train,val}/*.png with ids 0..10;
-    'cityscapes': leftImg8bit/<split>/<city>/*_leftImg8bit.png and
-    gtFine/<split>/<city>/*_gtFine_labelTrainIds.png with Cityscapes train ids.
-    Raises ConfigError for bad values, DataError when `root` holds anything else.
+    A second call with the same parameters returns immediately; it completes an interrupted one.
+
+    Args:
+        root: output folder; must be empty, missing, or contain this data set.
+        train: number of training images.
+        val: number of validation images.
+        size: (H, W) in pixels, each 32 or more.
+        seed: non-negative seed.
+        style: 'day', 'dusk' or 'game'.
+        void: use 255 on some object borders, containers and the bonnet of the camera car.
+        mixed_sizes: let image sizes vary by about 30 %.
+        layout: 'plain' writes images/{train,val}/*.jpg and annotations/{train,val}/*.png with ids
+            0..10; 'cityscapes' writes leftImg8bit/<split>/<city>/*_leftImg8bit.png and
+            gtFine/<split>/<city>/*_gtFine_labelTrainIds.png with Cityscapes train ids.
+
+    Returns:
+        `root` as a Path.
+
+    Raises:
+        ConfigError: for an invalid parameter.
+        DataError: if `root` contains anything else.
+        EnvironmentProblem: if Pillow is not installed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.testing.streets import generate
+        >>> with TemporaryDirectory() as folder:
+        ...     root = generate(f'{folder}/streets', train=2, val=1, size=(32, 48))
+        ...     sorted(p.name for p in (root / 'images' / 'train').iterdir())
+        ['train_0000.jpg', 'train_0001.jpg']
     """
     root = Path(root)
     parameters = _checked(train, val, size, seed, style, void, mixed_sizes, layout)
@@ -83,7 +108,29 @@ def make_scene(
     void: bool = True,
     mixed_sizes: bool = False,
 ) -> tuple[U8, U8]:
-    """One scene in memory: RGB uint8 [H, W, 3] and class ids uint8 [H, W], 255 = void."""
+    """Generate one scene in memory.
+
+    Args:
+        split: 'train' or 'val'.
+        index: index of the image in the split.
+        size: (H, W) in pixels, each 32 or more.
+        seed: non-negative seed.
+        style: 'day', 'dusk' or 'game'.
+        void: use 255 on some object borders, containers and the bonnet of the camera car.
+        mixed_sizes: let the size vary by about 30 %.
+
+    Returns:
+        RGB image, uint8 [H, W, 3], and class ids, uint8 [H, W], 0..10 or 255 (void).
+
+    Raises:
+        EnvironmentProblem: if Pillow is not installed.
+
+    Example:
+        >>> from regional_al.testing.streets import make_scene
+        >>> image, labels = make_scene('train', 0, size=(32, 48))
+        >>> image.shape, labels.shape
+        ((32, 48, 3), (32, 48))
+    """
     try:
         from ._render import STYLES, render
     except ImportError:
@@ -106,7 +153,7 @@ def _checked(
     mixed_sizes: bool,
     layout: str,
 ) -> JSON:
-    """The parameters as the manifest holds them. Raises ConfigError for a bad one."""
+    """The parameters as stored in the manifest. Raises ConfigError for an invalid one."""
     if style not in STYLE_NAMES:
         raise ConfigError(f"unknown street style {style!r}.{nearest(style, STYLE_NAMES)}")
     if layout not in LAYOUTS:
@@ -130,13 +177,13 @@ def _checked(
 
 
 def _is_complete(root: Path, parameters: JSON) -> bool:
-    """True when `root` holds this data set, whole. Raises DataError when it holds another."""
+    """Whether `root` contains this data set, complete. Raises DataError if it contains another."""
     try:
         found = json.loads((root / MANIFEST).read_text())
     except FileNotFoundError:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(
-                f"{root} is not empty and has no {MANIFEST}; give a new folder"
+                f"{root} is not empty and has no {MANIFEST}; choose another folder"
             ) from None
         return False
     except (OSError, ValueError) as error:
@@ -145,8 +192,8 @@ def _is_complete(root: Path, parameters: JSON) -> bool:
     if other:
         key = other[0]
         raise DataError(
-            f"{root} holds streets made with {key}={found.get(key)!r}, not {parameters[key]!r}; "
-            "give a new folder or delete it"
+            f"{root} was generated with {key}={found.get(key)!r}, not {parameters[key]!r}; "
+            "choose another folder or delete it"
         )
     return bool(found.get("complete"))
 
@@ -175,7 +222,23 @@ def _write_pair(root: Path, layout: str, split: str, index: int, picture: U8, la
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; prints where the data set is. Returns the exit code."""
+    """Run the command line and print the folder of the data set.
+
+    Args:
+        arguments: command-line arguments; None reads `sys.argv`.
+
+    Returns:
+        Exit code: 0, or 2 after an error message.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.testing.streets import main
+        >>> with TemporaryDirectory() as folder:
+        ...     code = main([folder, '--train', '1', '--val', '0'])  # doctest: +ELLIPSIS
+        /...
+        >>> code
+        0
+    """
     parser = argparse.ArgumentParser(
         prog="python -m regional_al.testing.streets",
         description="Generate a small street data set.",

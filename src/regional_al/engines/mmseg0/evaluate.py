@@ -11,10 +11,11 @@ from torch.utils.data import Dataset
 
 from ...types import I64
 from ..mmseg import evaluate
+from ..mmseg.predict import Predictor
 from ..views import sample_or_reason
 from .config import inference_pipeline
 from .pool import locate, mask_path, truth
-from .predict import Predictor, test_sample
+from .predict import test_sample
 
 
 class ValidationImages(Dataset[Any]):

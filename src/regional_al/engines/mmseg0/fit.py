@@ -6,7 +6,6 @@ import copy
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,16 @@ from mmseg.core import DistEvalHook, EvalHook
 from mmseg.utils import setup_multi_processes
 
 from ...config.schedule import stretch_policy
-from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..mmseg.plain_state import strip
+from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import first_line, without_traceback
 from . import hooks  # noqa: F401 - registers StretchRunner
 from .checkpoints import located
-from .config import max_iterations, phases, schedule
+from .config import length_of, phases, schedule
 from .console import close_logger, stretch_logger
 from .hooks import LabelShareHook
 from .loaders import train_loader, val_loader
@@ -51,20 +50,9 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     cfg = copy.deepcopy(cfg)  # registering hooks takes it apart
     if request.iterations is not None:
         set_iterations(cfg, request.iterations)
-    dataset = ActiveLearningDataset(
-        pool.dataset,
-        request.store,
-        [item.key for item in pool.items],
-        pool.label_space.trainable,
-        inject=read_sample,
-    )
-    start = starting_point(cfg, request)
-    stop_at = stop_iteration(cfg, request)
-    if len(dataset) == 0:
-        raise DataError(
-            f"{request.store.root} holds no label of a class to train on (void alone does not "
-            "count): enlarge acquisition.warm_start or budget"
-        )
+    start = starting_point(request, cfg.get("load_from"), cfg.get("resume_from"))
+    stop_at = length_of(cfg).stop(request)
+    dataset = labelled_dataset(pool, request, read_sample)
     prepare_process(cfg, request.seed)
     share = LabelShareHook()
     with quiet_warnings():
@@ -85,60 +73,13 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     return FitResult(checkpoint, share.count.steps, ratio, extra)
 
 
-@dataclass(frozen=True)
-class Start:
-    """load: checkpoint or None; resume: restore optimizer and iteration as well."""
-
-    load: str | None
-    resume: bool = False
-
-
-def starting_point(cfg: Config, request: FitRequest) -> Start:
-    """Where the weights come from. Raises ConfigError for 'pretrained' without `load_from`.
-
-    `resume_from`, which goes with `queries` alone, is where the first stretch goes on.
-    """
-    if request.until is not None:
-        source = request.previous or cfg.get("resume_from")
-        if source:
-            return Start(str(source), resume=True)
-    load_from = cfg.get("load_from")
-    if request.init == "pretrained":
-        if not load_from:
-            raise ConfigError("round_init='pretrained' needs load_from='checkpoint.pth'")
-        return Start(load_from)
-    if request.init == "continue":
-        return Start(str(request.previous) if request.previous is not None else load_from)
-    return Start(None)
-
-
 def set_iterations(cfg: Config, iterations: int) -> None:
     """Train for `iterations` instead: learning rate and momentum policies are stretched with it."""
-    last, runner = max_iterations(cfg), schedule(cfg)
-    if last is None:
-        raise UnsupportedError(
-            "acquisition.iterations needs a schedule in iterations: use "
-            "runner=dict(type='IterBasedRunner', max_iters=...)"
-        )
+    last, runner = length_of(cfg).iterations(), schedule(cfg)
     cfg.runner = {**runner, "max_iters": iterations}
     for key in ("lr_config", "momentum_config"):
         if cfg.get(key):
             cfg[key] = stretch_policy(cfg[key], last, iterations)
-
-
-def stop_iteration(cfg: Config, request: FitRequest) -> int | None:
-    """Iteration at which a stretch of a continuous run ends; None for a training of its own."""
-    if request.until is None:
-        return None
-    last, kind = max_iterations(cfg), schedule(cfg).get("type")
-    if last is None or kind != "IterBasedRunner":
-        raise UnsupportedError(
-            f"acquisition.queries counts iterations, but runner.type={kind!r}: use "
-            "runner=dict(type='IterBasedRunner', max_iters=...)"
-        )
-    if request.until > last:
-        raise ConfigError(f"acquisition.queries holds {request.until}, but runner.max_iters={last}")
-    return last if request.until < 0 else request.until
 
 
 def prepare_process(cfg: Config, seed: int) -> None:

@@ -20,10 +20,11 @@ from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import JSON, UNLABELED, LabelSpace
 from ..mmseg.checks import check_classes, check_ids
+from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
 from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
-from .config import inference_pipeline, max_iterations
+from .config import inference_pipeline, length_of
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
 from .predict import Predictor, build_model
@@ -34,7 +35,8 @@ log = logging.getLogger("regional_al")
 def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
     check_classes(cfg.model, pool.label_space)
-    check_start(cfg)
+    check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), length_of(cfg))
+    check_load_from(cfg)
     check_weights(cfg)
     if sparse and dist.is_main():
         hint_at_transforms(cfg)
@@ -47,34 +49,17 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     dist.raise_together(error)
 
 
-def check_start(cfg: Config) -> None:
-    """`load_from` is there when it is needed; `queries` fit the schedule."""
-    acquisition = cfg.get("acquisition") or {}
-    init, source = acquisition.get("round_init", "scratch"), cfg.get("load_from")
-    if init == "pretrained" and not source:
-        raise ConfigError(
-            "acquisition.round_init='pretrained' needs load_from='checkpoint.pth' in the config"
-        )
+def check_load_from(cfg: Config) -> None:
+    """`load_from` and `resume_from` exist; say so where the former is not trained from."""
+    init = (cfg.get("acquisition") or {}).get("round_init", "scratch")
     for key in ("load_from", "resume_from"):
         if cfg.get(key) and not is_remote(cfg[key]) and not os.path.isfile(cfg[key]):
             raise ConfigError(f"{key}={cfg[key]!r} does not exist")
-    if source and init == "scratch" and dist.is_main():
+    if cfg.get("load_from") and init == "scratch" and dist.is_main():
         log.warning(
-            "load_from is not trained on from, since acquisition.round_init='scratch': set it to "
+            "load_from is not trained from, since acquisition.round_init='scratch': set it to "
             "'pretrained' (each round, or one run with queries, starts there) or 'continue'"
         )
-    queries = acquisition.get("queries")
-    if queries:
-        last = max_iterations(cfg)
-        if last is None:
-            raise UnsupportedError(
-                "acquisition.queries counts iterations, but runner counts epochs: use "
-                "runner=dict(type='IterBasedRunner', max_iters=...)"
-            )
-        if max(queries) > last:
-            raise ConfigError(
-                f"acquisition.queries holds {max(queries)}, but runner.max_iters={last}"
-            )
 
 
 def check_weights(cfg: Config) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 
-from ...data import ActiveLearningDataset
-from ...store.labels import LabelStore
-from ...types import I64, LabelSpace, PoolItem, PredictRequest
-from ..base import FitRequest, FitResult, Prediction
+from ...types import I64
+from ..base import FitRequest, FitResult
+from ..mmseg.engine import MMSegEngine
 from ..mmseg.sparse_labels import sparse_labels
 from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
 from .config import fit_to_cpu
@@ -29,7 +26,7 @@ from .source import build_source
 QUIET = "regional_al.mmseg1"
 
 
-class MMSeg1Engine:
+class MMSeg1Engine(MMSegEngine):
     """Engine over a config of MMSegmentation 1.x (`train_dataloader`, `train_cfg`, ...).
 
     cfg: as `engines.load` reads it; it is not changed. Building it builds the training data set
@@ -53,45 +50,22 @@ class MMSeg1Engine:
         with quiet_warnings():
             self._pool = build_pool(self.cfg.train_dataloader.dataset)
             average_over_labels(self.cfg.model, refuse=self.sparse)
-        self.pool: Sequence[PoolItem] = self._pool.items
-        self.label_space: LabelSpace = self._pool.label_space
+        self.dataset, self.read_sample = self._pool.dataset, read_sample
+        self.pool, self.label_space = self._pool.items, self._pool.label_space
         with quiet_warnings():
             self._source = build_source(self.cfg, self.label_space)
         self.has_source = self._source is not None
-        self.max_iterations = fit.max_iterations(self.cfg)
-        self._predictor = Predictor(self.cfg)
+        self.max_iterations = fit.schedule_of(self.cfg).length
+        self.predictor = Predictor(self.cfg)
 
     def preflight(self) -> None:
-        """Check model, losses, schedule, validation data and one training batch."""
-        preflight.check(self.cfg, self._pool, self._validation, self._source)
+        preflight.check(self.cfg, self._pool, self.validation, self._source)
 
-    def fit(self, request: FitRequest) -> FitResult:
-        """One training stretch; its checkpoint is `request.out_dir/checkpoint.pth`."""
-        self._predictor.forget()  # make room for the training
+    def train(self, request: FitRequest) -> FitResult:
         return fit.fit(self.cfg, self._pool, request, self._source)
 
-    def predict(
-        self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
-    ) -> Iterator[Prediction]:
-        """Logits at the images' own size, one image at a time, in the order of `indices`."""
-        return self._predictor.predict(self._pool.dataset, checkpoint, indices, request)
-
     def evaluate(self, checkpoint: Path | None) -> I64:
-        """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
-        return evaluate.confusion(self._validation, self._predictor, checkpoint)
+        return evaluate.confusion(self.validation, self.predictor, checkpoint)
 
-    def network(self, checkpoint: Path | None) -> Any:
-        """The segmentor in eval mode, with a checkpoint's weights or the config's own start."""
-        return self._predictor.model(checkpoint)
-
-    def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
-        """The training data set seen through the labels of `store`."""
-        keys, trainable = [item.key for item in self.pool], self.label_space.trainable
-        return ActiveLearningDataset(
-            self._pool.dataset, store, keys, trainable, inject=read_sample, **arguments
-        )
-
-    @cached_property
-    def _validation(self) -> Any:
-        """The validation data set, built when it is first needed."""
+    def build_validation(self) -> Any:
         return build_dataset(self.cfg.val_dataloader.dataset, "val_dataloader.dataset")

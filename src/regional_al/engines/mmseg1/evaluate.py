@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from ...types import I64
 from ..mmseg import evaluate
+from ..mmseg.predict import Predictor
 from ..views import sample_or_reason
-from .predict import Predictor
 
 
 class ValidationImages(Dataset[Any]):

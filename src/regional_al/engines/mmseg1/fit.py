@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset
 
 from ...config.schedule import stretch_schedule
-from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
+from ...errors import RegionalALError
 from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
+from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
 from .config import type_name
 from .console import Console, calm_console, quiet_warnings
@@ -43,20 +42,9 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     cfg = Config(copy.deepcopy(cfg._cfg_dict), filename=cfg.filename, format_python_code=False)
     if request.iterations is not None:
         set_iterations(cfg, request.iterations)
-    dataset = ActiveLearningDataset(
-        pool.dataset,
-        request.store,
-        [item.key for item in pool.items],
-        pool.label_space.trainable,
-        inject=read_sample,
-    )
-    start = starting_point(cfg, request)
-    stop_at = stop_iteration(cfg, request)
-    if len(dataset) == 0 and source is None:
-        raise DataError(
-            f"{request.store.root} holds no label of a class to train on (void alone does not "
-            "count): enlarge acquisition.warm_start or budget"
-        )
+    start = starting_point(request, cfg.get("load_from"))
+    stop_at = schedule_of(cfg).stop(request)
+    dataset = labelled_dataset(pool, request, read_sample, alone=source is not None)
     loader = loader_config(cfg, dataset)
     if source is not None:
         loader = source.loader(loader)
@@ -75,42 +63,20 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     return FitResult(checkpoint, share.count.steps, ratio, extra)
 
 
-@dataclass(frozen=True)
-class Start:
-    """load: checkpoint or None; resume: restore optimizer, schedule and iteration as well."""
-
-    load: str | None
-    resume: bool = False
-
-
-def starting_point(cfg: Config, request: FitRequest) -> Start:
-    """Where the weights come from. Raises ConfigError for 'pretrained' without `load_from`."""
-    if request.until is not None and request.previous is not None:
-        return Start(str(request.previous), resume=True)
-    load_from = cfg.get("load_from")
-    if request.init == "pretrained":
-        if not load_from:
-            raise ConfigError("round_init='pretrained' needs load_from='checkpoint.pth'")
-        return Start(load_from)
-    if request.init == "continue":
-        return Start(str(request.previous) if request.previous is not None else load_from)
-    return Start(None)
-
-
-def max_iterations(cfg: Config) -> int | None:
-    """Iterations of the config's own schedule; None for a schedule in epochs."""
+def schedule_of(cfg: Config) -> Schedule:
+    """How long the config trains."""
     train_cfg = cfg.train_cfg
-    return int(train_cfg["max_iters"]) if "max_iters" in train_cfg else None
+    return Schedule(
+        int(train_cfg["max_iters"]) if "max_iters" in train_cfg else None,
+        "train_cfg.max_iters",
+        "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)",
+        type_name(train_cfg) in ("IterBasedTrainLoop", "NoneType", "None"),
+    )
 
 
 def set_iterations(cfg: Config, iterations: int) -> None:
     """Train for `iterations` instead: schedules that count iterations are stretched with it."""
-    last = max_iterations(cfg)
-    if last is None:
-        raise UnsupportedError(
-            "acquisition.iterations needs a schedule in iterations: use "
-            "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
-        )
+    last = schedule_of(cfg).iterations()
     cfg.train_cfg["max_iters"] = iterations
     cfg.train_cfg["val_interval"] = iterations
     found = cfg.get("param_scheduler") or []
@@ -118,23 +84,6 @@ def set_iterations(cfg: Config, iterations: int) -> None:
     by_iter = [item for item in schedulers if not item.get("by_epoch", True)]
     by_epoch = [item for item in schedulers if item.get("by_epoch", True)]
     cfg.param_scheduler = [*stretch_schedule(by_iter, last, iterations), *by_epoch]
-
-
-def stop_iteration(cfg: Config, request: FitRequest) -> int | None:
-    """Iteration at which a stretch of a continuous run ends; None for a training of its own."""
-    if request.until is None:
-        return None
-    last = max_iterations(cfg)
-    if last is None or type_name(cfg.train_cfg) not in ("IterBasedTrainLoop", "NoneType", "None"):
-        raise UnsupportedError(
-            "acquisition.queries counts iterations: use train_cfg=dict(type='IterBasedTrainLoop', "
-            "max_iters=...)"
-        )
-    if request.until > last:
-        raise ConfigError(
-            f"acquisition.queries holds {request.until}, but train_cfg.max_iters={last}"
-        )
-    return last if request.until < 0 else request.until
 
 
 def loader_config(cfg: Config, dataset: Any) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import UNLABELED, LabelSpace
 from ..mmseg.checks import check_classes, check_ids
+from ..mmseg.training import check_start
 from .config import first_line, inference_pipeline
 from .console import quiet_warnings
-from .fit import max_iterations
+from .fit import schedule_of
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
 from .source import Source
@@ -55,7 +56,8 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
     error: RegionalALError | None = None
     try:
         check_classes(cfg.model, pool.label_space)
-        check_start(cfg)
+        check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
+        check_load_from(cfg)
         check_validation(cfg, validation, pool.label_space)
         if source is not None:
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
@@ -65,33 +67,17 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
     dist.raise_together(error)
 
 
-def check_start(cfg: Config) -> None:
-    """`load_from` is there when it is needed; `queries` fit the schedule."""
+def check_load_from(cfg: Config) -> None:
+    """`load_from` exists; say so where it only makes the first query."""
     acquisition = cfg.get("acquisition") or {}
     init, source = acquisition.get("round_init", "scratch"), cfg.get("load_from")
-    if init == "pretrained" and not source:
-        raise ConfigError(
-            "acquisition.round_init='pretrained' needs load_from='checkpoint.pth' in the config"
-        )
     if source and "://" not in source and not os.path.isfile(source):
         raise ConfigError(f"load_from={source!r} does not exist")
     if source and init == "scratch" and acquisition.get("warm_start", 0) is None and dist.is_main():
         log.warning(
             "load_from only makes the first query, since acquisition.round_init='scratch'; to "
-            "train on from it, set round_init='pretrained' (one run with queries) or 'continue'"
+            "train from it, set round_init='pretrained' (one run with queries) or 'continue'"
         )
-    queries = acquisition.get("queries")
-    if queries:
-        last = max_iterations(cfg)
-        if last is None:
-            raise UnsupportedError(
-                "acquisition.queries counts iterations, but train_cfg counts epochs: use "
-                "train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
-            )
-        if max(queries) > last:
-            raise ConfigError(
-                f"acquisition.queries holds {max(queries)}, but train_cfg.max_iters={last}"
-            )
 
 
 def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:

@@ -1,0 +1,81 @@
+"""What the engines of both MMSegmentation generations do alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...data import ActiveLearningDataset
+from ...store.labels import LabelStore
+from ...types import I64, LabelSpace, PoolItem, PredictRequest
+from ..base import FitRequest, FitResult, Prediction
+from .predict import Predictor
+
+
+class MMSegEngine(ABC):
+    """Base of `MMSeg0Engine` and `MMSeg1Engine`: the engine protocol over a config.
+
+    Attributes:
+        label_space: Classes and raw ids of the training data set.
+        pool: Its images.
+        max_iterations: Length of the config's own schedule; None for a schedule in epochs.
+    """
+
+    label_space: LabelSpace
+    pool: Sequence[PoolItem]
+    max_iterations: int | None
+    dataset: Any
+    """The training data set, as mmseg builds it."""
+    predictor: Predictor
+    read_sample: Callable[..., Any]
+    """(data set, index, mask file) -> training sample with the labels of that file."""
+
+    @abstractmethod
+    def preflight(self) -> None:
+        """Check model, losses, schedule, validation data and one training batch."""
+
+    @abstractmethod
+    def train(self, request: FitRequest) -> FitResult:
+        """One training stretch; its checkpoint is `request.out_dir/checkpoint.pth`."""
+
+    @abstractmethod
+    def build_validation(self) -> Any:
+        """The validation data set."""
+
+    @abstractmethod
+    def evaluate(self, checkpoint: Path | None) -> I64:
+        """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
+
+    def fit(self, request: FitRequest) -> FitResult:
+        """`train`, with the memory of the models that predict freed."""
+        self.predictor.forget()
+        return self.train(request)
+
+    def predict(
+        self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
+    ) -> Iterator[Prediction]:
+        """Logits at the images' own size, one image at a time, in the order of `indices`."""
+        return self.predictor.predict(self.dataset, checkpoint, indices, request)
+
+    def network(self, checkpoint: Path | None) -> Any:
+        """The segmentor in eval mode, with a checkpoint's weights or the config's own start."""
+        return self.predictor.model(checkpoint)
+
+    def active_dataset(self, store: LabelStore, **arguments: Any) -> ActiveLearningDataset:
+        """The training data set seen through the labels of `store`."""
+        return ActiveLearningDataset(
+            self.dataset,
+            store,
+            [item.key for item in self.pool],
+            self.label_space.trainable,
+            inject=self.read_sample,
+            **arguments,
+        )
+
+    @cached_property
+    def validation(self) -> Any:
+        """The validation data set, built when it is first needed."""
+        return self.build_validation()

@@ -1,0 +1,127 @@
+"""How a training stretch starts, which labels it sees and where it stops: no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...data import ActiveLearningDataset
+from ...errors import ConfigError, DataError, UnsupportedError
+from ..base import FitRequest
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The length of the training that a config describes.
+
+    Args:
+        length: Iterations; None for a schedule in epochs.
+        key: Where the config says so.
+        fix: How to write a schedule in iterations.
+        continuous: Whether the training loop can stop at an iteration and resume there.
+    """
+
+    length: int | None
+    key: str
+    fix: str
+    continuous: bool = True
+
+    def iterations(self) -> int:
+        """The length. Raises UnsupportedError for a schedule in epochs."""
+        if self.length is None:
+            raise UnsupportedError(
+                f"acquisition.iterations needs a schedule in iterations: use {self.fix}"
+            )
+        return self.length
+
+    def check_query(self, iteration: int) -> None:
+        """Raise ConfigError for a query after the end, UnsupportedError for epochs."""
+        if self.length is None or not self.continuous:
+            raise UnsupportedError(f"acquisition.queries counts iterations: use {self.fix}")
+        if iteration > self.length:
+            raise ConfigError(
+                f"acquisition.queries holds {iteration}, but {self.key}={self.length}"
+            )
+
+    def stop(self, request: FitRequest) -> int | None:
+        """Iteration at which a stretch of a continuous run ends; None for a training of its own."""
+        if request.until is None:
+            return None
+        self.check_query(request.until)
+        return self.length if request.until < 0 else request.until
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where weights come from.
+
+    Args:
+        load: Checkpoint, or None: as the config initialises them.
+        resume: Restore optimizer, schedule and iteration as well.
+    """
+
+    load: str | None
+    resume: bool = False
+
+
+def starting_point(request: FitRequest, load_from: str | None, resume_from: Any = None) -> Start:
+    """Where the weights of a stretch come from.
+
+    Args:
+        request: Of the stretch.
+        load_from: Of the config.
+        resume_from: Of the config (0.x): where the first stretch of a continuous run resumes.
+
+    Raises:
+        ConfigError: `round_init='pretrained'` without `load_from`.
+    """
+    if request.until is not None and (request.previous or resume_from):
+        return Start(str(request.previous or resume_from), resume=True)
+    if request.init == "pretrained":
+        if not load_from:
+            raise ConfigError("round_init='pretrained' needs load_from='checkpoint.pth'")
+        return Start(load_from)
+    if request.init == "continue":
+        return Start(str(request.previous) if request.previous is not None else load_from)
+    return Start(None)
+
+
+def labelled_dataset(
+    pool: Any, request: FitRequest, read_sample: Callable[..., Any], alone: bool = False
+) -> ActiveLearningDataset:
+    """The labelled images of the pool.
+
+    Args:
+        pool: With `dataset`, `items` and `label_space`.
+        request: Names the label store.
+        read_sample: (data set, index, mask file) -> training sample.
+        alone: Whether the training can do without labels (a source data set).
+
+    Raises:
+        DataError: There is no label of a class.
+    """
+    dataset = ActiveLearningDataset(
+        pool.dataset,
+        request.store,
+        [item.key for item in pool.items],
+        pool.label_space.trainable,
+        inject=read_sample,
+    )
+    if len(dataset) == 0 and not alone:
+        raise DataError(
+            f"{request.store.root} holds no label of a class to train on (void alone does not "
+            "count): enlarge acquisition.warm_start or budget"
+        )
+    return dataset
+
+
+def check_start(acquisition: Mapping[str, Any], load_from: Any, schedule: Schedule) -> None:
+    """`load_from` is there when it is needed, and `queries` fit the schedule. Raises ConfigError,
+    UnsupportedError."""
+    if acquisition.get("round_init", "scratch") == "pretrained" and not load_from:
+        raise ConfigError(
+            "acquisition.round_init='pretrained' needs load_from='checkpoint.pth' in the config"
+        )
+    for iteration in acquisition.get("queries") or ():
+        schedule.check_query(iteration)
