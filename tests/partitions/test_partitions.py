@@ -157,7 +157,7 @@ def test_precomputed_formats(tmp_path: Path, kind: str) -> None:
     built = PARTITIONS.build({"type": "precomputed", "folder": tmp_path, "suffix": f"_{kind}"})
     built.prepare([item("deep/a")])
     np.testing.assert_array_equal(built.ids(item("deep/a")), ids)
-    assert built.count(item("deep/a")) == ids.max() + 1
+    assert built.count(item("deep/a")) == len(np.unique(ids)) < ids.max() + 1
 
 
 def test_ids_beyond_eight_bits_keep_their_value(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+
 from ..errors import DataError, UnsupportedError
 from ..runtime.progress import progress
 from ..types import I32, PoolItem
@@ -65,7 +67,7 @@ class PrecomputedPartition(_ByShape):
 
     def ids(self, item: PoolItem) -> I32:
         ids = precomputed(self.folder / f"{item.key}{self.suffix}", item.shape)
-        self._counts[item.key] = int(ids.max()) + 1
+        self._counts[item.key] = int(np.count_nonzero(np.bincount(ids.ravel())))
         return ids
 
     def count(self, item: PoolItem) -> int:
