@@ -82,9 +82,27 @@ def map_count(path: Path, shape: tuple[int, int]) -> int | None:
 class SlicPartition:
     """SLIC superpixels, cached on disk.
 
-    n_segments: wanted per image (None: about one per 32 x 32 pixels); compactness: higher = more
-    square; cache_dir: see `default_cache_dir` (maps go to `slic/` below it); workers: threads of
-    `prepare` (None: `default_workers`).
+    Args:
+        n_segments: Approximate number per image; None: one per 32 x 32 pixels.
+        compactness: Higher values give squarer superpixels, > 0.
+        cache_dir: Maps go to `slic/` below it; None: `default_cache_dir`.
+        workers: Threads of `prepare`; None: this process's share of the CPUs.
+
+    Raises:
+        ConfigError: A number is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> from regional_al.types import PoolItem
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.png"
+        ...     pixels = np.repeat(np.uint8([[[0], [255]]]), 8, axis=1).repeat(8, axis=0)
+        ...     Image.fromarray(pixels.repeat(3, axis=2)).save(path)
+        ...     slic = SlicPartition(n_segments=2, cache_dir=folder)
+        ...     slic.ids(PoolItem("a", path, None, (8, 16))).shape
+        (8, 16)
     """
 
     def __init__(
