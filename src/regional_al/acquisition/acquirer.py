@@ -33,7 +33,12 @@ from .target import SelectionRequest, Target, check_supported
 
 
 class Selector(Protocol):
-    """Selects for one request; the same object on every rank."""
+    """Selects for one request; the same object on every rank.
+
+    Example:
+        >>> sorted(name for name in vars(Selector) if not name.startswith("_"))
+        ['candidates', 'merge', 'request', 'scorer']
+    """
 
     @property
     def request(self) -> SelectionRequest:
@@ -71,6 +76,21 @@ class Acquirer:
     Raises:
         UnsupportedError: The heuristic does not support the level or the region type.
         ConfigError: An argument of the heuristic or of the region is wrong.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.config import parse
+        >>> from regional_al.runtime.timing import Stopwatch
+        >>> from regional_al.testing import streets, toy
+        >>> config = parse({"level": "image", "heuristic": "Entropy", "budget": 2})
+        >>> with TemporaryDirectory() as folder:
+        ...     data = streets.generate(Path(folder) / "data", train=3, val=1, size=(32, 32))
+        ...     engine = toy.toy_engine(data)
+        ...     acquirer = Acquirer(engine, config, LabelStore(Path(folder)), Path(folder))
+        ...     query = acquirer.query(0, None, Stopwatch(), warm=True)
+        ...     len(query.picks)
+        2
     """
 
     engine: Engine

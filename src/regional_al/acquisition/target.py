@@ -25,6 +25,11 @@ class Target:
         region_type: Type of the region: 'whole', 'slic', 'grid', ..., 'window' or 'pixel'.
         partition: Divides each image into units; None for windows and pixels.
         label_radius: Radius of the labelled square; 0 for pixels, None for units.
+
+    Example:
+        >>> target = Target.build("region", {"type": "window", "radius": 1}, Path("unused"))
+        >>> target.partition is None, target.window_area
+        (True, 9)
     """
 
     level: Level
@@ -86,6 +91,14 @@ class SelectionRequest:
         rounds: Number of rounds of the run.
         checkpoint: Of the model; None: the config's own start.
         work_dir: Of the run.
+
+    Example:
+        >>> from regional_al.heuristics import Margin
+        >>> pixels = Target.build("pixel", {"type": "pixel"}, Path("unused"))
+        >>> budget, run = Budget(10, "pixel", "image"), WorkDir(Path("run"))
+        >>> request = SelectionRequest([], pixels, Margin(), budget, "full", 1, 5, None, run)
+        >>> request.suppress_radius, request.table.as_posix()
+        (0, 'run/rounds/001/scores/table')
     """
 
     pool: Sequence[PoolItem]

@@ -62,7 +62,12 @@ class Observation:
 
 
 class Heuristic:
-    """What all heuristics have in common; derive from one of the three kinds below."""
+    """What all heuristics have in common; derive from one of the three kinds below.
+
+    Example:
+        >>> Heuristic().levels
+        ('image', 'region', 'pixel')
+    """
 
     levels: tuple[Level, ...] = LEVELS
     """Supported values of `acquisition.level`; others raise UnsupportedError."""
@@ -137,8 +142,20 @@ class PixelHeuristic(Heuristic):
 
 
 class UnitHeuristic(Heuristic):
-    """Scores the units of a partition one by one. With a method `regroup` (see `GroupsUnits`) it
-    joins them into larger ones, each of which is selected and annotated as a whole."""
+    """Scores the units of a partition one by one.
+
+    With a method `regroup` (see `GroupsUnits`) it joins them into larger ones, each of which is
+    selected and annotated as a whole.
+
+    Example:
+        >>> import torch
+        >>> class Largest(UnitHeuristic):
+        ...     def unit_scores(self, seen, regions, num_regions):
+        ...         return torch.bincount(regions.reshape(-1), minlength=num_regions).float()
+        >>> seen = Observation(torch.zeros(3, 1, 4))
+        >>> Largest().unit_scores(seen, torch.tensor([[0, 1, 1, 1]]), 2).tolist()
+        [1.0, 3.0]
+    """
 
     levels: tuple[Level, ...] = ("image", "region")
     regions: tuple[RegionKind, ...] = ("units",)
@@ -152,7 +169,13 @@ class UnitHeuristic(Heuristic):
 
 @runtime_checkable
 class GroupsUnits(Protocol):
-    """A heuristic that joins units of a partition into larger ones."""
+    """A heuristic that joins units of a partition into larger ones.
+
+    Example:
+        >>> from regional_al.heuristics import ReAL, Random
+        >>> hasattr(ReAL, "regroup"), hasattr(Random, "regroup")
+        (True, False)
+    """
 
     def regroup(
         self, seen: Observation, regions: torch.Tensor, num_regions: int

@@ -114,6 +114,9 @@ class ClaSPPE(PoolHeuristic):
         drawn.
     Config:
         dict(level='region', heuristic=dict(type='ClaSPPE', exclude=[0]))
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+
     Example:
         >>> import torch
         >>> from regional_al.heuristics import ClaSPPE, Observation

@@ -119,6 +119,9 @@ class Combine(Heuristic):
     Config:
         dict(level='region', heuristic=dict(type='Combine', how='product', parts=[
             dict(type='RIPU', weight=2.0), dict(type='BvSB')]))
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+
     Example:
         >>> import torch
         >>> from regional_al.heuristics import Combine, Observation

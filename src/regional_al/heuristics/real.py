@@ -45,6 +45,9 @@ class ReAL(UnitHeuristic):
     Deviations:
         Detections become the units of a partition (slic, grid); the embedding is the mean
         decode-head feature, or mean softmax where the model returns none.
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+
     Example:
         >>> import torch
         >>> from regional_al.heuristics import Observation, ReAL
@@ -86,6 +89,7 @@ class ReAL(UnitHeuristic):
     def regroup(
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Regions grown in one image; see `GroupsUnits.regroup`."""
         vectors = embed(seen, regions, num_regions).cpu().numpy()
         scores = self.score.unit_scores(seen, regions, num_regions)
         ids = regions.cpu().numpy().astype(np.int32)

@@ -50,6 +50,9 @@ class Stochastic(Heuristic):
         so many that the largest noise counts for more. `per_class` is ours.
     Config:
         dict(level='region', heuristic=dict(type='Stochastic', heuristic='Margin', beta=1.0))
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+
     Example:
         >>> import numpy as np, torch
         >>> from regional_al.heuristics import Observation, Stochastic

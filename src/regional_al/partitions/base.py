@@ -10,7 +10,15 @@ from ..types import I32, PoolItem
 
 
 class Partition(Protocol):
-    """Divides images into units. Same image and parameters, same ids, in every round."""
+    """Divides images into units. Same image and parameters, same ids, in every round.
+
+    Example:
+        >>> from regional_al.partitions import GridPartition
+        >>> item = PoolItem("a", None, None, (4, 6))
+        >>> partition: Partition = GridPartition(cell=2)
+        >>> partition.count(item), partition.ids(item)[0].tolist()
+        (6, [0, 0, 1, 1, 2, 2])
+    """
 
     def ids(self, item: PoolItem) -> I32:
         """The unit of each pixel: int32 [H, W], ids >= 0. There may be gaps: ids without a pixel.

@@ -28,6 +28,9 @@ class _ByShape:
 class WholePartition(_ByShape):
     """One unit per image (level 'image').
 
+    Args:
+        cache_dir: Not used.
+
     Example:
         >>> from regional_al.types import PoolItem
         >>> WholePartition().count(PoolItem("a", Path("a.png"), None, (4, 6)))
@@ -35,9 +38,11 @@ class WholePartition(_ByShape):
     """
 
     def ids(self, item: PoolItem) -> I32:
+        """See `Partition.ids`."""
         return whole(item.shape)
 
     def count(self, item: PoolItem) -> int:
+        """See `Partition.count`."""
         return 1
 
 
@@ -63,9 +68,11 @@ class GridPartition(_ByShape):
         self.cell = cell_size(cell)
 
     def ids(self, item: PoolItem) -> I32:
+        """See `Partition.ids`."""
         return grid(item.shape, self.cell)
 
     def count(self, item: PoolItem) -> int:
+        """See `Partition.count`."""
         return -(-item.shape[0] // self.cell[0]) * -(-item.shape[1] // self.cell[1])
 
 
@@ -101,11 +108,13 @@ class PrecomputedPartition(_ByShape):
             raise DataError(f"folder {self.folder} of region type 'precomputed' does not exist")
 
     def ids(self, item: PoolItem) -> I32:
+        """See `Partition.ids`."""
         ids = precomputed(self.folder / f"{item.key}{self.suffix}", item.shape)
         self._counts[item.key] = int(np.count_nonzero(np.bincount(ids.ravel())))
         return ids
 
     def count(self, item: PoolItem) -> int:
+        """See `Partition.count`."""
         if item.key not in self._counts:
             self.ids(item)
         return self._counts[item.key]

@@ -30,7 +30,15 @@ _MAX_WORKERS = 16  # a 1024x2048 image takes about 250 MB while it is divided
 
 
 def default_cache_dir() -> Path:
-    """`$REGIONAL_AL_CACHE`, else `regional_al` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Where SLIC maps are cached unless a folder is named.
+
+    Returns:
+        `$REGIONAL_AL_CACHE`, else `regional_al` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Example:
+        >>> isinstance(default_cache_dir(), Path)
+        True
+    """
     named = os.environ.get("REGIONAL_AL_CACHE")
     if named:
         return Path(named)
@@ -135,6 +143,7 @@ class SlicPartition:
         return self._compute(item, item.image.read_bytes(), path)
 
     def count(self, item: PoolItem) -> int:
+        """See `Partition.count`."""
         return (self._known.get(item.key) or self._locate(item))[1]
 
     def prepare(self, items: Sequence[PoolItem]) -> None:
