@@ -23,7 +23,7 @@ from ..store.images import replacing
 from .base import HEURISTICS, Heuristic, PoolHeuristic
 
 REQUIRED = ("Source", "Score", "Cost", "Deviations")
-SECTIONS = (*REQUIRED, "Args", "Config", "Example")
+SECTIONS = (*REQUIRED, "Args", "Raises", "Config", "Example")
 HEAD = """\
 # Heuristics
 
