@@ -60,7 +60,7 @@ def parse_iterations(raw: Any, queries: Any = None) -> Iterations | None:
         return None
     if queries:
         raise ConfigError(
-            f"{key} makes no sense with queries=[...]: one continuous run has the config's schedule"
+            f"{key} cannot be used with queries=[...]: one continuous run has the config's schedule"
         )
     if not isinstance(raw, Mapping):
         return Iterations(integer(key, raw, 1))

@@ -261,7 +261,7 @@ class ModelWrapper:
         if self.engine is None:
             self.model.load_state_dict(state_dict, strict=strict)
             return
-        changed = copy.deepcopy(self.model)  # the engine may go on using its own
+        changed = copy.deepcopy(self.model)  # the engine keeps using its own
         changed.load_state_dict(state_dict, strict=strict)
         path = self._folder() / "weights.pth"
         with replacing(path) as temporary:

@@ -216,7 +216,7 @@ def check_keys(cfg: Config) -> None:
     acquisition = cfg.get("acquisition") or {}
     if cfg.get("resume_from") and not acquisition.get("queries"):
         raise UnsupportedError(
-            "resume_from goes on with one schedule, but without acquisition.queries each round has "
+            "resume_from resumes one schedule, but without acquisition.queries each round has "
             "its own: set load_from and acquisition.round_init='continue', or give queries"
         )
 
