@@ -108,3 +108,16 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             heads = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
             assert anchor in slugs, target
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    """Each package and file of the page is there, and each package is on the page."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "src" / "regional_al"
+    named = set(re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", page))
+    named |= set(re.findall(r"^\s*([a-z_]+(?:/[a-z_]*(?:\.py)?|\.py))\s", page, re.MULTILINE))
+    named -= {"labels/", "cache/", "tests/test_layers.py"}  # of a work dir, of the repository
+    missing = sorted(name for name in named if not (package / name).exists())
+    assert missing == []
+    packages = {path.name + "/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    assert packages <= named

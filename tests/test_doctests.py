@@ -11,9 +11,21 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+from regional_al.annotators import ANNOTATORS
+from regional_al.engines import ENGINES
+from regional_al.heuristics import HEURISTICS
+from regional_al.partitions import PARTITIONS
+
 SOURCE = ROOT / "src"
 # Modules of the mmseg engines import MMSegmentation, which only one of the environments has.
-ENGINES = "regional_al.engines.mmseg"
+MMSEG = "regional_al.engines.mmseg"
+
+
+@pytest.fixture(autouse=True)
+def registries_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples register classes; other tests of the same process shall not see them."""
+    for registry in (HEURISTICS, PARTITIONS, ANNOTATORS, ENGINES):
+        monkeypatch.setattr(registry, "_items", dict(registry._items))
 
 
 def modules_with_examples(source: Path = SOURCE) -> list[str]:
@@ -22,7 +34,7 @@ def modules_with_examples(source: Path = SOURCE) -> list[str]:
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if ">>> " in path.read_text() and not name.startswith(ENGINES):
+        if ">>> " in path.read_text() and not name.startswith(MMSEG):
             found.append(name)
     return found
 

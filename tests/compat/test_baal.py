@@ -126,7 +126,7 @@ def test_reductions_of_units_and_their_limits(reduction: str) -> None:
     expected = [-whole(pixels[regions == r]).item() for r in range(3)]
     assert scores[:3].tolist() == pytest.approx(expected, rel=1e-5)
     assert torch.isnan(scores[3])
-    assert not heuristic.windows
+    assert "windows" not in heuristic.regions
     with pytest.raises(ConfigError, match=r"reduction='median'.*Did you mean"):
         built("Margin", reduction="median")
 

@@ -17,7 +17,7 @@ from regional_al import engines
 from regional_al.annotators import ANNOTATORS, OracleAnnotator, build_annotator
 from regional_al.engines import ENGINES, EngineLoader
 from regional_al.errors import ConfigError, EnvironmentProblem, UnsupportedError
-from regional_al.heuristics import HEURISTICS, Heuristic
+from regional_al.heuristics import HEURISTICS, PixelHeuristic
 from regional_al.partitions import PARTITIONS
 from regional_al.store import WorkDir, read_query
 from regional_al.store import results as records
@@ -107,7 +107,7 @@ def test_an_annotator(wants: bool, data: Path, tmp_path: Path) -> None:
 
 
 def test_a_heuristic(data: Path, tmp_path: Path) -> None:
-    class Late(Heuristic):
+    class Late(PixelHeuristic):
         def pixel_scores(self, seen: Any) -> Any:
             return seen.logits.argmax(0).float()
 

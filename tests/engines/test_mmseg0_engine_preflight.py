@@ -115,7 +115,7 @@ LOADING = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
         ),
         (
             ConfigError,
-            r"model.pretrained='open-mmlab://none' cannot be had .*pretrained=None",
+            r"model.pretrained='open-mmlab://none' cannot be fetched .*pretrained=None",
             {"model__pretrained": "open-mmlab://none"},
         ),
         (

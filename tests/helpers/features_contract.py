@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from regional_al.heuristics.embedding import region_features
+from regional_al.heuristics.diversity import region_features
 from regional_al.types import PredictRequest
 
 

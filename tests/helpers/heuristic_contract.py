@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from regional_al.acquisition import pooled, streamed
-from regional_al.acquisition.acquirer import Acquirer
-from regional_al.acquisition.task import Task
+from regional_al.acquisition.acquirer import Acquirer, Selector
 from regional_al.config import grammar as config
 from regional_al.engines.base import FitRequest
 from regional_al.heuristics import HEURISTICS
@@ -144,13 +142,12 @@ class Scene:
         return Acquirer(engine, config.parse(raw), store, work_dir)
 
 
-def picks_of_ranks(task: Task, ranks: int, monkeypatch: Any) -> Picks:
+def picks_of_ranks(selector: Selector, ranks: int, monkeypatch: Any) -> Picks:
     """What `ranks` processes would pick, one after the other in this one, the last rank first."""
-    method = pooled if task.pooled else streamed
     parts = []
     for rank in reversed(range(ranks)):
         monkeypatch.setattr(dist, "rank", lambda r=rank: r)
-        share = range(rank, len(task.pool), ranks)
-        parts.append(method.candidates(task, share)[0])
+        share = range(rank, len(selector.request.pool), ranks)
+        parts.append(selector.candidates(share)[0])
     monkeypatch.undo()
-    return method.merge(task, parts[::-1])
+    return selector.merge(parts[::-1])

@@ -7,45 +7,62 @@ from pathlib import Path
 
 import pytest
 
-from regional_al.acquisition.task import refuse_senseless
+from regional_al.acquisition.target import check_supported
 from regional_al.config import grammar as config
-from regional_al.heuristics import HEURISTICS, Heuristic, catalogue
+from regional_al.heuristics import HEURISTICS, Heuristic, PixelHeuristic, catalogue
 from regional_al.types import PredictRequest
 
-DOCSTRING = """Asks for odd things.
-
-    Source: Somebody,
-        somewhere.
-    Score: s = 1,
-        always.
-    Cost: none.
-    Deviations: all.
-    Example: dict(level='pixel',
-        heuristic='Odd')
+DOCSTRING = """Selects odd things.
 
     A note that runs
     over two lines.
 
     Another.
+
+    Args:
+        radius: How
+            far.
+        name: Of it.
+
+    Source:
+        Somebody,
+        somewhere.
+    Score:
+        s = 1,
+        always.
+    Cost:
+        None.
+    Deviations:
+        All.
+    Config:
+        dict(level='pixel',
+            heuristic='Odd')
+    Example:
+        >>> 1 + 1
+        2
     """
 
 
 def test_a_docstring_is_read_into_its_parts() -> None:
     entry = catalogue.parse(DOCSTRING)
-    assert entry.summary == "Asks for odd things."
+    assert entry.summary == "Selects odd things."
     assert entry.sections == {
         "Source": "Somebody, somewhere.",
         "Score": "s = 1, always.",
-        "Cost": "none.",
-        "Deviations": "all.",
+        "Cost": "None.",
+        "Deviations": "All.",
     }
-    assert entry.example == "dict(level='pixel',\n    heuristic='Odd')"
+    assert entry.config == "dict(level='pixel',\n    heuristic='Odd')"
+    assert entry.example == ">>> 1 + 1\n2"
+    assert entry.args == {"radius": "How far.", "name": "Of it."}
     assert entry.notes == ["A note that runs over two lines.", "Another."]
 
 
 def test_a_missing_or_doubled_line_is_named() -> None:
-    with pytest.raises(ValueError, match="begins with 'Cost: '"):
-        catalogue.parse(DOCSTRING.replace("    Cost: none.\n", ""))
+    with pytest.raises(ValueError, match="section Cost: is missing"):
+        catalogue.parse(DOCSTRING.replace("    Cost:\n        None.\n", ""))
+    with pytest.raises(ValueError, match="section Cots: is unknown"):
+        catalogue.parse(DOCSTRING.replace("Cost:", "Cots:"))
     with pytest.raises(ValueError, match="Score: is there twice"):
         catalogue.parse(DOCSTRING.replace("Cost:", "Score:"))
 
@@ -60,14 +77,15 @@ def test_every_heuristic_says_all_of_it_and_its_example_works(name: str) -> None
     assert all(text.endswith(".") for text in [*entry.sections.values(), *entry.notes])
     parsed = config.parse(catalogue.example_of(name))
     assert parsed.heuristic["type"] == name
-    refuse_senseless(parsed, HEURISTICS.build(parsed.heuristic))
-    said = " ".join([*entry.sections.values(), *entry.notes])
-    for argument in inspect.signature(HEURISTICS.get(name)).parameters:
-        assert argument in said, f"{name}: nothing is said about {argument}"
+    check_supported(parsed, HEURISTICS.build(parsed.heuristic))
+    assert entry.example is not None
+    assert ">>>" in entry.example
+    assert list(entry.args) == list(inspect.signature(HEURISTICS.get(name)).parameters)
+    assert all(text.endswith(".") for text in entry.args.values())
 
 
 def test_a_section_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Odd(Heuristic):
+    class Odd(PixelHeuristic):
         __doc__ = DOCSTRING
         levels = ("pixel",)
         needs = PredictRequest(passes=3, features=True)
@@ -76,19 +94,22 @@ def test_a_section_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(HEURISTICS, "_items", {"Odd": Odd})
     page = catalogue.page()
-    row = "| [`Odd`](#odd) | Asks for odd things |  |  |  | ✓ |  | 3 dropout passes, features |"
+    row = "| [`Odd`](#odd) | Selects odd things |  |  |  | ✓ |  | 3 dropout passes, features |"
     assert row in page.splitlines()
     assert page.endswith(
-        "## Odd\n\nAsks for odd things.\n\n"
-        "- **Works on:** pixels\n"
+        "## Odd\n\nSelects odd things.\n\n"
+        "A note that runs over two lines.\n\nAnother.\n\n"
+        "- **Supports:** pixels\n"
         "- **Needs:** 3 dropout passes, features\n"
-        "- **Arguments:** `radius=2`, `name='x'`\n"
         "- **Source:** Somebody, somewhere.\n"
         "- **Score:** s = 1, always.\n"
-        "- **Cost:** none.\n"
-        "- **Deviations:** all.\n"
-        "\nA note that runs over two lines.\n\nAnother.\n\n"
-        "```python\nacquisition = dict(level='pixel',\n    heuristic='Odd')\n```\n"
+        "- **Cost:** None.\n"
+        "- **Deviations:** All.\n"
+        "- **Arguments:**\n"
+        "  - `radius=2`: How far.\n"
+        "  - `name='x'`: Of it.\n\n"
+        "```python\nacquisition = dict(level='pixel',\n    heuristic='Odd')\n```\n\n"
+        "```pycon\n>>> 1 + 1\n2\n```\n"
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from regional_al.errors import ConfigError
 from regional_al.heuristics import HEURISTICS, Observation
-from regional_al.heuristics.clasp import schedule
+from regional_al.heuristics.classes import schedule
 from regional_al.heuristics.real import grow, unit_length
 from regional_al.heuristics.stochastic import log_shares
 

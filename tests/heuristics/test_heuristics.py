@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,15 @@ from heuristic_contract import ELSEWHERE, HERE, VARIANTS, Scene, picks_of_ranks
 from regional_al import heuristics
 from regional_al.engines.base import Prediction
 from regional_al.errors import ConfigError, ScoreError, UnsupportedError
-from regional_al.heuristics import HEURISTICS, Heuristic, Observation
+from regional_al.heuristics import (
+    HEURISTICS,
+    GroupsUnits,
+    Heuristic,
+    Observation,
+    PixelHeuristic,
+    PoolHeuristic,
+    UnitHeuristic,
+)
 from regional_al.runtime.timing import Stopwatch
 
 
@@ -42,14 +51,15 @@ def test_picks_within_its_budget_never_twice_and_the_same_on_any_number_of_ranks
         assert 0 < budget.cost_of(query.picks).sum() <= acquirer.limit(budget)
         places = {tuple(p)[:4] for p in query.picks}  # image, row, col, unit
         assert len(places) == len(query.picks)
-        assert acquirer.heuristic.groups or not places & asked  # numbers of groups are made anew
+        # groups are numbered anew in each round
+        assert isinstance(acquirer.heuristic, GroupsUnits) or not places & asked
         asked |= places
-        if not acquirer.heuristic.pooled:
+        if not isinstance(acquirer.heuristic, PoolHeuristic):
             assert (np.diff(query.picks["score"]) <= 0).all()  # best first
         if round_ == 2:
             torch.manual_seed(99)  # the global generator has no say
-            task = acquirer._task(2, scene.checkpoints[0], False)
-            again = picks_of_ranks(task, 3, monkeypatch)
+            selector = acquirer.selector(2, scene.checkpoints[0])
+            again = picks_of_ranks(selector, 3, monkeypatch)
             assert again.tobytes() == query.picks.tobytes()
         for key in query.image_keys():
             said = acquirer.store.annotated(key)
@@ -82,16 +92,19 @@ def observed(spoil: bool = False) -> Observation:
 def calls(heuristic: Heuristic) -> Iterator[Callable[[Observation], torch.Tensor]]:
     """Each way in which it may be asked for scores of `observed`, 33 pixels a unit."""
     regions = torch.arange(99).reshape(9, 11) // 33
-    units = heuristic.units and set(heuristic.levels) & {"image", "region"}
-    if units and heuristic.groups:
+    units = "units" in heuristic.regions and set(heuristic.levels) & {"image", "region"}
+    if units and isinstance(heuristic, GroupsUnits):
         yield lambda seen: heuristic.regroup(seen, regions, 3)[0]
-    elif units and heuristic.pooled:
+    elif units and isinstance(heuristic, PoolHeuristic):
         yield lambda seen: heuristic.describe(seen, regions, 4)["score"]
     elif units:
+        assert isinstance(heuristic, (PixelHeuristic, UnitHeuristic))
         yield lambda seen: heuristic.unit_scores(seen, regions, 4)
     if "pixel" in heuristic.levels:
+        assert isinstance(heuristic, PixelHeuristic)
         yield heuristic.pixel_scores
-    if "region" in heuristic.levels and heuristic.windows:
+    if "region" in heuristic.levels and "windows" in heuristic.regions:
+        assert isinstance(heuristic, PixelHeuristic)
         yield lambda seen: heuristic.window_scores(seen, 1)
 
 
@@ -112,7 +125,7 @@ def test_scores_are_finite_repeatable_and_leave_their_input_alone(
             assert scores.shape == (9, 11)
             assert scores.dtype == torch.float32
             assert torch.isfinite(scores).all()
-        elif not heuristic.groups:
+        elif not isinstance(heuristic, GroupsUnits):
             assert scores.shape == (4,)
             assert torch.isfinite(scores[:3]).all()
             # An empty unit: no score, or, where units are drawn at random, one that nobody reads.
@@ -162,17 +175,39 @@ def modules() -> Sequence[str]:
 def test_the_package_registers_what_its_files_define(module: str) -> None:
     source = importlib.import_module(f"regional_al.heuristics.{module}").__file__
     assert source is not None
-    if "@HEURISTICS.register(" in Path(source).read_text():
-        assert f"    {module},\n" in Path(heuristics.__file__).read_text()
+    for name in re.findall(r"@HEURISTICS\.register\(\"(\w+)\"\)", Path(source).read_text()):
+        assert name in HEURISTICS
+
+
+def test_every_built_in_class_is_importable_under_its_registered_name() -> None:
+    code = (
+        "from regional_al.heuristics import *; from regional_al import heuristics as h;"
+        "names = list(h.HEURISTICS); assert set(names) <= set(h.__all__);"
+        "assert all(globals()[n] is h.HEURISTICS.get(n) for n in names)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_class_of_no_kind_is_refused_by_name(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Neither(Heuristic):
+        def pixel_scores(self, seen: Observation) -> torch.Tensor:
+            return seen.logits[0]
+
+    monkeypatch.setitem(HEURISTICS._items, "Neither", Neither)
+    monkeypatch.setitem(VARIANTS, "Neither", ({"type": "Neither"}, set()))
+    with pytest.raises(UnsupportedError, match=r"'Neither' must derive from PixelHeuristic"):
+        scene.acquirer("Neither", "grid", tmp_path)
 
 
 def test_importing_one_file_registers_one_heuristic(tmp_path: Path) -> None:
     """A file anywhere on the path, as docs/add_a_heuristic.md has it."""
     (tmp_path / "mine.py").write_text(
         "from regional_al import functional\n"
-        "from regional_al.heuristics import HEURISTICS, Heuristic\n"
+        "from regional_al.heuristics import HEURISTICS, PixelHeuristic\n"
         "@HEURISTICS.register('Mine')\n"
-        "class Mine(Heuristic):\n"
+        "class Mine(PixelHeuristic):\n"
         "    def pixel_scores(self, seen):\n"
         "        return functional.margin(seen.logits)\n"
     )
@@ -208,7 +243,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "Stochastic", "heuristic": "CoreSet"}, "'CoreSet' picks from the whole pool"),
     (
         {"type": "Stochastic", "kind": "rank", "heuristic": "PixelPick"},
-        "PixelPick' draws at random",
+        "'PixelPick' draws at random",
     ),
     ({"type": "Combine", "parts": []}, "must be a list of dict"),
     ({"type": "Combine", "parts": [{"type": "Entropy", "weight": 0}]}, r"parts\[0\].weight=0"),
@@ -216,7 +251,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"type": "Combine", "parts": ["BALD", "Margin", "EquAL"]}, "BALD and EquAL each need several"),
     ({"type": "Combine", "parts": ["Entropy"], "how": "mean"}, "how='mean' is unknown"),
     ({"type": "Combine", "parts": ["Entropy"], "normalize": "max"}, "Did you mean 'minmax'"),
-    ({"type": "Combine", "parts": ["PixelPick"], "normalize": "rank"}, "PixelPick makes no sense"),
+    (
+        {"type": "Combine", "parts": ["PixelPick"], "normalize": "rank"},
+        "PixelPick is not supported",
+    ),
 ]
 
 

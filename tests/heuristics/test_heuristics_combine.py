@@ -10,8 +10,8 @@ import torch
 from heuristic_contract import pixels
 
 from regional_al.acquisition.candidates import make_picks
-from regional_al.errors import ScoreError
-from regional_al.heuristics import HEURISTICS, Heuristic, Observation
+from regional_al.errors import ScoreError, UnsupportedError
+from regional_al.heuristics import HEURISTICS, Observation, PixelHeuristic
 from regional_al.heuristics.combine import minmax, rank_share
 from regional_al.selection import Basket
 from regional_al.selection.pool_table import PoolTable
@@ -31,26 +31,42 @@ def test_sums_and_products_of_scores() -> None:
     assert times.window_scores(seen, 1)[0].tolist() == pytest.approx([0.5**2 * 0.25] * 2)
 
 
-def test_what_one_part_refuses_is_refused_and_products_take_no_negative_scores() -> None:
+class Minus(PixelHeuristic):
+    def pixel_scores(self, seen: Observation) -> torch.Tensor:
+        return -torch.ones(seen.logits.shape[-2:])
+
+
+def test_what_one_part_refuses_is_refused_and_products_take_no_negative_scores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(HEURISTICS._items, "Minus", Minus)
     power = {"type": "Stochastic", "heuristic": "Margin"}  # -inf for a certain pixel
     seen = Observation(torch.tensor([[[200.0, 1.0]], [[0.0, 1.0]]]))
     both = HEURISTICS.build({"type": "Combine", "parts": ["Entropy", power]})
     assert torch.isfinite(both.pixel_scores(seen))[0].tolist() == [False, True]
     assert both.pixel_scores(seen)[0, 0] == -torch.inf
-
-
-def test_negative_scores_in_a_product_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a heuristic that does not say beforehand that its scores may be negative."""
-    monkeypatch.setattr(HEURISTICS, "_items", dict(HEURISTICS._items))
-
-    @HEURISTICS.register("Below")
-    class Below(Heuristic):
-        def pixel_scores(self, seen: Observation) -> torch.Tensor:
-            return seen.logits[0] - 1.0
-
-    spec = {"type": "Combine", "how": "product", "parts": ["Entropy", "Below"]}
-    with pytest.raises(ScoreError, match=r"Below gave -1.*use how='sum'"):
+    spec = {"type": "Combine", "parts": ["Entropy", "Minus"], "how": "product"}
+    with pytest.raises(ScoreError, match=r"Minus gave -1.*use how='sum'"):
         HEURISTICS.build(spec).pixel_scores(Observation(torch.zeros(2, 9, 9)))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "Stochastic", "heuristic": "Margin"},
+        {"type": "Stochastic", "heuristic": "Margin", "kind": "softmax"},
+        {"type": "RIPU", "compat": "published"},
+        {"type": "Combine", "parts": ["Margin", {"type": "Stochastic", "heuristic": "Margin"}]},
+    ],
+)
+def test_a_product_with_negative_scores_is_refused_when_it_is_built(part: dict[str, Any]) -> None:
+    """After a round of training somebody would have paid for it."""
+    spec = {"type": "Combine", "parts": ["Entropy", part], "how": "product"}
+    with pytest.raises(UnsupportedError, match=rf"'{part['type']}' may be negative: use how='sum'"):
+        HEURISTICS.build(spec)
+    assert HEURISTICS.build({**spec, "how": "sum"})
+    if part["type"] != "RIPU":  # windows and pixels only: nothing to normalise over
+        assert HEURISTICS.build({**spec, "normalize": "rank"})
 
 
 def test_needs_of_a_mixture_are_those_of_all_its_parts() -> None:

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regional_al import functional
-from regional_al.acquisition.candidates import make_picks
+from regional_al.acquisition.candidates import make_picks, window_candidates
 from regional_al.config import grammar as config
-from regional_al.heuristics import HEURISTICS, Observation
-from regional_al.heuristics.pixelpick import draw
+from regional_al.errors import UnsupportedError
+from regional_al.heuristics import HEURISTICS, Observation, PoolHeuristic
 from regional_al.heuristics.stochastic import log_shares, perturbed, soft_ranks
+from regional_al.heuristics.uncertainty import draw
 from regional_al.loop import runner
 from regional_al.selection import Basket
 from regional_al.selection.pool_table import PoolTable
@@ -136,7 +137,7 @@ def test_the_first_pick_is_drawn_in_proportion(
     units = make_picks(0, np.zeros(4), [1, 1, 1, 0], unit=range(4))
     for seed in range(3000):
         seen = Observation(logits, np.random.default_rng(seed))
-        if heuristic.pooled:
+        if isinstance(heuristic, PoolHeuristic):
             columns = {k: v.numpy() for k, v in heuristic.describe(seen, regions, 4).items()}
             table = PoolTable(units, columns)
             basket = Basket([1] * 4, table.open, 1)
@@ -174,8 +175,31 @@ def test_scores_shared_out_by_predicted_class() -> None:
     )
     squared = log_shares(scores, seen, 2.0)[0].exp() ** 2
     assert squared.tolist() == pytest.approx([1 / 10, 9 / 10, 4 / 20, 4 / 20, 16 / 20])
-    odd = log_shares(torch.tensor([[-1.0, 0.0, 1.0, torch.nan, 4.0]]), seen, 1.0)[0].exp()
-    assert odd.tolist() == pytest.approx([0.0, 0.0, 0.25, math.nan, 1.0], nan_ok=True)
+    odd = log_shares(torch.tensor([[-1.0, 0.0, 1.0, torch.nan, 4.0]]), seen, 1.0)[0]
+    assert odd.exp().tolist() == pytest.approx([0.0, 0.0, 0.25, math.nan, 1.0], nan_ok=True)
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.5, 1.0, 400.0])
+@pytest.mark.parametrize("classes", [2, 60])
+def test_a_class_without_an_open_pixel_is_left_out_and_the_others_are_drawn(
+    beta: float, classes: int
+) -> None:
+    """A later round: all pixels predicted as class 0 are answered. Entropies of 60 classes are
+    above 4 nats; small and large powers of the scores leave the range of float64."""
+    logits = torch.zeros(classes, 4, 8)
+    logits[0, 0] += 1e-3
+    logits[1, 1:] += torch.linspace(0.0, 20.0, 24).reshape(3, 8) + 1e-3
+    annotated = np.zeros((4, 8), dtype=np.uint8)
+    annotated[0] = 1
+    spec = {"type": "Stochastic", "heuristic": "Entropy", "beta": beta, "per_class": True}
+    heuristic = HEURISTICS.build(spec)
+    seen = Observation(logits, np.random.default_rng(0), annotated=annotated)
+    score = heuristic.pixel_scores(seen)
+    found = window_candidates(0, "a", score, 0, 0, annotated, [], 24, True)
+    assert len(found) == 24  # every open pixel has a score of its own, none of them -inf
+    assert len(np.unique(found["score"])) > 20
+    windows = heuristic.window_scores(Observation(logits, annotated=annotated), 1)
+    assert len(window_candidates(0, "a", windows, 1, 2, annotated, [], 9, True)) > 0
 
 
 @pytest.mark.parametrize("beta", [1.0, 2.0])
@@ -203,10 +227,27 @@ def test_a_wrapper_takes_over_what_its_heuristic_needs_and_allows() -> None:
 
     assert built("Random").needs is None
     assert built("EquAL").needs == PredictRequest(flip=True)
+    assert built({"type": "Combine", "parts": ["Margin"]}).levels == ("image", "region", "pixel")
     published = built({"type": "RIPU", "compat": "published"})
-    assert (published.units, published.column_major) == (False, True)
+    assert (published.regions, published.column_major) == (("windows",), True)
     ranked = built("Margin", kind="rank")
-    assert (ranked.levels, ranked.windows) == (("image", "region"), False)
+    assert (ranked.levels, ranked.regions) == (("image", "region"), ("units",))
+
+
+@pytest.mark.parametrize(
+    "inner", ["PixelPick", {"type": "Combine", "parts": ["Margin", "PixelPick"]}]
+)
+def test_noise_on_a_draw_is_refused_before_anything_is_trained(
+    inner: Any, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = scene.engine()
+    monkeypatch.setattr(engine, "fit", lambda *_: pytest.fail("trained"))
+    raw = {"level": "pixel", "heuristic": {"type": "Stochastic", "heuristic": inner}}
+    name = inner if isinstance(inner, str) else inner["type"]
+    with pytest.raises(
+        UnsupportedError, match=f"Stochastic: heuristic='{name}' draws at random by"
+    ):
+        runner.run(engine, config.parse(raw), tmp_path / "run")
 
 
 # Mixtures --------------------------------------------------------------------------------------

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from regional_al.acquisition.candidates import make_picks
 from regional_al.errors import ConfigError, DataError, ScoreError
-from regional_al.heuristics import HEURISTICS, Heuristic, Observation
-from regional_al.heuristics import class_random as class_random_file
-from regional_al.heuristics.clasp import noisy_order, purse, schedule
-from regional_al.heuristics.contextual import LEAST, divergences
+from regional_al.heuristics import HEURISTICS, Observation
+from regional_al.heuristics.classes import balanced, noisy_order, open_counts, purse, schedule
+from regional_al.heuristics.diversity import LEAST, divergences
 from regional_al.heuristics.redal import discounted, k_means
 from regional_al.selection import Basket
 from regional_al.selection.pool_table import PoolTable
@@ -42,7 +41,7 @@ def table(pixels: Any, round_: int = 1, rounds: int = 1, **columns: Any) -> Pool
 
 
 def picks(
-    heuristic: Heuristic, pool: PoolTable, budget: Any, costs: Any = None, seed: int = 0
+    heuristic: Any, pool: PoolTable, budget: Any, costs: Any = None, seed: int = 0
 ) -> list[int]:
     price = np.ones(len(pool), dtype=np.int64) if costs is None else costs
     basket = Basket(price, pool.open, budget)
@@ -100,8 +99,6 @@ def test_within_budget_never_twice_never_labelled_and_all_is_spent(
 def test_class_balance_by_hand() -> None:
     """Open: u = .2 .4 .6 1. -> m = 0 .25 .5 1; three of class 0 and one of class 2:
     w0 = e^-.75, w2 = e^-.25. The answered ones (u = 9, 0; class 2) count for nothing."""
-    from regional_al.heuristics.class_balance import balanced
-
     u = [0.2, 9.0, 0.4, 0.6, 1.0, 0.0]
     majority = np.array([0, 2, 0, 0, 2, 2])
     open_ = np.array([True, False, True, True, True, False])
@@ -138,6 +135,15 @@ def test_clasp_schedule_and_noise() -> None:
     first = [noisy_order([1.0, 0.0, 3.0], 2.0, rng)[0] for _ in range(3000)]
     assert np.bincount(first)[2] / 3000 == pytest.approx(0.9, abs=0.03)
     assert set(noisy_order([1.0, 0.0, 3.0], 1.0, rng)) == {0, 2}  # ln 0: never
+
+
+def test_clasp_follows_the_published_schedule_over_the_rounds_that_it_selects() -> None:
+    """Published: b_t = 100^(t / (T - 1)), t = 0..T-1. T is `rounds`, t is round - 1: the warm start
+    (round 0) selects at random and is not counted. The first selection has b = 1, the last 100."""
+    published = [1.0, 10**0.5, 10.0, 10**1.5, 100.0]
+    assert [schedule(r, 5, 100.0) for r in range(1, 6)] == pytest.approx(published)
+    assert [schedule(r, 2, 100.0) for r in (1, 2)] == [1.0, 100.0]
+    assert schedule(1, 1, 100.0) == 1.0
 
 
 def test_clasp_without_noise_by_hand() -> None:
@@ -252,7 +258,7 @@ def test_class_aware_random_pixels_are_drawn_equally_by_predicted_class() -> Non
     logits = torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1).float()
     annotated = np.zeros((2, 7), dtype=np.uint8)
     annotated[0, 1:3] = 1
-    counts = class_random_file.open_counts(labels, 3, annotated)
+    counts = open_counts(labels, 3, annotated)
     assert counts.tolist() == [1, 3, 8]
     heuristic = HEURISTICS.build("ClassAwareRandom")
     first, second = np.zeros(3), np.zeros(3)
@@ -324,7 +330,7 @@ def test_redal_information_is_entropy_and_edges(tmp_path: Path) -> None:
     seen = Observation(logits, image=tmp_path / "a.png")
     score = HEURISTICS.build("ReDAL").describe(seen, regions, 4)["score"]
     p = logits.double().softmax(0)
-    entropy = (-(p * p.log2()).mean(0)).numpy()
+    entropy = (-p * torch.log2(p)).mean(0).numpy()  # as published: bits, mean over the classes
     edges = filters.sobel(rgb[..., 0] / 255.0)
     assert edges.max() == pytest.approx(math.sqrt(0.5))
     for r in range(4):
@@ -334,6 +340,20 @@ def test_redal_information_is_entropy_and_edges(tmp_path: Path) -> None:
         HEURISTICS.build("ReDAL").describe(
             Observation(logits[:, :5], image=tmp_path / "a.png"), regions[:5], 4
         )
+
+
+@pytest.mark.parametrize("classes", [2, 19])
+def test_redal_weighs_entropy_against_edges_as_published(classes: int, tmp_path: Path) -> None:
+    """Uniform predictions: log2(C) / C bits per class (0.5 at C = 2, 0.2236 at C = 19), so that an
+    edge of strength s outweighs 0.05 s of that; entropy / ln C would be 1 whatever C."""
+    pytest.importorskip("skimage.filters")
+    from PIL import Image
+
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    seen = Observation(torch.zeros(classes, 4, 4), image=tmp_path / "a.png")
+    score = HEURISTICS.build("ReDAL").describe(seen, torch.zeros(4, 4, dtype=torch.int64), 1)
+    by_hand = {2: 0.5, 19: 4.247927513 / 19}
+    assert score["score"].tolist() == pytest.approx([by_hand[classes]], rel=1e-6)
 
 
 def test_core_set_starts_at_the_mean_and_knows_what_is_labelled() -> None:
@@ -500,7 +520,7 @@ def test_descriptions_are_finite_leave_their_input_alone_and_refuse_nan(name: st
             for column in columns.values():
                 assert column.shape[0] == 4
                 assert torch.isfinite(column[:3]).all()
-            units = heuristic.unit_scores(seen, regions, 4)
+            units = columns["score"]
             assert torch.isnan(units[3])
             assert torch.isfinite(units[:3]).all()
     logits[2, 3, 4] = float("nan")

@@ -17,12 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import HELPERS
 
-from regional_al.acquisition import pooled
 from regional_al.acquisition.candidates import make_picks
 from regional_al.config import grammar as config
 from regional_al.errors import ScoreError, UnsupportedError
 from regional_al.heuristics import Observation
-from regional_al.heuristics.embedding import embed, region_features
+from regional_al.heuristics.diversity import embed, region_features
 from regional_al.loop import runner
 from regional_al.runtime import distributed as dist
 from regional_al.selection.pool_table import TableWriter, read_table
@@ -94,19 +93,20 @@ def test_picks_within_budget_and_the_same_whatever_the_number_of_ranks(
         shown = np.load(tmp_path / f"rounds/00{round_}/preview" / preview[0]["score"])
         assert np.isfinite(shown).all()
     # what would be picked next, the images shared among 1, 2 and 3 ranks
-    task = loop.acquirer._task(3, tmp_path / "rounds/002/fit/checkpoint.pth", False)
+    selector = loop.acquirer.selector(3, tmp_path / "rounds/002/fit/checkpoint.pth")
+    task = selector.request
     found = []
     for ranks in (1, 2, 3):
         for rank in reversed(range(ranks)):
             monkeypatch.setattr(dist, "rank", lambda r=rank: r)
-            pooled.candidates(task, range(rank, len(task.pool), ranks))
-        found.append(pooled.merge(task, []))
+            selector.candidates(range(rank, len(task.pool), ranks))
+        found.append(selector.merge([]))
     assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
     assert 0 < found[0]["pixels"].sum() <= loop.acquirer.limit(acquisition.budget)
     store = LabelStore(tmp_path / "labels")
     for index in range(len(task.pool)):  # `pixels` is what has no answer yet
         item = task.pool[index]
-        ids = task.place.partition.ids(item)
+        ids = task.target.partition.ids(item)
         done = store.annotated(item.key)
         for pick in found[0][found[0]["image"] == index]:
             inside = ids == pick["unit"]
@@ -150,7 +150,7 @@ def test_whole_images_until_none_is_left(name: str, data: Path, tmp_path: Path) 
 def test_levels_that_make_no_sense_are_refused_by_name(data: Path, tmp_path: Path) -> None:
     for level, name in (("image", "balance"), ("pixel", "coreset"), ("pixel", "clasp")):
         heuristic = HEURISTICS[name]
-        with pytest.raises(UnsupportedError, match="makes no sense"):
+        with pytest.raises(UnsupportedError, match="is not supported"):
             start(data, tmp_path / "a", {"level": level, "heuristic": heuristic})
     for name in set(HEURISTICS) - {"random"}:
         raw = {"level": "region", "region": "window", "heuristic": HEURISTICS[name]}
@@ -206,15 +206,15 @@ def launch(processes: int, data: Path, work_dir: Path, acquisition: dict[str, An
 
 def test_features_of_some_images_only_are_refused(tmp_path: Path) -> None:
     units = make_picks(0, np.zeros(2), [1, 1], unit=[0, 1])
-    writer = TableWriter(tmp_path, 0, 4)
+    writer = TableWriter(tmp_path, 0)
     writer.add(units, {"vector": torch.zeros(2, 3)}, "a")
-    with pytest.raises(ScoreError, match=r"image 'b': vector has \[5\] numbers.*mode='whole'"):
+    with pytest.raises(ScoreError, match=r"image 'b': vector has \[5\] .* per unit.*mode='whole'"):
         writer.add(units, {"vector": torch.zeros(2, 5)}, "b")
     writer.close()
-    other = TableWriter(tmp_path, 1, 4)
+    other = TableWriter(tmp_path, 1)
     other.add(units, {"vector": torch.zeros(2, 5)}, "b")
     other.close()
-    with pytest.raises(ScoreError, match=r"an image: vector has \[5\] numbers.*mode='whole'"):
+    with pytest.raises(ScoreError, match=r"an image: vector has \[5\] .* per unit.*mode='whole'"):
         read_table(tmp_path)
 
 

@@ -77,6 +77,17 @@ def test_caps_answered_units_and_ties() -> None:
     assert grow(ones, apart, LINE, free, 0.5, 1)[1] == 5
 
 
+def test_with_tau_1_nothing_is_redundant_not_even_an_identical_unit() -> None:
+    """Unit vectors of equal units have a product of 1.0000001 here and there."""
+    rng = np.random.default_rng(0)
+    rows = unit_length(rng.normal(size=(500, 7)).astype(np.float32))
+    products = np.array([row @ row for row in rows])
+    assert products.max() > 1.0
+    vectors = np.repeat(rows[products.argmax()][None], 5, axis=0)
+    of_unit, count = grow(np.ones(5), vectors, LINE, np.ones(5, np.int64), 1.0, 2)
+    assert (of_unit.tolist(), count) == ([0, 0, 1, 1, 2], 3)
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     st.integers(0, 2**31),

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from regional_al import partitions
-from regional_al.acquisition.place import Place
-from regional_al.config.budget import Budget
-from regional_al.errors import BudgetError, ConfigError, DataError, EnvironmentProblem
+from regional_al.errors import ConfigError, DataError, EnvironmentProblem
 from regional_al.partitions import PARTITIONS, grid, pixel, precomputed, whole
 from regional_al.store.query import write_id_png
 from regional_al.types import PoolItem
@@ -159,7 +157,7 @@ def test_precomputed_formats(tmp_path: Path, kind: str) -> None:
     built = PARTITIONS.build({"type": "precomputed", "folder": tmp_path, "suffix": f"_{kind}"})
     built.prepare([item("deep/a")])
     np.testing.assert_array_equal(built.ids(item("deep/a")), ids)
-    assert built.count(item("deep/a")) == len(np.unique(ids))
+    assert built.count(item("deep/a")) == len(np.unique(ids)) < ids.max() + 1
 
 
 def test_ids_beyond_eight_bits_keep_their_value(tmp_path: Path) -> None:
@@ -226,17 +224,3 @@ def test_precomputed_prepare_finds_a_missing_map_before_training(tmp_path: Path)
     built = PARTITIONS.build({"type": "precomputed", "folder": tmp_path})
     with pytest.raises(DataError, match=r"city/b\.png does not exist"):
         built.prepare([item("city/b")])
-
-
-def test_budgets_count_units_that_have_a_pixel(tmp_path: Path) -> None:
-    """Ids 0, 19, 38, ...: 10 % of 40 regions are 4 of them, not all."""
-    ids = (np.arange(40, dtype=np.int32) * 19).repeat(25).reshape(40, 25)
-    np.save(tmp_path / "a.npy", ids, allow_pickle=False)
-    built = PARTITIONS.build({"type": "precomputed", "folder": tmp_path, "suffix": ".npy"})
-    one = PoolItem("a", tmp_path / "a.jpg", None, (40, 25))
-    assert (built.ids(one) == ids).all()
-    assert built.count(one) == 40
-    target = Place("region", "precomputed", built, None)
-    assert target.limit([one], Budget("10%", "region", "pool")) == 4
-    with pytest.raises(BudgetError, match="40"):
-        target.limit([one], Budget(41, "region", "pool"))

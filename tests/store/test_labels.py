@@ -59,14 +59,13 @@ def test_write_keeps_void_apart_from_unlabeled(tmp_path):
     with Image.open(store.path("a/b")) as image:
         assert image.mode == "L"
     assert store.labelled_pixels("a/b", CLASSES) == 1
-    assert store.answered_pixels("a/b") == 2
-    assert store.answered_pixels("a/b", 3) == 2
-    assert store.answered_pixels("a/b", 2) == 0
+    assert store.rounds_of("a/b") == [3]
     assert not store.is_complete("a/b")
     assert not store.is_complete("unknown")
     store.write(answer("a/b", [[0, 0, 1]], [[False, False, True]]), round=4)
     assert store.is_complete("a/b")
-    assert store.pixels_by_round()[:6].tolist() == [0, 0, 0, 2, 1, 0]
+    assert store.rounds_of("a/b") == [3, 4]
+    assert store.annotated("a/b").tolist() == [[4, 4, 5]]
     assert store.keys() == ["a/b"]
 
 
@@ -104,7 +103,7 @@ def test_kill_between_the_writes_heals_when_applied_again(tmp_path, monkeypatch,
             torn.write(second, 1)
     again = LabelStore(tmp_path / "torn")
     # Nothing unanswered may pass for answered, and the first round is untouched.
-    assert again.answered_pixels("k", 1) == 0
+    assert again.rounds_of("k") == [0]
     assert again.annotated("k").tolist() == [[1, 0, 0, 0]]
     assert again.read("k")[0, 0] == 1
     assert again.write(second, 1) == expected == 2
@@ -261,5 +260,6 @@ def test_any_sequence_of_answers_matches_a_plain_model(data):
         if (rounds >= 0).any():
             assert np.array_equal(store.read("k"), label)
             assert np.array_equal(store.annotated("k"), rounds + 1)
-        assert store.answered_pixels("k") == (rounds >= 0).sum()
+        assert store.rounds_of("k") == np.unique(rounds[rounds >= 0]).tolist()
+        assert store.is_complete("k") == bool((rounds >= 0).all())
         assert store.labelled_pixels("k", CLASSES) == (label < 3).sum()

@@ -1,5 +1,6 @@
 """Score the pool and select within the budget."""
 
-from .acquirer import Acquirer
+from .acquirer import Acquirer, Selector
+from .target import SelectionRequest, Target
 
-__all__ = ["Acquirer"]
+__all__ = ["Acquirer", "SelectionRequest", "Selector", "Target"]

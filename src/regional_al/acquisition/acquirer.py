@@ -1,16 +1,16 @@
-"""Score the pool and pick within the budget: the middle of a round.
+"""Score the pool and select within the budget: the middle of a round.
 
-Every rank scores its own share of the pool, one image at a time, and keeps only candidates that
-could still be picked (`streamed`), or, for heuristics that rank units against one another, a table
-of its units (`pooled`); rank 0 merges them. The picks do not depend on how many ranks there are.
+Every rank scores its own share of the pool, one image at a time; rank 0 merges what they keep. The
+picks do not depend on the number of ranks.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -18,22 +18,80 @@ from ..config.budget import Budget
 from ..config.grammar import Acquisition
 from ..engines.base import Engine
 from ..errors import BudgetError, RegionalALError
-from ..heuristics import HEURISTICS
+from ..heuristics import HEURISTICS, GroupsUnits, PoolHeuristic
 from ..runtime import distributed as dist
 from ..runtime.timing import Stopwatch
 from ..store.labels import LabelStore
 from ..store.query import Query, QueryInfo, read_query, write_query
+from ..store.work_dir import WorkDir
 from ..types import I32, JSON, PICK_DTYPE, Picks
-from . import pooled, streamed
-from .candidates import asked_map
-from .place import Place
+from .candidates import NOTHING, asked_map
+from .pooled import PooledSelector
 from .scorer import Scorer, read_groups
-from .task import Task, refuse_senseless
+from .streamed import StreamedSelector
+from .target import SelectionRequest, Target, check_supported
+
+
+class Selector(Protocol):
+    """Selects for one request; the same object on every rank.
+
+    Example:
+        >>> sorted(name for name in vars(Selector) if not name.startswith("_"))
+        ['candidates', 'merge', 'request', 'scorer']
+    """
+
+    @property
+    def request(self) -> SelectionRequest:
+        """What is asked for."""
+
+    @property
+    def scorer(self) -> Scorer:
+        """Scores the images."""
+
+    def candidates(self, share: Sequence[int]) -> tuple[Picks, int]:
+        """Score this rank's share of the pool.
+
+        Args:
+            share: Pool indices, every image on exactly one rank.
+
+        Returns:
+            What may still be picked, whatever the other ranks hold; and the cost of the cheapest
+            candidate (`candidates.NOTHING`: there is none).
+        """
+
+    def merge(self, parts: Sequence[Picks]) -> Picks:
+        """The picks, best first, from the candidates of all ranks. Runs on rank 0."""
 
 
 @dataclass
 class Acquirer:
-    """Turns a trained model into a query. Built once a run; holds the partition and heuristic."""
+    """Turns a trained model into a query. Built once per run, on every rank.
+
+    Args:
+        engine: Predicts; its pool is what is selected from.
+        config: The checked `acquisition` key.
+        store: What is annotated.
+        work_dir: Of the run.
+
+    Raises:
+        UnsupportedError: The heuristic does not support the level or the region type.
+        ConfigError: An argument of the heuristic or of the region is wrong.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al.config import parse
+        >>> from regional_al.runtime.timing import Stopwatch
+        >>> from regional_al.testing import streets, toy
+        >>> config = parse({"level": "image", "heuristic": "Entropy", "budget": 2})
+        >>> with TemporaryDirectory() as folder:
+        ...     data = streets.generate(Path(folder) / "data", train=3, val=1, size=(32, 32))
+        ...     engine = toy.toy_engine(data)
+        ...     acquirer = Acquirer(engine, config, LabelStore(Path(folder)), Path(folder))
+        ...     query = acquirer.query(0, None, Stopwatch(), warm=True)
+        ...     len(query.picks)
+        2
+    """
 
     engine: Engine
     config: Acquisition
@@ -42,27 +100,30 @@ class Acquirer:
 
     def __post_init__(self) -> None:
         config = self.config
+        self.files = WorkDir(self.work_dir)
         self.heuristic = HEURISTICS.build(config.heuristic)
         self.random = HEURISTICS.build("Random")
-        refuse_senseless(config, self.heuristic)
-        cache = config.cache_dir or self.work_dir / "cache"
-        self.place = Place.build(config.level, config.region, cache)
+        check_supported(config, self.heuristic)
+        cache = config.cache_dir or self.files.cache
+        self.target = Target.build(config.level, config.region, cache)
         warm = config.warm_start
-        self.warm_place = self.place
+        self.warm_target = self.target
         if warm is not None and (warm.level, warm.region) != (config.level, config.region):
-            self.warm_place = Place.build(warm.level, warm.region, cache)
+            self.warm_target = Target.build(warm.level, warm.region, cache)
+        self.nothing_left = ""
+        """Why the last `query` returned None."""
 
     def prepare(self) -> None:
-        """See that the model can give what the heuristic needs, before anything is trained (raises
-        RegionalALError on all ranks); compute and cache partitions, this rank's share."""
+        """Check that the model can predict what the heuristic needs, before anything is trained
+        (raises RegionalALError on all ranks); compute and cache partitions, this rank's share."""
         dist.raise_together(self._missing_views())
-        for place in {id(p): p for p in (self.place, self.warm_place)}.values():
-            if place.partition is not None:
-                place.partition.prepare([self.engine.pool[i] for i in self.share()])
+        for target in {id(t): t for t in (self.target, self.warm_target)}.values():
+            if target.partition is not None:
+                target.partition.prepare([self.engine.pool[i] for i in self.share()])
 
     def _missing_views(self) -> RegionalALError | None:
-        """Why the config's model cannot give dropout passes or the ensemble, if so: the engine
-        says it when it is asked to predict, here for no image at all."""
+        """Why the model cannot predict dropout passes or the ensemble, if so: the engine says it
+        when it is asked to predict, here for no image at all."""
         needs = self.heuristic.needs
         if needs is None or (needs.passes == 1 and not needs.ensemble):
             return None
@@ -77,118 +138,152 @@ class Acquirer:
         return range(dist.rank(), len(self.engine.pool), dist.world_size())
 
     def limit(self, budget: Budget, warm: bool = False) -> int:
-        """The pool-wide budget of one round in its own unit. Raises BudgetError above the pool."""
-        return (self.warm_place if warm else self.place).limit(self.engine.pool, budget)
-
-    def query(
-        self, round_: int, checkpoint: Path | None, watch: Stopwatch, warm: bool
-    ) -> Query | None:
-        """Pick for round `round_` and write its query. None on every rank when nothing is left.
-
-        warm: the random warm start; nothing is predicted then.
-        """
-        task = self._task(round_, checkpoint, warm)
-        method = pooled if task.pooled else streamed
-        error: RegionalALError | None = None
-        mine = np.zeros(0, dtype=PICK_DTYPE)
-        cheapest = streamed.NOTHING
-        with watch("score"):
-            try:
-                mine, cheapest = method.candidates(task, self.share())
-            except RegionalALError as caught:  # raised on all ranks together, below
-                error = caught
-            dist.raise_together(error)
-        with watch("select"):
-            parts = dist.gather_arrays(mine)
-            folder = self.round_dir(round_) / "query"
-
-            def settle() -> JSON:
-                picks = method.merge(task, parts)
-                if len(picks):
-                    write_query(folder, self._info(task), picks, self._asked(task, picks))
-                    shutil.rmtree(task.groups_dir, ignore_errors=True)
-                return {"picks": len(picks)}
-
-            some = dist.on_main(settle)["picks"]
-        if not some:
-            if warm or (round_ == 1 and not self.config.asks_at_first):
-                refuse_unaffordable("warm_start" if warm else "budget", task, cheapest)
-            return None
-        query = read_query(folder)
-        with watch("preview"):
-            if dist.is_main():
-                first = list(dict.fromkeys(query.picks["image"].tolist()))[: self.config.previews]
-                preview = self.round_dir(round_) / "preview"
-                task.scorer.write_previews(preview, checkpoint, first, task.heuristic, round_)
-        return query
+        """The budget of one round over the pool in its own unit. Raises BudgetError if it exceeds
+        the pool."""
+        return (self.warm_target if warm else self.target).limit(self.engine.pool, budget)
 
     def round_dir(self, round_: int) -> Path:
-        return self.work_dir / "rounds" / f"{round_:03d}"
+        """Folder of a round."""
+        return self.files.round(round_)
 
-    def _task(self, round_: int, checkpoint: Path | None, warm: bool) -> Task:
+    def selector(self, round_: int, checkpoint: Path | None, warm: bool = False) -> Selector:
+        """What selects in a round: by a table of the pool for units of a pool heuristic, else by
+        a stream of candidates. warm: the random warm start."""
         config = self.config
-        heuristic, place, budget, answer = self.heuristic, self.place, config.budget, config.answer
+        target, heuristic, budget, answer = (
+            self.target,
+            self.heuristic,
+            config.budget,
+            config.answer,
+        )
         if warm:
             assert config.warm_start is not None
             assert config.warm_start.budget is not None
-            heuristic, place, budget = self.random, self.warm_place, config.warm_start.budget
-            answer = config.warm_start.answer
-        return Task(
+            target, heuristic = self.warm_target, self.random
+            budget, answer = config.warm_start.budget, config.warm_start.answer
+        request = SelectionRequest(
             pool=self.engine.pool,
-            store=self.store,
-            place=place,
+            target=target,
             heuristic=heuristic,
             budget=budget,
             answer=answer,
             round=round_,
             rounds=config.rounds,
             checkpoint=checkpoint,
-            work_dir=self.work_dir,
-            scorer=Scorer(self.engine, self.store, place, config.seed),
+            work_dir=self.files,
         )
+        scorer = Scorer(self.engine, self.store, target, config.seed)
+        if isinstance(heuristic, PoolHeuristic) and target.partition is not None:
+            return PooledSelector(request, scorer)
+        return StreamedSelector(request, scorer)
 
-    def _info(self, task: Task) -> QueryInfo:
-        place = task.place
-        suppress = task.suppress_radius if place.partition is None else None
+    def query(
+        self, round_: int, checkpoint: Path | None, watch: Stopwatch, warm: bool
+    ) -> Query | None:
+        """Select for a round and write its query.
+
+        Args:
+            round_: The round; 0 is the warm start.
+            checkpoint: Of the model that scores; None: the config's own start.
+            watch: Measures the stages.
+            warm: The random warm start; nothing is predicted then.
+
+        Returns:
+            The query; None on every rank when nothing can be selected (see `nothing_left`).
+
+        Raises:
+            BudgetError: In the first query: the budget pays for nothing.
+        """
+        selector = self.selector(round_, checkpoint, warm)
+        request = selector.request
+        dist.on_main(lambda: self._clear_scores(round_))  # of a stopped run, perhaps of more ranks
+        error: RegionalALError | None = None
+        mine, cheapest = np.zeros(0, dtype=PICK_DTYPE), NOTHING
+        with watch("score"):
+            try:
+                mine, cheapest = selector.candidates(self.share())
+            except RegionalALError as caught:  # raised on all ranks together, below
+                error = caught
+            dist.raise_together(error)
+        with watch("select"):
+            parts = dist.gather_arrays(mine)
+            folder = self.files.query(round_)
+
+            def settle() -> JSON:
+                picks = selector.merge(parts)
+                if len(picks):
+                    write_query(folder, self._info(request), picks, self._asked(request, picks))
+                    self._clear_scores(round_)
+                return {"picks": len(picks)}
+
+            some = dist.on_main(settle)["picks"]
+        if not some:
+            costs = dist.gather_arrays(np.array([cheapest]))
+            too_little = unaffordable(request, int(min(part[0] for part in costs)))
+            if too_little and (warm or (round_ == 1 and not self.config.asks_at_first)):
+                raise BudgetError(f"acquisition.{'warm_start' if warm else 'budget'}: {too_little}")
+            self.nothing_left = too_little or (
+                "everything is annotated, or has no score above -inf (or 0, where scores are drawn "
+                "in proportion)"
+            )
+            return None
+        query = read_query(folder)
+        with watch("preview"):
+            if dist.is_main():
+                first = list(dict.fromkeys(query.picks["image"].tolist()))[: self.config.previews]
+                selector.scorer.write_previews(self.files.previews(round_), request, first)
+        return query
+
+    def _clear_scores(self, round_: int) -> JSON:
+        shutil.rmtree(self.files.scores(round_), ignore_errors=True)
+        return {}
+
+    def _info(self, request: SelectionRequest) -> QueryInfo:
+        target = request.target
         return QueryInfo(
-            task.round, place.level, place.kind, task.answer, place.label_radius, suppress
+            request.round,
+            target.level,
+            target.region_type,
+            request.answer,
+            target.label_radius,
+            request.suppress_radius if target.partition is None else None,
         )
 
-    def _asked(self, task: Task, picks: Picks) -> Iterator[tuple[int, str, I32]]:
-        place = task.place
+    def _asked(self, request: SelectionRequest, picks: Picks) -> Iterator[tuple[int, str, I32]]:
+        target = request.target
         for index in np.unique(picks["image"]).tolist():
             item = self.engine.pool[index]
-            ids = None if place.partition is None else place.partition.ids(item)
-            if ids is not None and task.heuristic.groups:
-                ids = read_groups(task.groups_dir, item.key)[ids]
+            ids = None if target.partition is None else target.partition.ids(item)
+            if ids is not None and isinstance(request.heuristic, GroupsUnits):
+                ids = read_groups(request.groups, item.key)[ids]
             of_image = picks[picks["image"] == index]
             annotated = self.store.annotated(item.key)
-            asked = asked_map(of_image, item.shape, ids, place.label_radius, annotated)
+            asked = asked_map(of_image, item.shape, ids, target.label_radius, annotated)
             yield index, item.key, asked
 
 
-def refuse_unaffordable(key: str, task: Task, mine: int) -> None:
-    """Raise BudgetError when the first query finds units, but none that the budget can pay.
+def unaffordable(request: SelectionRequest, cheapest: int) -> str:
+    """Why the budget pays for nothing, if that is why nothing was picked, else ''.
 
-    Nothing is raised where units are affordable but the heuristic asks for none of them (all scores
-    are 0 or -inf). mine: this rank's cheapest unit. Called on every rank."""
-    cheapest = dist.gather_arrays(np.array([mine]))
-    budget, place = task.budget, task.place
+    Not where the heuristic selects none of what the budget could pay (all scores 0 or -inf).
 
-    def check() -> JSON:
-        least = int(min(part[0] for part in cheapest))
-        if budget.scope == "pool":
-            limit, whole = place.limit(task.pool, budget), streamed.whole_window(task)
-        else:
-            limit, whole = max(place.image_limit(item, budget) for item in task.pool), 1
-        if least < streamed.NOTHING and limit < max(least, whole):
-            what = f"the cheapest region ({least} {budget.unit}s)"
-            if whole > 1:
-                what = f"one window ({whole} pixels)"
-            raise BudgetError(
-                f"acquisition.{key}: {budget} per round is less than {what}: raise it, or make "
-                "regions smaller"
-            )
-        return {}
-
-    dist.on_main(check)
+    Args:
+        request: In which nothing was picked.
+        cheapest: Cost of the cheapest candidate; NOTHING: there is none.
+    """
+    target, budget = request.target, request.budget
+    if budget.scope == "pool":
+        limit = target.limit(request.pool, budget)
+    else:
+        limit = max(target.image_limit(item, budget) for item in request.pool)
+    if cheapest == NOTHING or cheapest <= limit:
+        return ""
+    if target.window_area > 1:  # a clipped window elsewhere might cost less
+        return (
+            f"{budget} per round is less than one window ({target.window_area} pixels), and so is "
+            "not enough for the best window of any image: increase amount or reduce region.radius"
+        )
+    return (
+        f"{budget} per round is less than the cheapest region ({cheapest} {budget.unit}s): "
+        "increase amount or make regions smaller"
+    )

@@ -15,6 +15,8 @@ from ..errors import ScoreError
 from ..types import I32, PICK_DTYPE, U8, Picks
 
 NO_LIMIT = -np.inf
+NOTHING = int(np.iinfo(np.int64).max)
+"""Cost of the cheapest candidate where there is none: above any budget."""
 
 
 def make_picks(

@@ -80,8 +80,18 @@ def build_annotator(
         pool: Images that will be asked about.
         label_space: Meaning of the ids.
 
+    Returns:
+        The annotator.
+
     Raises:
         ConfigError: Unknown name or wrong arguments.
+
+    Example:
+        >>> from regional_al.annotators import build_annotator
+        >>> from regional_al.types import LabelSpace
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (9, 9, 9)))
+        >>> type(build_annotator({"type": "oracle", "answer": "dominant"}, [], space)).__name__
+        'OracleAnnotator'
     """
     arguments = dict(spec) if isinstance(spec, Mapping) else {"type": spec}
     if "answer" in arguments and arguments.get("type") in ANNOTATORS:

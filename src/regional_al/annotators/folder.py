@@ -32,6 +32,12 @@ class FolderAnnotator:
 
     Raises:
         ConfigError: `void` is a class or not in 0..254.
+
+    Example:
+        >>> from regional_al.types import LabelSpace
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (9, 9, 9)))
+        >>> FolderAnnotator([], space, answers="answers", void=254).void
+        254
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class FolderAnnotator:
                 yield ImageAnswer(key, self._labels(given, answered), answered, None)
 
     def where(self, query: Query) -> str:
+        """Where answers are expected, in one line."""
         return f"put <image>.png files into {self.folder(query)} (see {README} there)"
 
     def _labels(self, given: U8, answered: Bool) -> U8:

@@ -30,6 +30,16 @@ class OracleAnnotator:
     Args:
         pool: Images that may be asked about.
         label_space: Meaning of the ids.
+
+    Example:
+        >>> from regional_al.types import LabelSpace, PoolItem
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (9, 9, 9)))
+        >>> oracle = OracleAnnotator([PoolItem("a", Path("a.png"), None, (4, 6))], space)
+        >>> try:
+        ...     oracle.preflight()
+        ... except DataError as error:
+        ...     print(str(error)[:45])
+        a.png: its annotation does not exist: the ora
     """
 
     def __init__(self, pool: Sequence[PoolItem], label_space: LabelSpace) -> None:
@@ -67,6 +77,7 @@ class OracleAnnotator:
             yield ImageAnswer(key, labels, asked > 0, clicks)
 
     def where(self, query: Query) -> str:
+        """Where answers are expected, in one line."""
         return "the oracle answers from the annotation files of the pool"
 
     def _truth(self, item: PoolItem) -> U8:

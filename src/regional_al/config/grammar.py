@@ -35,6 +35,10 @@ class Stop:
         max_clicks: End when so many clicks have been spent in total.
         plateau: End after so many rounds in a row without an improvement.
         plateau_gain: What counts as an improvement: more than this above the best mIoU so far.
+
+    Example:
+        >>> Acquisition.parse({"stop": {"target_miou": 0.6}}).stop.target_miou
+        0.6
     """
 
     target_miou: float | None = None
@@ -55,6 +59,12 @@ class WarmStart:
         answer: 'full' or 'dominant'.
         run: Work dir of another run whose round 0 is taken over, checkpoint included.
         labels: Work dir of another run whose labels are all taken over; round 0 trains on them.
+
+    Example:
+        >>> asked = {"warm_start": {"level": "image", "amount": 4}}
+        >>> warm_start = Acquisition.parse(asked).warm_start
+        >>> warm_start.level, str(warm_start.budget)
+        ('image', '4 images')
     """
 
     level: Level
@@ -86,6 +96,11 @@ class Acquisition:
         cache_dir: Folder of cached partitions; None: in the work dir.
         previews: Number of score maps that each round keeps for the report.
         resolved: Every key with its value in force, JSON-able.
+
+    Example:
+        >>> acquisition = Acquisition.parse({"level": "region", "heuristic": "RIPU"})
+        >>> str(acquisition.budget), acquisition.rounds, acquisition.region
+        ('1% of the pixels', 5, {'type': 'slic'})
     """
 
     level: Level
@@ -111,6 +126,9 @@ class Acquisition:
 
         Args:
             raw: The dict, as in a config file; an `Acquisition` is returned as it is.
+
+        Returns:
+            The checked config.
 
         Raises:
             ConfigError: A key or value is invalid (also BudgetError, UnsupportedError); one line

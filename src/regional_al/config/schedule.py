@@ -18,8 +18,19 @@ PER = ("image", "region", "pixel", "click")
 
 @dataclass(frozen=True)
 class Iterations:
-    """Iterations of a round's training: `amount`, or, with `per`, that many for each image, region,
-    pixel or click that has been spent so far (rounded up), kept within least..most."""
+    """How many iterations a round trains.
+
+    Args:
+        amount: Iterations, above 0; with `per`, for each unit spent so far (rounded up).
+        per: None, 'image', 'region', 'pixel' or 'click'.
+        least: With `per`, at least so many.
+        most: With `per`, at most so many; None: no limit.
+
+    Example:
+        >>> spent = Costs(images=3, regions=3, pixels=0, clicks=3)
+        >>> Iterations(2.5, per="image", most=100).of(spent)
+        8
+    """
 
     amount: float
     per: str | None = None
@@ -49,7 +60,7 @@ def parse_iterations(raw: Any, queries: Any = None) -> Iterations | None:
         return None
     if queries:
         raise ConfigError(
-            f"{key} makes no sense with queries=[...]: one continuous run has the config's schedule"
+            f"{key} cannot be used with queries=[...]: one continuous run has the config's schedule"
         )
     if not isinstance(raw, Mapping):
         return Iterations(integer(key, raw, 1))

@@ -41,6 +41,11 @@ class FitRequest:
             (None: start as `init` says) and stop at this iteration of the config's own schedule;
             -1: at its end.
         iterations: Length of this training instead of the config's own; its schedule is stretched.
+
+    Example:
+        >>> from regional_al.store.labels import LabelStore
+        >>> FitRequest(round=1, seed=7, store=LabelStore("labels"), out_dir=Path("out")).init
+        'scratch'
     """
 
     round: int
@@ -63,6 +68,10 @@ class FitResult:
         label_share: Labelled pixels that reached the loss / labelled pixels of the samples drawn
             (1.0: none was lost to resizing or cropping); NaN if unknown.
         extra: Anything else, for the caller of `fit`.
+
+    Example:
+        >>> FitResult(Path("out/checkpoint.pth"), iterations=50, label_share=1.0).extra
+        {}
     """
 
     checkpoint: Path
@@ -82,6 +91,10 @@ class Prediction:
             flipped image (flipped back), then the ensemble. None: there is one view.
         features: When requested, float [D, h, w] whose cells cover the image evenly, or a
             `FeatureMap`.
+
+    Example:
+        >>> Prediction(index=0, logits=torch.zeros(3, 4, 6)).logits.shape
+        torch.Size([3, 4, 6])
     """
 
     index: int

@@ -46,6 +46,11 @@ class Loaded:
         build: Makes the engine; imports its framework.
         resume: The config itself asks to resume its work dir (`auto_resume` of 0.x).
         smoke: What a smoke run has changed, one line each.
+
+    Example:
+        >>> loaded = Loaded("torch", {"level": "image"}, Path("run"), "", build=lambda: None)
+        >>> loaded.name, loaded.resume
+        ('torch', False)
     """
 
     name: str
@@ -71,12 +76,23 @@ def load(
         cfg_options: Overrides by dotted key.
         work_dir: Default: the config's `work_dir`, else ./work_dirs/<config stem>.
         amp: Mixed precision.
-        smoke: Cut the run down before the overrides, see `smoke.shrink`.
+        smoke: Shorten the run before the overrides, see `smoke.shrink`.
+
+    Returns:
+        The config, and how to build its engine.
 
     Raises:
         ConfigError: A mistake in the file, a missing `_base_` or no `acquisition`.
         UnsupportedError: An engine that has no config files.
         EnvironmentProblem: Packages are missing or do not import.
+
+    Example:
+        >>> from regional_al.errors import RegionalALError
+        >>> try:
+        ...     load(Path("missing.py"))
+        ... except RegionalALError as error:
+        ...     print("missing.py" in str(error))
+        True
     """
     config = Path(config)
     here = generation()
@@ -129,12 +145,35 @@ def load(
 
 
 def generation() -> str | None:
-    """The engine whose config library is installed; None: none is. Imports nothing."""
+    """The engine whose config library is installed. Imports nothing.
+
+    Returns:
+        Its name in `ENGINES`; None: none is installed.
+
+    Example:
+        >>> generation() in {*ENGINES, None}
+        True
+    """
     return next((name for name in ENGINES if ENGINES.build(name).has_reader()), None)
 
 
 def dialect(cfg: Mapping[str, Any], source: Path) -> str:
-    """The engine that a config is written for. Raises ConfigError when it cannot be told."""
+    """The engine that a config is written for.
+
+    Args:
+        cfg: The config; its `engine` decides, otherwise the keys that it has.
+        source: Its file, for messages.
+
+    Returns:
+        The name of the engine in `ENGINES`.
+
+    Raises:
+        ConfigError: No engine recognises the config.
+
+    Example:
+        >>> dialect({"train_dataloader": {}, "train_cfg": {}}, Path("config.py"))
+        'mmseg1'
+    """
     named = cfg.get("engine")
     if named is not None:
         if named not in ENGINES:

@@ -44,6 +44,13 @@ class TorchEngine:
         lr: Initial learning rate.
         load_from: State dict file for `round_init='pretrained'`.
         device: Of the model.
+
+    Example:
+        >>> from regional_al.types import LabelSpace
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (9, 9, 9)))
+        >>> engine = TorchEngine(lambda: torch.nn.Conv2d(3, 2, 1), [], [], space)
+        >>> engine.evaluate(None).shape
+        (2, 2)
     """
 
     build_model: Callable[[], torch.nn.Module]
@@ -57,6 +64,7 @@ class TorchEngine:
     device: str = "cpu"
 
     def preflight(self) -> None:
+        """Check that validation annotations and `load_from` exist."""
         for item in self.val:
             if item.annotation is None or not item.annotation.is_file():
                 raise DataError(f"validation image {item.image} has no annotation file")
@@ -64,6 +72,7 @@ class TorchEngine:
             raise ConfigError(f"load_from={self.load_from} does not exist")
 
     def fit(self, request: FitRequest) -> FitResult:
+        """Train from scratch, or from a checkpoint; see `FitRequest`."""
         torch.manual_seed(request.seed)
         model = self.build_model().to(self.device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.lr)
@@ -93,6 +102,7 @@ class TorchEngine:
     def predict(
         self, checkpoint: Path | None, indices: Sequence[int], request: PredictRequest
     ) -> Iterator[Prediction]:
+        """Logits of some images, one at a time; see `Engine.predict`."""
         model = self._load(checkpoint).eval()
         members = [self._load(path).eval() for path in request.ensemble]
         refuse_without_dropout(model, request.passes, "add an nn.Dropout to it")
@@ -115,6 +125,7 @@ class TorchEngine:
             yield Prediction(index, logits, more, found[0] if found else None)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
+        """Confusion matrix int64 [C, C] over the validation images."""
         model = self._load(checkpoint).eval()
         classes = self.label_space.num_classes
         total = np.zeros((classes, classes), dtype=np.int64)

@@ -1,45 +1,58 @@
-"""Heuristics by name. Importing this package registers the built-in ones."""
+"""Heuristics by name: every built-in class, and `HEURISTICS`, the registry of what configs name.
 
-from . import (
-    badge,
-    bald,
-    clasp,
-    class_balance,
-    class_random,
-    combine,
-    contextual,
-    coreset,
-    equal,
-    pixelpick,
-    random,
-    real,
-    redal,
-    ripu,
-    stochastic,
-    uncertainty,
+Importing a file that registers a class is all it takes to add one; files outside the package are
+imported by `custom_imports` of a config (docs/add_a_heuristic.md).
+"""
+
+from __future__ import annotations
+
+from .base import (
+    HEURISTICS,
+    GroupsUnits,
+    Heuristic,
+    Observation,
+    PixelHeuristic,
+    PoolHeuristic,
+    UnitHeuristic,
 )
-from .base import HEURISTICS, Heuristic, Observation
+from .classes import ClaSPPE, ClassAwareRandom, ClassBalance
+from .combine import Combine
+from .disagreement import BALD, EquAL
+from .diversity import BADGE, ContextualDiversity, CoreSet
+from .random import Random
+from .real import ReAL
+from .redal import ReDAL
+from .ripu import RIPU
+from .stochastic import Stochastic
+from .uncertainty import BvSB, Entropy, LeastConfidence, Margin, PixelPick
 
 __all__ = [
+    "BADGE",
+    "BALD",
     "HEURISTICS",
+    "RIPU",
+    "BvSB",
+    "ClaSPPE",
+    "ClassAwareRandom",
+    "ClassBalance",
+    "Combine",
+    "ContextualDiversity",
+    "CoreSet",
+    "Entropy",
+    "EquAL",
+    "GroupsUnits",
     "Heuristic",
+    "LeastConfidence",
+    "Margin",
     "Observation",
-    "badge",
-    "bald",
-    "clasp",
-    "class_balance",
-    "class_random",
-    "combine",
-    "contextual",
-    "coreset",
-    "equal",
-    "pixelpick",
-    "random",
-    "real",
-    "redal",
-    "ripu",
-    "stochastic",
-    "uncertainty",
+    "PixelHeuristic",
+    "PixelPick",
+    "PoolHeuristic",
+    "Random",
+    "ReAL",
+    "ReDAL",
+    "Stochastic",
+    "UnitHeuristic",
 ]
 
 HEURISTICS.family("baal", "regional_al.compat.baal.heuristics:find")

@@ -1,9 +1,9 @@
-"""What a heuristic is: a score for every pixel, unit or window; higher = ask for it.
+"""The three kinds of heuristic: higher scores are selected first.
 
-A subclass gives `pixel_scores`; means over regions and windows follow from it through the kernels.
-One whose score is not a mean of pixel scores (RIPU: a product of two means) overrides
-`unit_scores` and `window_scores`. One that ranks units against one another over the pool sets
-`pooled` and gives `describe` and `choose`; one that asks for groups of units gives `regroup`.
+- `PixelHeuristic` scores pixels. Units of a partition, images and windows take the mean of their
+  pixels, unless it overrides `unit_scores` and `window_scores`.
+- `UnitHeuristic` scores the units of a partition one by one, or joins them into larger ones.
+- `PoolHeuristic` describes every unit and then chooses among all units of the pool.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,90 +23,221 @@ from ..selection.pool_table import PoolTable
 from ..types import LEVELS, U8, FeatureMap, Level, PredictRequest
 
 HEURISTICS: Registry[Heuristic] = Registry("heuristic")
-NO_NUMBERS = np.random.default_rng(0)
+RegionKind = Literal["units", "windows"]
+_NO_NUMBERS = np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
 class Observation:
     """All that may be known about one image when it is scored; never its ground truth.
 
-    logits: float [C, H, W]; with several passes the first one's. rng: seeded by (seed, round,
-    image), so the same on every rank. more: logits of further passes, of flipped views, of an
-    ensemble's other members, to be taken once (see `views`). features: when asked
-    for and the model offers them, float [D, h, w] whose cells cover the image evenly, or a
-    FeatureMap. annotated: uint8 [H, W], > 0 where an
-    answer is there already, or None. image: the image file.
+    Args:
+        logits: float [C, H, W]; with several passes, those of the first one.
+        rng: Seeded by (seed, round, image), so it is the same on every rank.
+        more: Logits of the further views, to be taken once (see `views`).
+        features: Where they are requested and the model returns them, float [D, h, w] whose cells
+            cover the image evenly, or a `FeatureMap`; else None.
+        annotated: uint8 [H, W], > 0 where a pixel is annotated already; None: nowhere.
+        image: The image file.
+
+    Example:
+        >>> import torch
+        >>> seen = Observation(torch.zeros(3, 4, 5))
+        >>> [tuple(view.shape) for view in seen.views()]
+        [(3, 4, 5)]
     """
 
     logits: torch.Tensor
-    rng: np.random.Generator = NO_NUMBERS
+    rng: np.random.Generator = _NO_NUMBERS
     more: Iterator[torch.Tensor] | None = None
     features: torch.Tensor | FeatureMap | None = None
     annotated: U8 | None = None
     image: Path | None = None
 
     def views(self) -> Iterator[torch.Tensor]:
-        """Every view's logits, one after another: all passes, then all passes of the flip, then
-        the ensemble."""
+        """Logits of every view, one after another: all passes, then all passes of the flipped
+        image, then the other members of the ensemble."""
         yield self.logits
         yield from self.more or ()
 
 
 class Heuristic:
-    """Base class. levels: where it makes sense; needs: what the engine must predict for it
-    (None: nothing, as for Random, and then no prediction is made at all)."""
+    """What all heuristics have in common; derive from one of the three kinds below.
+
+    Example:
+        >>> Heuristic().levels
+        ('image', 'region', 'pixel')
+    """
 
     levels: tuple[Level, ...] = LEVELS
-    windows: bool = True
-    """False: region type 'window' is refused; it needs the disjoint units of a partition."""
-    units: bool = True
-    """False: the units of a partition are refused; it scores windows and pixels only."""
-    pooled: bool = False
-    """True: units of a partition are picked by `choose` from a table of the whole pool."""
-    groups: bool = False
-    """True: `regroup` joins units of a partition into larger ones, each asked for as one."""
-    vectors: tuple[str, ...] = ()
-    """Columns of `describe` that are only compared by distances: in a large pool they are rounded
-    to float16. All other columns are kept exactly (float32; float64 for one number a unit)."""
-    draws: bool = False
-    """True: the scores are a random draw already, which noise on top would undo."""
-    may_be_negative: bool = False
-    """True: scores may be below 0, so that a product of scores has no meaning."""
+    """Supported values of `acquisition.level`; others raise UnsupportedError."""
+    regions: tuple[RegionKind, ...] = ("units", "windows")
+    """What is supported at level 'region': units of a partition, floating windows, or both."""
     needs: PredictRequest | None = PredictRequest()
+    """What the engine must predict; None: no model is run."""
+    draws: bool = False
+    """True: scores are a random draw already, which `Stochastic` would undo."""
+    may_be_negative: bool = False
+    """True: scores may be below 0, which `Combine(how='product')` does not support."""
     pixel_suppress_radius: int = 0
-    """Pixel level: no second pick within this Chebyshev distance of a pick, in any round."""
+    """Level 'pixel': no second pick within this Chebyshev distance of a pick, in any round."""
     column_major: bool = False
-    """Windows and pixels: ties go down the columns (published code) instead of along the rows."""
+    """Windows and pixels: equal scores are taken down the columns instead of along the rows."""
+
+
+class PixelHeuristic(Heuristic):
+    """Scores pixels; images, units and windows take the mean of their pixels.
+
+    Example:
+        >>> import torch
+        >>> class Blue(PixelHeuristic):
+        ...     def pixel_scores(self, seen):
+        ...         return torch.softmax(seen.logits, dim=0)[2]
+        >>> seen = Observation(torch.zeros(3, 2, 4))
+        >>> regions = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1]])
+        >>> [round(score, 4) for score in Blue().unit_scores(seen, regions, 2).tolist()]
+        [0.3333, 0.3333]
+    """
+
+    levels: tuple[Level, ...] = LEVELS
+    regions: tuple[RegionKind, ...] = ("units", "windows")
 
     def pixel_scores(self, seen: Observation) -> torch.Tensor:
-        """Scores float32 [H, W] of the pixels; -inf = never ask."""
+        """Score of each pixel.
+
+        Args:
+            seen: The image.
+
+        Returns:
+            float32 [H, W]; -inf: never select.
+        """
         raise NotImplementedError
 
     def unit_scores(
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> torch.Tensor:
-        """Region ids int [H, W] -> float [R]; NaN for an empty region, -inf = never ask."""
-        if self.pooled:
-            return self.describe(seen, regions, num_regions)["score"]
+        """Score of each unit; by default the mean of its pixels.
+
+        Args:
+            seen: The image.
+            regions: int [H, W], the unit of each pixel.
+            num_regions: R, above every id.
+
+        Returns:
+            float [R]; NaN for units without a pixel, -inf: never select.
+        """
         return kernels.region_mean(self.pixel_scores(seen), regions, num_regions)
 
     def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
-        """Mean score of the clipped (2 radius + 1)^2 window around each pixel, float32 [H, W]."""
+        """Score of the window around each pixel; by default the mean of its pixels.
+
+        Args:
+            seen: The image.
+            radius: Windows are (2 radius + 1)^2, clipped at the border.
+
+        Returns:
+            float32 [H, W]; -inf: never select.
+        """
         return kernels.window_mean(self.pixel_scores(seen), radius)
+
+
+class UnitHeuristic(Heuristic):
+    """Scores the units of a partition one by one.
+
+    With a method `regroup` (see `GroupsUnits`) it joins them into larger ones, each of which is
+    selected and annotated as a whole.
+
+    Example:
+        >>> import torch
+        >>> class Largest(UnitHeuristic):
+        ...     def unit_scores(self, seen, regions, num_regions):
+        ...         return torch.bincount(regions.reshape(-1), minlength=num_regions).float()
+        >>> seen = Observation(torch.zeros(3, 1, 4))
+        >>> Largest().unit_scores(seen, torch.tensor([[0, 1, 1, 1]]), 2).tolist()
+        [1.0, 3.0]
+    """
+
+    levels: tuple[Level, ...] = ("image", "region")
+    regions: tuple[RegionKind, ...] = ("units",)
+
+    def unit_scores(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> torch.Tensor:
+        """See `PixelHeuristic.unit_scores`."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class GroupsUnits(Protocol):
+    """A heuristic that joins units of a partition into larger ones.
+
+    Example:
+        >>> from regional_al.heuristics import ReAL, Random
+        >>> hasattr(ReAL, "regroup"), hasattr(Random, "regroup")
+        (True, False)
+    """
 
     def regroup(
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(scores float [G], group int [R] of each unit, 0..G-1); score -inf: not asked for."""
-        raise NotImplementedError
+        """Groups of units and their scores.
+
+        Args:
+            seen: The image.
+            regions: int [H, W], the unit of each pixel.
+            num_regions: R, above every id.
+
+        Returns:
+            Scores float [G], -inf: never select; and the group int [R] of each unit, 0..G-1.
+        """
+
+
+class PoolHeuristic(Heuristic):
+    """Compares units with one another: describes each, then chooses from a table of the pool.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from regional_al.selection import best_first
+        >>> class Smallest(PoolHeuristic):
+        ...     def describe(self, seen, regions, num_regions):
+        ...         return {"score": torch.bincount(regions.flatten(), minlength=num_regions)}
+        ...     def choose(self, table, basket, rng):
+        ...         basket.fill(best_first(-table["score"]))
+        >>> columns = Smallest().describe(
+        ...     Observation(torch.zeros(2, 1, 3)), torch.tensor([[0, 1, 1]]), 2
+        ... )
+        >>> columns["score"].tolist()
+        [1, 2]
+    """
+
+    levels: tuple[Level, ...] = ("image", "region")
+    regions: tuple[RegionKind, ...] = ("units",)
+    vectors: tuple[str, ...] = ()
+    """Columns of `describe` that are only compared by distances: they may be kept in half
+    precision in a very large table (see `selection.pool_table`). All others are exact."""
 
     def describe(
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> dict[str, torch.Tensor]:
-        """Columns of the pool table, each with first dimension R; 'score' float [R] among them
-        (shown in previews, recorded with the picks). Rows of empty units are dropped."""
+        """Columns of the pool table for one image.
+
+        Args:
+            seen: The image.
+            regions: int [H, W], the unit of each pixel.
+            num_regions: R, above every id.
+
+        Returns:
+            Tensors with first dimension R, 'score' float [R] among them (shown in previews and
+            recorded with the picks). Rows of units without a pixel are dropped.
+        """
         raise NotImplementedError
 
     def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
-        """Take units into the basket, best first, until it is full. Runs on one rank."""
+        """Take units into the basket, best first, until it is full. Runs on one rank.
+
+        Args:
+            table: All units of the pool.
+            basket: Enforces the budget.
+            rng: Seeded by (seed, round).
+        """
         raise NotImplementedError

@@ -6,19 +6,29 @@ import numpy as np
 import torch
 
 from ..types import PredictRequest
-from .base import HEURISTICS, Heuristic, Observation
+from .base import HEURISTICS, Observation, PixelHeuristic
 
 
 @HEURISTICS.register("Random")
-class Random(Heuristic):
-    """Anything that can be asked for, with equal chances: the baseline to beat at equal cost.
-
-    Source: the baseline of every paper.
-    Score: uniform in [0, 1) for each pixel, unit or window centre.
-    Cost: no model is run.
-    Deviations: none.
+class Random(PixelHeuristic):
+    """Anything that can be selected, with equal chances: the baseline to beat at equal cost.
 
     The draw depends on (seed, round, image), so the number of processes does not change the picks.
+
+    Source:
+        The baseline of every paper.
+    Score:
+        Uniform in [0, 1) for each pixel, unit or window centre.
+    Cost:
+        No model is run.
+    Deviations:
+        None.
+    Example:
+        >>> import torch
+        >>> from regional_al.heuristics import Observation, Random
+        >>> seen = Observation(torch.zeros(1, 2, 3))
+        >>> Random().pixel_scores(seen).shape
+        torch.Size([2, 3])
     """
 
     needs: PredictRequest | None = None

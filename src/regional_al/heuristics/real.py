@@ -13,31 +13,51 @@ import torch
 from ..checks import choice, integer
 from ..errors import ConfigError
 from ..types import F32, I32, I64, Bool, PredictRequest
-from .base import HEURISTICS, Heuristic, Observation
-from .embedding import embed
+from .base import HEURISTICS, Observation, UnitHeuristic
+from .combine import build_inner
+from .diversity import embed
 
 Floats = npt.NDArray[np.floating]
 
 
 @HEURISTICS.register("ReAL")
-class ReAL(Heuristic):
-    """Grows regions of uncertain, mutually dissimilar neighbouring units; one visit a region.
+class ReAL(UnitHeuristic):
+    """Regions of uncertain, mutually dissimilar neighbouring units; one annotation visit each.
 
-    Source: Laielli et al., "Region-level Active Detector Learning", arXiv 2108.09186. An object
+    Args:
+        tau: Largest cosine similarity, -1..1, of two members of a region; 1: no limit.
+        max_units: Most units of a region.
+        max_pixels: Most pixels of a region without a label; None: no limit.
+        score: Heuristic that scores a unit by itself, a name or dict(type=...).
+        reduce: 'sum' or 'mean' of the members' scores.
+
+    Source:
+        Laielli et al., "Region-level Active Detector Learning", arXiv 2108.09186. An object
         detection method: this is an adaptation to segmentation, not the published algorithm.
-    Score: sum over the members of their mean `score` (reduce='mean': the mean of that). A region
+    Score:
+        Sum over the members of their mean `score` (reduce='mean': the mean of that). A region
         starts at the best unit left and takes, up to `max_units` units (and `max_pixels` pixels
-        still without an answer), the best neighbour whose cosine similarity to every member is at
-        most `tau`. Neighbours more similar than `tau` to a member are redundant and not asked for
+        still without a label), the best neighbour whose cosine similarity to every member is at
+        most `tau`. Neighbours more similar than `tau` to a member are redundant and not selected
         in this round.
-    Cost: one pass over the logits; then O(R D) an accepted unit, R units with D features.
-    Deviations: detections become the units of a partition (slic, grid); the embedding is the mean
-        decode-head feature, or mean softmax where the model offers none.
+    Cost:
+        One pass over the logits; then O(R D) per accepted unit, R units with D features.
+    Deviations:
+        Detections become the units of a partition (slic, grid); the embedding is the mean
+        decode-head feature, or mean softmax where the model returns none.
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+
+    Example:
+        >>> import torch
+        >>> from regional_al.heuristics import Observation, ReAL
+        >>> seen = Observation(torch.zeros(2, 1, 4), features=torch.eye(2)[:, None])
+        >>> scores, groups = ReAL().regroup(seen, torch.tensor([[0, 0, 1, 1]]), 2)
+        >>> groups.tolist()  # one region of both units
+        [0, 0]
     """
 
     levels = ("region",)
-    windows = False
-    groups = True
     needs = PredictRequest(features=True)
 
     def __init__(
@@ -56,14 +76,20 @@ class ReAL(Heuristic):
             None if max_pixels is None else integer("heuristic ReAL: max_pixels", max_pixels, 1)
         )
         self.mean = choice("heuristic ReAL: reduce", reduce, ("sum", "mean")) == "mean"
-        self.score = HEURISTICS.build(score)
-        if self.score.pooled or self.score.groups or not self.score.units:
-            raise ConfigError(f"heuristic ReAL: score={score!r} must score one unit by itself")
+        self.score = build_inner("heuristic ReAL: score", score)
+        if "units" not in self.score.regions:
+            raise ConfigError(f"heuristic ReAL: score={score!r} does not support units")
         self.needs = replace(self.score.needs or PredictRequest(), features=True)
+
+    def unit_scores(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> torch.Tensor:
+        return self.score.unit_scores(seen, regions, num_regions)
 
     def regroup(
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Regions grown in one image; see `GroupsUnits.regroup`."""
         vectors = embed(seen, regions, num_regions).cpu().numpy()
         scores = self.score.unit_scores(seen, regions, num_regions)
         ids = regions.cpu().numpy().astype(np.int32)
@@ -117,7 +143,7 @@ def grow(
         while True:
             of_unit[unit], free[unit] = count, False
             size, covered = size + 1, covered + int(pixels[unit])
-            # A cosine: rounding must not lift identical units above tau = 1.
+            # rounding may put the cosine of equal vectors above 1, and so above tau=1.0
             np.maximum(likeness, np.minimum(vectors @ vectors[unit], 1.0), out=likeness)
             for other in adjacent[unit].tolist():
                 if free[other] and other not in reached:

@@ -18,39 +18,50 @@ from ..selection import Basket, best_first
 from ..selection.diversity import draw, squared_distances
 from ..selection.pool_table import PoolTable
 from ..store.images import read_rgb
-from ..types import F32, I64, PredictRequest
-from .base import HEURISTICS, Heuristic, Observation
-from .embedding import embed
-from .shortlist import Shortlist
-
-Floats = npt.NDArray[np.float64]
+from ..types import F32, F64, I64, PredictRequest
+from .base import HEURISTICS, Observation, PoolHeuristic
+from .diversity import Shortlist, embed
 
 
 @HEURISTICS.register("ReDAL")
-class ReDAL(Heuristic):
-    """Entropy and edges of a region, discounted by how many regions like it rank above.
+class ReDAL(PoolHeuristic):
+    """Entropy and edges of a region, discounted by how many similar regions rank above it.
 
-    Source: Wu et al., "ReDAL: Region-based and Diversity-aware Active Learning for Point Cloud
+    Args:
+        clusters: Number of k-means clusters; at most N / 10 are used.
+        decay: Factor on the weight of a cluster for each of its regions that ranks above.
+        edge: Weight of edges against entropy.
+        candidates: Keep only so many regions with the highest score, a number, or a share of the
+            open regions such as '5%'; None: all.
+
+    Source:
+        Wu et al., "ReDAL: Region-based and Diversity-aware Active Learning for Point Cloud
         Semantic Segmentation", ICCV 2021, arXiv 2107.11769; here in two dimensions.
-    Score: mean over the region of the entropy in bits / C (the mean of -p log2 p over the classes,
-        as published) + `edge` * strength of the grey image's edges
-        (Sobel, 0..1). K-means (`clusters`) on mean features of the open regions; then, down the
+    Score:
+        Mean over the region of sum_c -p_c log2 p_c / C + `edge` * strength of the grey image's
+        edges (Sobel, 0..1). The first term, bits averaged over the classes, is at most log2(C) / C:
+        0.22 at C = 19. K-means (`clusters`) on mean features of the open regions; then, down the
         list sorted by that score, each region is multiplied by the weight of its cluster, which
         starts at 1 and is multiplied by `decay` afterwards; sorted again. Shown and recorded:
         before the discount.
-    Cost: one pass over the logits and a Sobel filter; then O(N K D) an iteration of k-means, at
-        most 20, for N regions of D features; `candidates` (a number, or a share such as '5%', of
-        the open regions with the highest score) bounds N.
-    Deviations: colour gradient and surface curvature of point clouds (0.1 and 0.05 in the public
-        code) become edge strength (0.05; 0 where no image file is known). At most N / 10 clusters.
-        The decay follows the sorted order (the public code indexes the unsorted scores). K-means
-        runs once, from k-means++ seeds.
-    Example: dict(level='region', heuristic=dict(type='ReDAL', clusters=150))
+    Cost:
+        One pass over the logits and a Sobel filter; then O(N K D) per iteration of k-means, at most
+        20, for N regions of D features; `candidates` bounds N.
+    Deviations:
+        Colour gradient and surface curvature of point clouds (0.1 and 0.05 in the public code)
+        become edge strength (0.05; 0 where no image file is known). At most N / 10 clusters. The
+        decay follows the sorted order (the public code indexes the unsorted scores). K-means runs
+        once, from k-means++ seeds.
+    Config:
+        dict(level='region', heuristic=dict(type='ReDAL', clusters=150))
+    Example:
+        >>> import torch
+        >>> from regional_al.heuristics import Observation, ReDAL
+        >>> seen = Observation(torch.zeros(4, 1, 2))  # 2 bits, averaged over 4 classes
+        >>> ReDAL(edge=0.0).describe(seen, torch.zeros(1, 2, dtype=torch.int64), 1)["score"].item()
+        0.5
     """
 
-    levels = ("image", "region")
-    windows = False
-    pooled = True
     vectors = ("vector",)
     needs = PredictRequest(features=True)
 
@@ -70,7 +81,7 @@ class ReDAL(Heuristic):
         self, seen: Observation, regions: torch.Tensor, num_regions: int
     ) -> dict[str, torch.Tensor]:
         classes, height, width = seen.logits.shape
-        information = functional.entropy(seen.logits) / (classes * math.log(2.0))
+        information = functional.entropy(seen.logits) / (classes * math.log(2))
         if self.edge and seen.image is not None:
             edges = edge_strength(read_rgb(seen.image))
             if edges.shape != (height, width):
@@ -83,13 +94,13 @@ class ReDAL(Heuristic):
 
     def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
         for rows in self.shortlist.lists(basket, table["score"]):
-            vectors = table["vector"][rows].astype(np.float32)
+            vectors = table.rows("vector", rows)
             count = min(self.clusters, max(1, len(rows) // 10))
             scores = discounted(table["score"][rows], k_means(vectors, count, rng), self.decay)
             basket.fill(rows[best_first(scores)])
 
 
-def discounted(scores: npt.ArrayLike, clusters: I64, decay: float) -> Floats:
+def discounted(scores: npt.ArrayLike, clusters: I64, decay: float) -> F64:
     """float64 [n]: score * decay^r, r = how many units of the same cluster score higher (ties: come
     first). scores: float [n], finite; clusters: int [n]."""
     out = np.array(scores, dtype=np.float64)

@@ -9,31 +9,44 @@ import torch
 from .. import functional, kernels
 from ..checks import choice, integer
 from ..errors import UnsupportedError
-from .base import HEURISTICS, Heuristic, Observation
+from .base import HEURISTICS, Observation, PixelHeuristic
 
 PUBLISHED_EPS = 1e-6
 PUBLISHED_SCALE = math.log(19)
 
 
 @HEURISTICS.register("RIPU")
-class RIPU(Heuristic):
-    """Impure and uncertain regions: many predicted classes side by side, none of them sure.
-
-    Source: Xie et al., "Towards Fewer Annotations: Active Learning via Region Impurity and
-        Prediction Uncertainty for Domain Adaptive Semantic Segmentation", CVPR 2022, arXiv
-        2111.12940.
-    Score: P * U, 0..1, with P = entropy / ln C of the shares of the predicted classes in the region
-        and U = mean of pixel entropy / ln C there. At pixel level the pixel's own entropy / ln C
-        times P of the (2 radius + 1)^2 window around it.
-    Cost: one pass over the logits and box sums: independent of the window's radius.
-    Deviations: ln C and 0 ln 0 = 0 instead of the published code's ln 19 and 1e-6 inside the
-        logarithm; over slic, grid cells and whole images the same product over the unit's pixels.
+class RIPU(PixelHeuristic):
+    """Impure and uncertain regions: many predicted classes side by side, none of them certain.
 
     With `region=dict(type='window', radius=k)` this is the published region mode: it labels
     (2k+1)^2 and suppresses centres within (4k+1)^2 (published: k = 1). At pixel level it labels the
-    pixel and suppresses the (2 radius + 1)^2 window (published radius: 32; used at this level
-    only). compat='published' scores and breaks ties (down the columns) as the published code does,
-    for windows and pixels alone: for comparisons of picks, not for use.
+    pixel and suppresses the (2 radius + 1)^2 window.
+
+    Args:
+        radius: Of the window at pixel level (published: 32); not used at other levels.
+        compat: 'published': score and break ties (down the columns) as the published code does,
+            for windows and pixels only. For comparisons of picks, not for use.
+
+    Source:
+        Xie et al., "Towards Fewer Annotations: Active Learning via Region Impurity and Prediction
+        Uncertainty for Domain Adaptive Semantic Segmentation", CVPR 2022, arXiv 2111.12940.
+    Score:
+        P * U, 0..1, with P = entropy / ln C of the shares of the predicted classes in the region
+        and U = mean of pixel entropy / ln C there. At pixel level the pixel's own entropy / ln C
+        times P of the (2 radius + 1)^2 window around it.
+    Cost:
+        One pass over the logits and box sums: independent of the window's radius.
+    Deviations:
+        ln C and 0 ln 0 = 0 instead of the published code's ln 19 and 1e-6 inside the logarithm;
+        over slic, grid cells and whole images the same product over the unit's pixels.
+    Example:
+        >>> import torch
+        >>> from regional_al.heuristics import Observation, RIPU
+        >>> seen = Observation(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]))
+        >>> whole = torch.zeros(1, 2, dtype=torch.int32)
+        >>> round(RIPU().unit_scores(seen, whole, 1).item(), 4)  # impurity 1, entropy 0.84 bits
+        0.8399
     """
 
     def __init__(self, radius: int = 32, compat: str | None = None) -> None:
@@ -42,7 +55,9 @@ class RIPU(Heuristic):
         self.published = compat is not None
         if compat is not None:
             choice("heuristic RIPU: compat", compat, ("published",))
-            self.levels, self.units, self.column_major = ("region", "pixel"), False, True
+            self.levels, self.regions = ("region", "pixel"), ("windows",)
+            self.column_major = True
+            self.may_be_negative = True  # 1e-6 inside the logarithm: slightly, for uniform windows
 
     def pixel_scores(self, seen: Observation) -> torch.Tensor:
         if self.published:

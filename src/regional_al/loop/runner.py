@@ -87,8 +87,31 @@ def run_training(
     report: bool = True,
     smoke: bool = False,
 ) -> int:
-    """Run, or resume, the acquisition of a config file. Returns the exit code: 0 also when the run
-    waits for answers. Raises RegionalALError for a user's mistake, the same on every rank."""
+    """Run, or resume, the acquisition of a config file.
+
+    Args:
+        config: A config of MMSegmentation, or of a registered engine, with an `acquisition` key.
+        work_dir: Default: the config's `work_dir`, else ./work_dirs/<config stem>.
+        resume: Resume the run in the work dir.
+        cfg_options: Overrides by dotted key.
+        amp: Mixed precision.
+        report: Write report.html at the end.
+        smoke: Shorten the run to minutes.
+
+    Returns:
+        The exit code: 0 also when the run waits for answers.
+
+    Raises:
+        RegionalALError: A user's mistake, the same on every rank.
+
+    Example:
+        >>> from regional_al.errors import RegionalALError
+        >>> try:
+        ...     run_training(Path("missing.py"))
+        ... except RegionalALError as error:
+        ...     print("missing.py" in str(error))
+        True
+    """
     loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp, smoke=smoke)
     acquisition = grammar.parse(loaded.acquisition)
     check_work_dir(loaded.work_dir, resume or loaded.resume)

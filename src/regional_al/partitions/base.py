@@ -1,4 +1,4 @@
-"""What a partition is: every pixel of an image belongs to exactly one unit, ids 0..R-1."""
+"""The protocol of partitions: every pixel of an image belongs to exactly one unit."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ from ..types import I32, PoolItem
 
 
 class Partition(Protocol):
-    """Divides images into units. Same image and parameters, same ids, in every round."""
+    """Divides images into units. Same image and parameters, same ids, in every round.
+
+    Example:
+        >>> from regional_al.partitions import GridPartition
+        >>> item = PoolItem("a", None, None, (4, 6))
+        >>> partition: Partition = GridPartition(cell=2)
+        >>> partition.count(item), partition.ids(item)[0].tolist()
+        (6, [0, 0, 1, 1, 2, 2])
+    """
 
     def ids(self, item: PoolItem) -> I32:
-        """int32 [H, W], ids 0..R-1 (a precomputed map may have gaps: empty units)."""
+        """The unit of each pixel: int32 [H, W], ids >= 0. There may be gaps: ids without a pixel.
+
+        Args:
+            item: The image; `item.shape` is (H, W), `item.image` its file.
+        """
 
     def count(self, item: PoolItem) -> int:
-        """Number of units that have a pixel: what percentages and limits of a budget refer to.
-        Ids may be larger where a map has gaps."""
+        """Number of units that have a pixel, which is what budgets refer to; smaller than the
+        largest id + 1 where ids have gaps. Does not compute the map where that is avoidable."""
 
     def prepare(self, items: Sequence[PoolItem]) -> None:
-        """Compute and cache what is expensive (SLIC), in parallel, with a progress bar; cheap when
-        all is cached. Called by every rank with its own share of the images."""
+        """Compute and cache what is expensive, such as SLIC. Called before the first training, on
+        every rank with its own share of the images."""
 
 
 PARTITIONS: Registry[Partition] = Registry("region type")

@@ -17,12 +17,34 @@ Ints = npt.NDArray[np.integer[Any]]
 
 
 def whole(shape: tuple[int, int]) -> I32:
-    """One unit: all zeros, int32 [H, W]."""
+    """One unit.
+
+    Args:
+        shape: (H, W).
+
+    Returns:
+        int32 [H, W], all 0.
+
+    Example:
+        >>> whole((2, 3)).tolist()
+        [[0, 0, 0], [0, 0, 0]]
+    """
     return np.zeros(shape, dtype=np.int32)
 
 
 def pixel(shape: tuple[int, int]) -> I32:
-    """Every pixel a unit, ids row-major, int32 [H, W]."""
+    """Every pixel is a unit.
+
+    Args:
+        shape: (H, W).
+
+    Returns:
+        int32 [H, W], ids row-major.
+
+    Example:
+        >>> pixel((2, 3)).tolist()
+        [[0, 1, 2], [3, 4, 5]]
+    """
     return np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
 
 
@@ -35,9 +57,21 @@ def cell_size(cell: int | Sequence[int]) -> tuple[int, int]:
 
 
 def grid(shape: tuple[int, int], cell: int | Sequence[int]) -> I32:
-    """Rectangles of cell x cell (or (h, w)) pixels from the top left, ids row-major, int32 [H, W].
+    """Rectangles from the top left; smaller at the right and lower border where they do not fit.
 
-    Cells at the right and lower border are smaller where the cell does not divide the image.
+    Args:
+        shape: (H, W).
+        cell: Side in pixels, or (height, width).
+
+    Returns:
+        int32 [H, W], ids row-major.
+
+    Raises:
+        ConfigError: A side is below 1.
+
+    Example:
+        >>> grid((2, 5), 2).tolist()
+        [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2]]
     """
     height, width = cell_size(cell)
     columns = -(-shape[1] // width)
@@ -48,9 +82,28 @@ def grid(shape: tuple[int, int], cell: int | Sequence[int]) -> I32:
 def slic(image: U8, n_segments: int, compactness: float = 10.0) -> I32:
     """SLIC superpixels (Achanta et al., TPAMI 2012) by scikit-image, in CIELAB, 10 iterations.
 
-    image: uint8 [H, W, 3], RGB. n_segments: about how many are wanted (>= 1); the number found may
-    differ. Returns int32 [H, W], each unit 4-connected, ids 0..R-1 without gaps; deterministic.
-    Releases the GIL. Raises EnvironmentProblem without scikit-image, ConfigError for bad numbers.
+    Deterministic; releases the GIL.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        n_segments: Approximate number of superpixels, >= 1.
+        compactness: Higher values give squarer superpixels, > 0.
+
+    Returns:
+        int32 [H, W], each unit 4-connected, ids 0..R-1 without gaps.
+
+    Raises:
+        ConfigError: A number is out of range.
+        EnvironmentProblem: scikit-image is not installed.
+        TypeError: The image is of another type or shape.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.zeros((8, 16, 3), dtype=np.uint8)
+        >>> image[:, 8:] = 255
+        >>> ids = slic(image, n_segments=2)
+        >>> bool(ids[0, 0] != ids[0, 15]), ids.dtype
+        (True, dtype('int32'))
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise TypeError(f"slic takes uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
@@ -79,12 +132,28 @@ def _skimage() -> Any:
 
 
 def precomputed(path: Path, shape: tuple[int, int]) -> I32:
-    """An id map from a file: grey or palette PNG of 8 or 16 bit, RGB PNG in COCO panoptic coding
-    (id = R + 256 G + 65536 B), or integer NPY [H, W]. int32 [H, W]; ids may have gaps.
+    """Read an id map from a file.
 
-    Ids that cannot be counted one by one (the largest is not below the number of pixels, as in
-    COCO's files) are renumbered 0..R-1 in ascending order. Raises DataError naming the file when
-    it is missing or unreadable, has another size than `shape`, negative ids or no integers.
+    Args:
+        path: Grey or palette PNG of 8 or 16 bit, RGB PNG in COCO panoptic coding (id = R + 256 G +
+            65536 B), or integer NPY [H, W].
+        shape: (H, W) of the image.
+
+    Returns:
+        int32 [H, W]; ids may have gaps. Where the largest is not below the number of pixels, as in
+        COCO's files, they are renumbered 0..R-1 in ascending order.
+
+    Raises:
+        DataError: The file is missing or unreadable, has another size, negative ids or no integers.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "ids.npy"
+        ...     np.save(path, np.array([[0, 0, 2]]), allow_pickle=False)
+        ...     precomputed(path, (1, 3)).tolist()
+        [[0, 0, 2]]
     """
     path = Path(path)
     ids = _read_npy(path) if path.suffix == ".npy" else _read_picture(path)

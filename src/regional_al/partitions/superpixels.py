@@ -30,7 +30,15 @@ _MAX_WORKERS = 16  # a 1024x2048 image takes about 250 MB while it is divided
 
 
 def default_cache_dir() -> Path:
-    """`$REGIONAL_AL_CACHE`, else `regional_al` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Where SLIC maps are cached unless a folder is named.
+
+    Returns:
+        `$REGIONAL_AL_CACHE`, else `regional_al` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Example:
+        >>> isinstance(default_cache_dir(), Path)
+        True
+    """
     named = os.environ.get("REGIONAL_AL_CACHE")
     if named:
         return Path(named)
@@ -82,9 +90,27 @@ def map_count(path: Path, shape: tuple[int, int]) -> int | None:
 class SlicPartition:
     """SLIC superpixels, cached on disk.
 
-    n_segments: wanted per image (None: about one per 32 x 32 pixels); compactness: higher = more
-    square; cache_dir: see `default_cache_dir` (maps go to `slic/` below it); workers: threads of
-    `prepare` (None: `default_workers`).
+    Args:
+        n_segments: Approximate number per image; None: one per 32 x 32 pixels.
+        compactness: Higher values give squarer superpixels, > 0.
+        cache_dir: Maps go to `slic/` below it; None: `default_cache_dir`.
+        workers: Threads of `prepare`; None: this process's share of the CPUs.
+
+    Raises:
+        ConfigError: A number is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> from regional_al.types import PoolItem
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.png"
+        ...     pixels = np.repeat(np.uint8([[[0], [255]]]), 8, axis=1).repeat(8, axis=0)
+        ...     Image.fromarray(pixels.repeat(3, axis=2)).save(path)
+        ...     slic = SlicPartition(n_segments=2, cache_dir=folder)
+        ...     slic.ids(PoolItem("a", path, None, (8, 16))).shape
+        (8, 16)
     """
 
     def __init__(
@@ -117,6 +143,7 @@ class SlicPartition:
         return self._compute(item, item.image.read_bytes(), path)
 
     def count(self, item: PoolItem) -> int:
+        """See `Partition.count`."""
         return (self._known.get(item.key) or self._locate(item))[1]
 
     def prepare(self, items: Sequence[PoolItem]) -> None:

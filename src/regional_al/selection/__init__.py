@@ -1,9 +1,9 @@
 """The two selection primitives, and their streamed form. numpy only.
 
-Units: disjoint things with a score and a cost, taken best first within a budget (`select_units`,
-`CandidateStream` over a pool). Windows: a dense score map, taken greedily, each pick suppressing a
-square (`select_windows`; `top_pixels` is the case of no suppression). A heuristic that picks from
-the whole pool by itself spends through a `Basket`.
+Units are disjoint, each with a score and a cost, and selected best first within a budget
+(`select_units`; `CandidateStream` over a pool). Windows are selected greedily on a dense score map,
+each suppressing a square (`select_windows`; `top_pixels` is the case without suppression). A
+heuristic that chooses from the whole pool by itself spends through a `Basket`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is spent while a heuristic picks from the whole pool by itself."""
+"""The budget of a heuristic that chooses from the whole pool by itself."""
 
 from __future__ import annotations
 
@@ -14,9 +14,20 @@ from ..types import I64, Bool
 class Basket:
     """Takes units of a table within a budget; never overspends, never takes one twice.
 
-    costs: int64 [n], price of each unit, >= 1 where `open_`. open_: bool [n], may be taken.
-    budgets: int64 [g], what may be spent in each group; groups: int [n], the group of each unit
-    (one group for a pool budget, one an image for scope='image').
+    Args:
+        costs: int64 [n], cost of each unit, >= 1 where `open_`.
+        open_: bool [n], whether a unit may be taken.
+        budgets: int64 [g], what may be spent in each group.
+        groups: int [n], the group of each unit (one group for a budget over the pool, one per image
+            for scope='image'); None: one group.
+
+    Raises:
+        BudgetError: An open unit costs less than 1.
+
+    Example:
+        >>> basket = Basket(costs=[3, 2, 2], open_=[True, True, True], budgets=5)
+        >>> basket.fill([0, 1, 2]), basket.taken, basket.left.tolist(), basket.full
+        (2, [0, 1], [0], True)
     """
 
     def __init__(
@@ -41,16 +52,16 @@ class Basket:
 
     @property
     def affordable(self) -> Bool:
-        """bool [n]: open, not taken, and within what is left of its group's budget."""
+        """bool [n]: open, not taken, and within the remaining budget of its group."""
         return np.asarray(self._open & (self.costs <= self.left[self.groups]))
 
     @property
     def full(self) -> bool:
-        """True when nothing that is open can be paid any more."""
+        """True when the remaining budget pays for no open unit."""
         return not self.affordable.any()
 
     def take(self, position: int) -> bool:
-        """Take one unit if it is open and can be paid; says whether it was."""
+        """Take one unit if it is open and affordable; returns whether it was taken."""
         group = self.groups[position]
         cost = self.costs[position]
         if not self._open[position] or cost > self.left[group]:
@@ -61,8 +72,15 @@ class Basket:
         return True
 
     def fill(self, order: Iterable[int] | npt.NDArray[np.integer], limit: int | None = None) -> int:
-        """Take units in this order, passing over those that cannot be paid; returns how many were
-        taken (at most `limit`)."""
+        """Take units in this order, skipping those that are not affordable.
+
+        Args:
+            order: Positions, best first.
+            limit: Take at most so many; None: no limit.
+
+        Returns:
+            How many were taken.
+        """
         count = 0
         for position in order:
             if limit is not None and count >= limit:
@@ -72,7 +90,19 @@ class Basket:
 
 
 def best_first(scores: npt.ArrayLike) -> I64:
-    """int64: positions by score, descending; ties by position; -inf and NaN left out."""
+    """Positions by descending score; ties by position; -inf and NaN are left out.
+
+    Args:
+        scores: float [n].
+
+    Returns:
+        int64 [m], m <= n.
+
+    Example:
+        >>> import numpy as np
+        >>> best_first([1.0, -np.inf, 3.0, 1.0]).tolist()
+        [2, 0, 3]
+    """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(-values, kind="stable")
     kept = values[order]

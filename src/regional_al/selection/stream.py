@@ -32,13 +32,26 @@ LEVELS = 64  # cost levels of the quick test in add()
 class CandidateStream:
     """Takes candidates image by image; `result` is what `select_units` would take from all of them.
 
-    budget: in the unit of the costs. slack: selection ends when less than this is left (1: when
-    nothing fits). With slack = the usual cost (say the full window) hardly anything beside the
-    picks is kept and `threshold` is sharp, at the price of up to slack - 1 unspent.
-
     The result does not depend on the order of `add`, nor on how candidates are split over several
-    streams whose `candidates` are then added to one: order is score descending, then image, row,
-    column, unit ascending. A candidate must be added once only.
+    streams whose `candidates` are then added to one: the order is score descending, then image,
+    row, column, unit ascending. A candidate must be added once only.
+
+    Args:
+        budget: In the unit of the costs.
+        slack: Selection ends when less than this is left (1: when nothing fits). With the usual
+            cost (such as a whole window) hardly anything but the picks is kept and `threshold` is
+            sharp, at the price of up to slack - 1 unspent.
+
+    Example:
+        >>> import numpy as np
+        >>> from regional_al.types import PICK_DTYPE
+        >>> stream = CandidateStream(budget=2)
+        >>> for image, score in enumerate([0.1, 0.7, 0.4]):
+        ...     pick = np.zeros(1, dtype=PICK_DTYPE)
+        ...     pick["image"], pick["score"] = image, score
+        ...     stream.add(pick, [1])
+        >>> stream.result()["image"].tolist()
+        [1, 2]
     """
 
     def __init__(self, budget: int, slack: int = 1) -> None:
@@ -57,9 +70,16 @@ class CandidateStream:
         return self._size
 
     def add(self, picks: Picks, costs: npt.ArrayLike) -> None:
-        """Add candidates: PICK_DTYPE [n] in any order, costs int [n] >= 1. -inf is never picked.
+        """Add candidates.
 
-        Raises DataError for another dtype, ScoreError for NaN or +inf, BudgetError for costs < 1.
+        Args:
+            picks: PICK_DTYPE [n] in any order; a score of -inf is never picked.
+            costs: int [n], >= 1.
+
+        Raises:
+            DataError: Another dtype.
+            ScoreError: A score is NaN or +inf.
+            BudgetError: A cost is below 1.
         """
         if picks.dtype != PICK_DTYPE or picks.ndim != 1:
             raise DataError(f"candidates must be a PICK_DTYPE vector, not {picks.dtype}")

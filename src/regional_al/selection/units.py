@@ -1,4 +1,4 @@
-"""Units: disjoint things with a score and a cost, taken best first within a budget."""
+"""Units: disjoint, each with a score and a cost, selected best first within a budget."""
 
 from __future__ import annotations
 
@@ -23,15 +23,31 @@ def select_units(
     min_score: float = -np.inf,
     name: str = "scores",
 ) -> I64:
-    """Indices of the units taken, best first: int64 [m].
+    """Select units best first within a budget.
 
-    Greedy in order of (score descending, position ascending); a unit that costs more than what is
-    left is passed over and the next one is tried, so the total never exceeds `budget`. `slack` ends
-    the selection as soon as less than that is left (1: nothing is left).
+    Greedy in order of (score descending, position ascending); a unit that exceeds the remaining
+    budget is skipped and the next one is tried, so the total never exceeds `budget`.
 
-    scores: float [n], array or tensor; -inf is never taken. costs: int [n], >= 1 where not
-    excluded. excluded: bool [n], True = never taken (its score and cost may be anything).
-    Raises ScoreError for NaN or +inf, BudgetError for costs below 1 or a negative budget.
+    Args:
+        scores: float [n], array or tensor; -inf is never selected.
+        costs: int [n], >= 1 where not excluded.
+        budget: In the unit of the costs, >= 0.
+        excluded: bool [n], True: never selected (its score and cost may have any value).
+        slack: End as soon as less than this is left (1: when nothing is left).
+        min_score: Units below are not selected; the others are the same as without it.
+        name: What error messages call the scores.
+
+    Returns:
+        int64 [m], indices of the selected units, best first.
+
+    Raises:
+        ScoreError: A score that is not excluded is NaN or +inf.
+        BudgetError: A cost is below 1.
+        ConfigError: The budget is negative.
+
+    Example:
+        >>> select_units([0.2, 0.9, 0.5], costs=[1, 2, 2], budget=3).tolist()
+        [1, 0]
     """
     values = as_scores(scores, 1, name)
     taken = as_excluded(excluded, values.shape, name)
@@ -73,7 +89,7 @@ def as_costs(costs: Any, size: int, excluded: Bool | None = None) -> I64:
     if low.any():
         at = int(np.flatnonzero(low)[0])
         raise BudgetError(
-            f"costs[{at}] is {array[at]}; a unit costs 1 or more: exclude those with nothing to ask"
+            f"costs[{at}] is {array[at]}; a unit costs 1 or more: exclude those that are annotated"
         )
     return array.astype(np.int64, copy=False)
 

@@ -24,17 +24,34 @@ def select_windows(
     min_score: float = -np.inf,
     name: str = "score",
 ) -> I64:
-    """Greedy centres of windows on a score map: int64 [m, 2] of (row, col), best first, m <= count.
+    """Select centres of windows greedily on a dense score map.
 
-    Definition (RIPU, arXiv 2111.12940): take the highest score that is neither suppressed nor
-    excluded (ties: row-major), label the (2 radius + 1)^2 window around it, suppress the clipped
-    (2 suppress_radius + 1)^2 square, repeat. Fewer than `count` when nothing is left. The labelled
-    square has no influence of its own; windows do not overlap if suppress_radius >= 2 radius.
+    Definition (RIPU, Xie et al., CVPR 2022, arXiv 2111.12940): take the highest score that is
+    neither suppressed nor excluded (ties: row-major), label the (2 radius + 1)^2 window around it,
+    suppress the clipped (2 suppress_radius + 1)^2 square, repeat. The labelled square has no
+    influence of its own; windows do not overlap if suppress_radius >= 2 radius.
 
-    score: float [H, W], array or tensor; -inf is never picked. excluded: bool [H, W], True = never
-    a centre (it may hold any value there). min_score: picks below it are left out; the others are
-    the same as without it. name: what error messages call the map (the image's key).
-    Raises ScoreError for NaN or +inf outside `excluded`, and ConfigError for a negative number.
+    Args:
+        score: float [H, W], array or tensor; -inf is never selected.
+        radius: Of the labelled square, in pixels.
+        suppress_radius: Of the square in which no further centre is selected, in pixels.
+        count: Most windows.
+        excluded: bool [H, W], True: never a centre (the score may have any value there).
+        min_score: Windows below are left out; the others are the same as without it.
+        name: What error messages call the map (the image's key).
+
+    Returns:
+        int64 [m, 2] of (row, col), best first; m < count when no centre is left.
+
+    Raises:
+        ScoreError: A score that is not excluded is NaN or +inf.
+        ConfigError: A number is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> score = np.array([[0.9, 0.8, 0.1, 0.7]])
+        >>> select_windows(score, radius=0, suppress_radius=1, count=2).tolist()
+        [[0, 0], [0, 3]]
     """
     whole_number(radius, "radius")
     suppress = whole_number(suppress_radius, "suppress_radius")
@@ -56,10 +73,29 @@ def top_pixels(
     *,
     name: str = "score",
 ) -> tuple[I64, I64, Scores]:
-    """The `count` best pixels of a map: rows int64 [m], cols int64 [m], scores [m], best first.
+    """Select the best pixels of a map: `select_windows` without suppression.
 
-    Ties row-major; arguments and errors as in `select_windows`, of which this is the case without
-    suppression. A map of 2 million pixels is not sorted, only its top.
+    Only the top of the map is sorted.
+
+    Args:
+        score: float [H, W], array or tensor; -inf is never selected.
+        count: Most pixels.
+        excluded: bool [H, W], True: never selected.
+        min_score: Pixels below are left out.
+        name: What error messages call the map.
+
+    Returns:
+        Rows int64 [m], columns int64 [m] and scores [m], best first; ties row-major.
+
+    Raises:
+        ScoreError: A score that is not excluded is NaN or +inf.
+        ConfigError: A number is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> rows, cols, scores = top_pixels(np.array([[0.1, 0.9], [0.8, 0.2]]), 2)
+        >>> rows.tolist(), cols.tolist(), scores.tolist()
+        ([0, 1], [1, 0], [0.9, 0.8])
     """
     values = as_scores(score, 2, name)
     taken = as_excluded(excluded, values.shape, name)

@@ -150,16 +150,7 @@ class LabelStore:
 
     def labelled_pixels(self, key: str, trainable: Bool) -> int:
         """Pixels of one image whose raw id is `trainable` (bool [256]; 255 never counts)."""
-        return int(self.label_counts(key)[:UNLABELED][trainable[:UNLABELED]].sum())
-
-    def label_counts(self, key: str) -> I64:
-        """int64 [256]: pixels of each raw id in a label file; zeros when there is none."""
-        return self._counts(self.path(key))
-
-    def answered_pixels(self, key: str, round: int | None = None) -> int:
-        """Pixels of one image answered so far, or in one round; void included."""
-        counts = self._counts(self.sidecar_path(key))
-        return int(counts[1:].sum() if round is None else counts[round + 1])
+        return int(self._counts(self.path(key))[:UNLABELED][trainable[:UNLABELED]].sum())
 
     def rounds_of(self, key: str) -> list[int]:
         """Rounds that have answered pixels of one image, ascending."""
@@ -169,14 +160,6 @@ class LabelStore:
         """True when every pixel of the image has been answered."""
         counts = self._counts(self.sidecar_path(key))
         return bool(counts[1:].any() and counts[0] == 0)
-
-    def pixels_by_round(self) -> I64:
-        """int64 [254]: pixels answered in each round, void included, over all images."""
-        total = np.zeros(MAX_ROUND + 1, dtype=np.int64)
-        for key in self.keys():
-            total += self._counts(self.sidecar_path(key))[1 : MAX_ROUND + 2]
-        self.save_index()
-        return total
 
     def drop_rounds_from(self, round: int) -> int:
         """Delete all answers of rounds >= `round`. Returns the number of pixels deleted.

@@ -38,6 +38,10 @@ CREATE TABLE answers (round INTEGER, key TEXT, pixels INTEGER NOT NULL, clicks I
 class Ledger:
     """An open ledger; make one with `Ledger.create` or `Ledger.open`. A context manager.
 
+    Args:
+        path: The SQLite file.
+        connection: To that file.
+
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from pathlib import Path
@@ -123,6 +127,7 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Ledger:

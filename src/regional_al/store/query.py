@@ -31,6 +31,10 @@ class QueryInfo:
         answer: 'full' (a class per pixel) or 'dominant' (one class per item).
         label_radius: Of windows and pixels; None for the units of a partition.
         suppress_radius: Likewise.
+
+    Example:
+        >>> QueryInfo(round=1, level="region", partition="slic").answer
+        'full'
     """
 
     round: int
@@ -84,7 +88,27 @@ class Query:
 def write_query(
     folder: Path, info: QueryInfo, picks: Picks, asked: Iterator[tuple[int, str, I32]]
 ) -> Query:
-    """Write a query; `asked` yields (image index, key, item ids int32 [H, W]) per image."""
+    """Write a query, complete or not at all.
+
+    Args:
+        folder: Of the query; replaced if it exists.
+        info: Its header.
+        picks: PICK_DTYPE [n], best first.
+        asked: (image index, key, item ids int32 [H, W]) per image.
+
+    Returns:
+        The query.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> picks = np.zeros(1, PICK_DTYPE)
+        >>> info = QueryInfo(round=1, level="region", partition="grid")
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "query"
+        ...     query = write_query(path, info, picks, iter([(0, "a", np.ones((2, 2), np.int32))]))
+        ...     read_query(path).asked("a").tolist()
+        [[1, 1], [1, 1]]
+    """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "asked").mkdir(parents=True)
@@ -110,7 +134,27 @@ def copy_query(query: Query, folder: Path) -> None:
 
 
 def read_query(folder: Path) -> Query:
-    """Read a query folder. Raises DataError when a file is missing or damaged."""
+    """Read a query folder.
+
+    Args:
+        folder: Of the query.
+
+    Returns:
+        The query.
+
+    Raises:
+        DataError: A file is missing or damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> picks = np.zeros(1, PICK_DTYPE)
+        >>> info = QueryInfo(round=1, level="region", partition="grid")
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "query"
+        ...     query = write_query(path, info, picks, iter([(0, "a", np.ones((2, 2), np.int32))]))
+        ...     read_query(path).asked("a").tolist()
+        [[1, 1], [1, 1]]
+    """
     try:
         header = json.loads((folder / "query.json").read_text())
         picks = np.load(folder / "picks.npy", allow_pickle=False)

@@ -15,8 +15,8 @@ import torch
 from ... import kernels
 from ...checks import choice, integer
 from ...errors import ConfigError, EnvironmentProblem, ScoreError, UnsupportedError
-from ...heuristics.bald import existing
-from ...heuristics.base import HEURISTICS, Heuristic, Observation
+from ...heuristics.base import HEURISTICS, Heuristic, Observation, PixelHeuristic
+from ...heuristics.disagreement import existing_files
 from ...registry import nearest
 from ...types import F32, F64, PredictRequest
 
@@ -46,7 +46,7 @@ CHUNK = 1 << 21
 """Probabilities that are handed to BAAL at a time."""
 
 
-class BaalHeuristic(Heuristic):
+class BaalHeuristic(PixelHeuristic):
     """A `baal.active.heuristics` object, fed with the probabilities of one image after another.
 
     Source: the object's own `compute_score` (BAAL, https://github.com/baal-org/baal), on
@@ -86,14 +86,16 @@ class BaalHeuristic(Heuristic):
             )
         given = reduction or getattr(heuristic, "_reduction_name", "none")
         self.reduction = choice(f"{where}: reduction", given, REDUCTIONS)
-        self.windows = self.reduction in ("none", "mean")
+        if self.reduction not in ("none", "mean"):
+            self.regions = ("units",)
+        self.may_be_negative = not getattr(heuristic, "reversed", True)  # low values first: negated
         self.mean_alone = _is_baal(heuristic) and type(heuristic).__name__ in FIRST_MOMENT
         least = 1 if self.mean_alone else 2
         if passes is None:
             passes = 1 if self.mean_alone else 10
         needs = PredictRequest(passes=integer(f"{where}: passes", passes, least))
         if checkpoints is not None:
-            needs = PredictRequest(ensemble=existing(checkpoints, where))
+            needs = PredictRequest(ensemble=existing_files(checkpoints, where))
         self.needs, self.views = needs, needs.views
 
     def pixel_scores(self, seen: Observation) -> torch.Tensor:

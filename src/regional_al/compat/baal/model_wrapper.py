@@ -41,21 +41,36 @@ def _refused(name: str, instead: str) -> Callable[..., NoReturn]:
     def method(self: ModelWrapper, *_: Any, **__: Any) -> NoReturn:
         raise UnsupportedError(f"ModelWrapper.{name} is not offered: {instead}")
 
+    method.__doc__ = f"Not offered: {instead}."
     return method
 
 
 class ModelWrapper:
     """Train, test and predict as `baal.ModelWrapper` does, over an engine or a plain network.
 
-    model: an engine (`ModelWrapper.from_config` builds one), or a torch.nn.Module that maps
-    [N, 3, H, W] to logits [N, C, H, W] (segmentors of MMSegmentation included), which can predict
-    only. work_dir: where an engine's labels, logs and checkpoints go. init: where a training starts
-    from: 'continue' = the weights in force, as in BAAL; 'scratch' = as the config builds the model;
-    'pretrained' = the config's `load_from`. seed: of training and dropout noise. For one process.
+    For one process.
 
-    Attributes: `model`, the network in eval mode with the weights in force (to look at; new weights
-    enter by `load_state_dict`); `checkpoint`, their file, None: the config's own start, and it can
-    be set; `active_learning_metrics`, by number of labelled images.
+    Args:
+        model: An engine (`ModelWrapper.from_config` builds one), or a torch.nn.Module that maps
+            [N, 3, H, W] to logits [N, C, H, W] (segmentors of MMSegmentation included), which can
+            only predict.
+        work_dir: Where labels, logs and checkpoints of an engine are written.
+        init: Where a training starts: 'continue': the current weights, as in BAAL; 'scratch': as
+            the config builds the model; 'pretrained': the config's `load_from`.
+        seed: Of training and dropout noise.
+
+    Attributes:
+        active_learning_metrics: Metrics by number of labelled images.
+
+    Raises:
+        ConfigError: `work_dir` is no folder.
+        UnsupportedError: `model` is neither an engine nor a network.
+
+    Example:
+        >>> import torch
+        >>> wrapper = ModelWrapper(torch.nn.Conv2d(3, 4, 1))
+        >>> wrapper.predict_on_batch(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 4, 8, 8, 1])
     """
 
     def __init__(
@@ -106,12 +121,14 @@ class ModelWrapper:
 
     @property
     def model(self) -> torch.nn.Module:
+        """The network in eval mode with the current weights; set new ones by `load_state_dict`."""
         if self._network is None:
             self._network = self._need_engine("model").network(self._checkpoint)
         return self._network
 
     @property
     def checkpoint(self) -> Path | None:
+        """File of the current weights; None: the config's own start. Can be set."""
         return self._checkpoint
 
     @checkpoint.setter
@@ -232,6 +249,7 @@ class ModelWrapper:
         return found
 
     def get_params(self) -> Iterator[torch.nn.Parameter]:
+        """Parameters of the network."""
         return self.model.parameters()
 
     def state_dict(self) -> JSON:
@@ -243,7 +261,7 @@ class ModelWrapper:
         if self.engine is None:
             self.model.load_state_dict(state_dict, strict=strict)
             return
-        changed = copy.deepcopy(self.model)  # the engine may go on using its own
+        changed = copy.deepcopy(self.model)  # the engine keeps using its own
         changed.load_state_dict(state_dict, strict=strict)
         path = self._folder() / "weights.pth"
         with replacing(path) as temporary:
@@ -266,6 +284,7 @@ class ModelWrapper:
             self.model.eval()
 
     def set_dataset_size(self, dataset_size: int) -> None:
+        """Size that `active_learning_metrics` are recorded under."""
         self._active_dataset_size = dataset_size
 
     train_on_batch = _refused("train_on_batch", "the config's own loop trains: train_on_dataset")

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Subset
 
 from ...data import ActiveLearningDataset, ActiveLearningPool
-from ...engines import network, views
+from ...engines import views
 from ...engines.base import Engine
 from ...errors import DataError, UnsupportedError
 from ...types import F32, PredictRequest
@@ -58,7 +58,7 @@ def of_batch(model: torch.nn.Module, data: torch.Tensor, passes: int, seed: int)
             else nullcontext()
         )
         with torch.no_grad(), noise:
-            out.append(network.dense_logits(model, data).softmax(1))
+            out.append(views.dense_logits(model, data).softmax(1))
     return torch.stack(out, dim=-1)
 
 

@@ -28,7 +28,7 @@ def locate(dataset: Any, index: int) -> tuple[Any, int]:
 
 
 def refuse_duplicates(keys: Sequence[tuple[str, Path]], where: str) -> None:
-    """Raise DataError when two images would share one label file; where: keys to mend it by."""
+    """Raise DataError when two images would share one label file; where: config keys to change."""
     seen: dict[str, Path] = {}
     for key, path in keys:
         if key in seen:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...errors import ConfigError, UnsupportedError
 from ...types import UNLABELED
@@ -121,3 +122,52 @@ def problem(head: Any, loss: Any, key: str, build: Build) -> str | None:
     except Exception as error:
         return f"it fails on unlabeled pixels ({first_line(error)})"
     return None
+
+
+class ZeroWithoutLabels:
+    """Mixin for mmseg's CrossEntropyLoss: 0 on a batch without a labelled pixel, where one-channel
+    sigmoid losses raise an error."""
+
+    reduction: str
+
+    def forward(
+        self,
+        cls_score: torch.Tensor,
+        label: torch.Tensor,
+        *args: Any,
+        ignore_index: int = -100,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """As the loss; a zero that keeps the graph when every label is `ignore_index`."""
+        reduction = kwargs.get("reduction_override") or self.reduction
+        if reduction != "none" and bool((label == ignore_index).all()):
+            return cls_score.sum() * 0.0
+        loss: torch.Tensor = super().forward(  # type: ignore[misc]
+            cls_score, label, *args, ignore_index=ignore_index, **kwargs
+        )
+        return loss
+
+
+class HeadLoss(nn.Module):
+    """One loss with its head's pixel sampler, called as mmseg's decode heads call it.
+
+    Args:
+        loss: The loss.
+        sampler: Builds the pixel sampler of a head; called with this module. None: no sampler.
+    """
+
+    def __init__(self, loss: nn.Module, sampler: Callable[[Any], Any] | None) -> None:
+        super().__init__()
+        self.ignore_index = UNLABELED
+        self.loss_decode = loss
+        self.sampler = None if sampler is None else sampler(self)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Logits [N, C, H, W], target int64 [N, H, W] -> the scalar loss."""
+        weight = None
+        if self.sampler is not None:
+            weight = self.sampler.sample(logits, target[:, None])
+        loss: torch.Tensor = self.loss_decode(
+            logits, target, weight=weight, ignore_index=self.ignore_index
+        )
+        return loss.mean()  # as mmseg adds losses up

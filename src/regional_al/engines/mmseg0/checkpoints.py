@@ -102,11 +102,11 @@ def patience(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def fetch(source: str, key: str, mend: str) -> None:
+def fetch(source: str, key: str, fix: str) -> None:
     """Download weights into torch's cache, where mmcv will find them. For one rank to call while
     the others wait: mmcv's own loader would leave them waiting for ever when it fails.
 
-    key: that names them in the config; mend: what to write instead. Raises ConfigError.
+    key: that names them in the config; fix: what to write instead. Raises ConfigError.
     """
     try:
         url = url_of(source)
@@ -120,4 +120,6 @@ def fetch(source: str, key: str, mend: str) -> None:
             with patience(30):
                 torch.hub.download_url_to_file(url, str(path), progress=False)
     except Exception as error:  # no network, no such name, no space
-        raise ConfigError(f"{key}={source!r} cannot be had ({first_line(error)}): {mend}") from None
+        raise ConfigError(
+            f"{key}={source!r} cannot be fetched ({first_line(error)}): {fix}"
+        ) from None

@@ -16,8 +16,9 @@ from mmcv.utils import import_modules_from_strings
 
 from ...errors import ConfigError, EnvironmentProblem, UnsupportedError
 from ...runtime import distributed as dist
+from ..mmseg.config_file import read_config
 from ..mmseg.training import Schedule
-from ..specs import dicts, first_line, missing_base, type_name
+from ..specs import dicts, first_line, type_name
 
 log = logging.getLogger("regional_al")
 FP16_HOOKS = {
@@ -31,30 +32,20 @@ def read(
 ) -> Config:
     """Config.fromfile, then `change` on its dict, then the overrides; every failure is a
     ConfigError or EnvironmentProblem in one line. `custom_imports` are left to `import_custom`."""
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: give a config file")
-    try:
-        with tidied():
-            cfg = Config.fromfile(str(path), import_custom_modules=False)
-        if change is not None:
-            change(cfg._cfg_dict)
-        if options:
-            cfg.merge_from_dict(options)
-    except SyntaxError as error:
-        raise ConfigError(f"{path} is not valid Python: {first_line(error)}") from None
-    except FileNotFoundError as error:
-        if "::" in str(error):
+
+    def load(file: str) -> Config:
+        try:
+            with tidied():
+                return Config.fromfile(file, import_custom_modules=False)
+        except FileNotFoundError as error:
+            if "::" not in str(error):
+                raise
             raise EnvironmentProblem(
                 f"{path}: a _base_ like 'mmseg::...' is for MMSegmentation 1.x, but 0.x is "
                 "installed: make env, then PYTHON=.venv/bin/python"
             ) from None
-        raise ConfigError(f"{path}: {missing_base(error)}") from None
-    except ImportError as error:
-        raise EnvironmentProblem(f"{path}: {first_line(error)}") from None
-    except ConfigError:
-        raise
-    except Exception as error:  # a config is code: whatever it raises is the user's to mend
-        raise ConfigError(f"{path}: {first_line(error)}") from None
+
+    cfg: Config = read_config(path, load, options, change)
     return cfg
 
 
@@ -225,7 +216,7 @@ def check_keys(cfg: Config) -> None:
     acquisition = cfg.get("acquisition") or {}
     if cfg.get("resume_from") and not acquisition.get("queries"):
         raise UnsupportedError(
-            "resume_from goes on with one schedule, but without acquisition.queries each round has "
+            "resume_from resumes one schedule, but without acquisition.queries each round has "
             "its own: set load_from and acquisition.round_init='continue', or give queries"
         )
 

@@ -160,7 +160,7 @@ def limit_of(cfg: Config, part: str) -> int | None:
 
 
 def begin(runner: Any, start: Start) -> None:
-    """Weights, and for a stretch that goes on optimizer and iteration, into the runner."""
+    """Weights, and for a resumed stretch optimizer and iteration, into the runner."""
     if start.load is None:
         return
     if start.resume:

@@ -66,8 +66,8 @@ def check_weights(cfg: Config) -> None:
     """Weights that come from the network are there, or are fetched, once; files can be read."""
 
     def look() -> JSON:
-        for key, source, mend in remote_weights(cfg.model):
-            fetch(source, key, f"give a file, or random weights by --cfg-options {mend}=None")
+        for key, source, option in remote_weights(cfg.model):
+            fetch(source, key, f"give a file, or random weights by --cfg-options {option}=None")
         for key in ("load_from", "resume_from"):
             source = cfg.get(key)
             if source and is_remote(source):

@@ -15,10 +15,10 @@ from mmengine.utils import import_modules_from_strings, is_installed
 
 from ...errors import ConfigError, EnvironmentProblem
 from ...runtime import distributed as dist
+from ..mmseg.config_file import read_config
 from ..specs import dicts as dicts
 from ..specs import first_line as first_line
 from ..specs import heads as heads
-from ..specs import missing_base
 from ..specs import type_name as type_name
 
 log = logging.getLogger("regional_al")
@@ -29,26 +29,12 @@ def read(
 ) -> Config:
     """Config.fromfile, then `change` on its dict, then the overrides; every failure is a
     ConfigError in one line. `custom_imports` are left to `import_custom`."""
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist: give a config file")
-    try:
+
+    def load(file: str) -> Config:
         with maintained_fork():
-            cfg = Config.fromfile(str(path), import_custom_modules=False)
-        if change is not None:
-            change(cfg._cfg_dict)
-        if options:
-            cfg.merge_from_dict(options)
-    except SyntaxError as error:
-        where = f"{Path(error.filename).name if error.filename else path.name}"
-        raise ConfigError(f"{path} is not valid Python: {error.msg} ({where})") from None
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: {missing_base(error)}") from None
-    except ImportError as error:
-        raise EnvironmentProblem(f"{path}: {first_line(error)}") from None
-    except ConfigError:
-        raise
-    except Exception as error:  # a config is code: whatever it raises is the user's to mend
-        raise ConfigError(f"{path}: {first_line(error)}") from None
+            return Config.fromfile(file, import_custom_modules=False)
+
+    cfg: Config = read_config(path, load, options, change)
     return cfg
 
 

@@ -18,7 +18,7 @@ from ..mmseg.plain_state import strip
 class StretchTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
     """IterBasedTrainLoop that ends at iteration `stop_at` of its schedule (`max_iters`).
 
-    When it goes on from a checkpoint it does not skip what was drawn before: the images differ
+    When it resumes from a checkpoint it does not skip what was drawn before: the images differ
     after each query, so each stretch draws afresh. Epoch hooks run once, at the schedule's end.
     """
 
@@ -60,7 +60,7 @@ class LabelShareHook(Hook):  # type: ignore[misc]
 
 class PlainCheckpointHook(Hook):  # type: ignore[misc]
     """Leaves in a checkpoint only what `torch.load(weights_only=True)` reads, and no seed (a
-    stretch that goes on from it has a seed of its own). Runs after every other hook."""
+    stretch that resumes from it has a seed of its own). Runs after every other hook."""
 
     priority = 100
 

@@ -1,47 +1,27 @@
-"""mmseg's losses and pixel samplers, as `loss_probe` tries them."""
+"""Losses and pixel samplers of MMSegmentation 1.x, as `engines.mmseg.loss_probe` tries them."""
 
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
-import torch
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.registry import MODELS
 from mmseg.structures import build_pixel_sampler
-from torch import nn
 
-from ...types import UNLABELED
 from ..mmseg import loss_probe
 from ..specs import type_name
 
 
 @MODELS.register_module()
-class LabelledCrossEntropyLoss(CrossEntropyLoss):  # type: ignore[misc]
-    """mmseg's CrossEntropyLoss (same arguments) that is 0 on a batch without a labelled pixel,
-    where one-channel sigmoid losses raise an error."""
-
-    def forward(
-        self,
-        cls_score: torch.Tensor,
-        label: torch.Tensor,
-        *args: Any,
-        ignore_index: int = -100,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        """As the parent; a zero that keeps the graph when every label is `ignore_index`."""
-        reduction = kwargs.get("reduction_override") or self.reduction
-        if reduction != "none" and bool((label == ignore_index).all()):
-            return cls_score.sum() * 0.0
-        loss: torch.Tensor = super().forward(
-            cls_score, label, *args, ignore_index=ignore_index, **kwargs
-        )
-        return loss
+class LabelledCrossEntropyLoss(loss_probe.ZeroWithoutLabels, CrossEntropyLoss):  # type: ignore[misc]
+    """mmseg's CrossEntropyLoss (same arguments) that is 0 on a batch without a labelled pixel."""
 
 
 def average_over_labels(model: Any, refuse: bool) -> None:
     """Rewrite the losses of every head of a model config, in place; see `loss_probe`."""
-    loss_probe.average_over_labels(model, refuse, Probe, reason_against)
+    loss_probe.average_over_labels(model, refuse, build, reason_against)
 
 
 def reason_against(head: Any) -> str | None:
@@ -54,22 +34,12 @@ def reason_against(head: Any) -> str | None:
 _OWN_LOSS = ("MaskFormerHead", "Mask2FormerHead", "SideAdapterCLIPHead", "VPDDepthHead")
 
 
-class Probe(nn.Module):
-    """One loss with its head's pixel sampler, called as mmseg's decode heads call it."""
+def build(head: Any, loss: Any) -> loss_probe.HeadLoss:
+    """The loss of a head's config, as the head calls it."""
+    spec = head.get("sampler")
+    sampler = None if spec is None else partial(_sampler, dict(spec))
+    return loss_probe.HeadLoss(MODELS.build(copy.deepcopy(loss)), sampler)
 
-    def __init__(self, head: Any, loss: Any) -> None:
-        super().__init__()
-        self.ignore_index = UNLABELED
-        self.loss_decode = MODELS.build(copy.deepcopy(loss))
-        sampler = head.get("sampler")
-        self.sampler = None if sampler is None else build_pixel_sampler(dict(sampler), context=self)
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Logits [N, C, H, W], target int64 [N, H, W] -> the scalar loss."""
-        weight = None
-        if self.sampler is not None:
-            weight = self.sampler.sample(logits, target[:, None])
-        loss: torch.Tensor = self.loss_decode(
-            logits, target, weight=weight, ignore_index=self.ignore_index
-        )
-        return loss.mean()  # as mmengine's parse_losses
+def _sampler(spec: dict[str, Any], context: Any) -> Any:
+    return build_pixel_sampler(spec, context=context)
