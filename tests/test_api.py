@@ -37,7 +37,11 @@ COVERED = [
 ]
 
 # Packages whose registry's own classes are all public.
-REGISTRIES = {"annotators": "ANNOTATORS", "partitions": "PARTITIONS"}
+REGISTRIES = {
+    "annotators": "ANNOTATORS",
+    "heuristics": "HEURISTICS",
+    "partitions": "PARTITIONS",
+}
 
 
 def package(name: str) -> ModuleType:
