@@ -1,4 +1,4 @@
-"""What every benchmark shares: machine facts, timing, peak memory, a table, a JSON file.
+"""Shared by all benchmarks: machine facts, timing, peak memory, a table, a JSON file.
 
 Benchmarks check equality first and never assert speed. All timings of one script are taken in one
 process, and medians are compared, so that ratios hold on a busy machine too.
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
 def timed(fn: Callable[[], object], repeats: int = 5, warmup: int = 1) -> dict[str, float]:
     """Wall seconds of `fn()`: median_s, min_s, max_s over `repeats` calls after `warmup` ones.
 
-    CUDA work is waited for when a CUDA device is in use.
+    Synchronises with the CUDA device, if one is in use.
     """
     for _ in range(warmup):
         fn()
@@ -83,9 +83,9 @@ def timed(fn: Callable[[], object], repeats: int = 5, warmup: int = 1) -> dict[s
 def peak_extra_mb(fn: Callable[[], object]) -> float:
     """MiB by which the process's resident memory rises above its level before `fn()`, at the peak.
 
-    The result of `fn` counts too. Linux: the kernel's own high-water mark, reset before the call;
-    elsewhere (or where the reset is refused) a sampling thread. Call `fn` once before, so that
-    imports and compilation do not count.
+    The result of `fn` counts as well. On Linux: the kernel's own high-water mark, reset before the
+    call; elsewhere (or where the reset is refused) a sampling thread. Call `fn` once before, so
+    that imports and compilation do not count.
     """
     gc.collect()
     _trim()
@@ -145,7 +145,7 @@ def _status_kb(key: str) -> int:
 
 
 def _trim() -> None:
-    """Give freed heap pages back, so that they do not hide what the call allocates anew."""
+    """Return freed heap pages to the system, so that new allocations of the call are visible."""
     import ctypes
 
     try:

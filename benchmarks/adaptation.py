@@ -1,4 +1,4 @@
-"""Active domain adaptation between two styles of the street scenes: what source and labels buy.
+"""Active domain adaptation between two styles of the street scenes: what source and labels gain.
 
 python benchmarks/adaptation.py RUNS [--collect] [--gpus 1 2] [--seeds 0 1 2] [--threads N]
 
@@ -71,7 +71,7 @@ def finished(folder: Path) -> bool:
 
 
 def rows_of(name: str, gpus: int, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """A row a round: costs, mIoU in percent, seconds by stage."""
+    """One row per round: costs, mIoU in percent, seconds by stage."""
     results = records.load(folder)
     return [
         {
@@ -96,7 +96,7 @@ def rows_of(name: str, gpus: int, seed: int, folder: Path) -> list[dict[str, Any
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a config and number of processes: mean mIoU of each round over the seeds."""
+    """One line per config and number of processes: mean mIoU of each round over the seeds."""
     found: dict[tuple[str, int], dict[int, list[dict[str, Any]]]] = defaultdict(dict)
     for row in rows:
         found[row["config"], row["processes"]].setdefault(row["round"], []).append(row)

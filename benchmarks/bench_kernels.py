@@ -1,4 +1,4 @@
-"""How fast are the RIPU map and region statistics, and what do they scale with?
+"""Speed and memory of RIPU maps and region statistics, and what they scale with.
 
 Equality with the plain definitions first, then one table of ratios per question and
 results/kernels.json. The opponents are written from the definitions: RIPU as published (softmax,
@@ -98,7 +98,7 @@ def cpu_backends() -> list[str]:
 
 
 def bars(height: int, width: int, repeats: int) -> Rows:
-    """Our backends against the plain definitions (dense k=16 takes minutes: once, no warm-up)."""
+    """Our backends and the plain definitions (dense k=16 takes minutes: once, no warm-up)."""
     logits = scene(CLASSES, height, width)
     size = f"{CLASSES}x{height}x{width}"
     read = timed(lambda: logits.sum(), repeats)["median_s"]
@@ -146,7 +146,7 @@ def gpu(logits: Tensor, regions: Tensor, number: int, repeats: int) -> Rows:
 
 
 def scaling(height: int, width: int, repeats: int) -> Rows:
-    """One quantity at a time, the others as in the bars; default backend."""
+    """Vary one quantity at a time, the others as in the bars; default backend."""
     rows: Rows = []
 
     def add(varied: str, value: int, logits: Tensor, radius: int = 1, wanted: int = 2000) -> None:

@@ -1,4 +1,4 @@
-"""Dropout passes: the backbone once an image, or in every pass.
+"""Dropout passes: the backbone once per image, or in every pass.
 
 T passes over one image with dropout in the decode head, as BALD asks for them:
 `engines.views.Passes` against the obvious way, the whole network T times. Logits are compared bit

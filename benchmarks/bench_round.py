@@ -1,4 +1,4 @@
-"""What does acquisition cost beside the network? Score + select + write against one forward pass.
+"""Cost of acquisition: score + select + write, compared with one forward pass of a network.
 
 One 512x1024 image, 19 classes, FCN-R50-D16 (the 0.x reference architecture, random weights): the
 time of everything the library does for an image of the pool (RIPU over SLIC with cached ids, or
@@ -19,7 +19,7 @@ from _common import print_table, timed, write_result
 
 from regional_al import functional, kernels, partitions
 from regional_al.acquisition.candidates import asked_map, unit_candidates, window_candidates
-from regional_al.engines import quiet_imports
+from regional_al.engines.quiet import quiet_imports
 from regional_al.selection import CandidateStream
 from regional_al.store.labels import LabelStore
 from regional_al.store.query import QueryInfo, write_query

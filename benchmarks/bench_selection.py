@@ -1,4 +1,4 @@
-"""What does choosing cost, and what does it scale with?
+"""Speed of selection, and what it scales with.
 
 Windows: `select_windows` against the greedy loop as published (torch; two reductions over the full
 map and two reads per pick; timed over 16 picks and scaled) and against numpy's flat argmax per

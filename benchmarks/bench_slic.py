@@ -1,4 +1,4 @@
-"""How long do superpixels take, by which library, with threads or processes, and from the cache?
+"""Speed of superpixels by library, with threads or processes, and from the cache.
 
     python benchmarks/bench_slic.py [--quick]
 

@@ -3,15 +3,15 @@
     regional-al compare configs/camvid/compare.py --grid benchmarks/camvid_grid.py \
         --out work_dirs/camvid_grid
 
-All arms start from the same five scattered pixels an image (0.0116 %) and the same first model, and
-train alike. Four kinds of questions, each with Random at equal cost: slic superpixels or windows
-(0.5 % of the pool's pixels a round, 2 % in all), clicks on superpixels (their dominant class, 4 an
-image), single pixels (4 an image a round, 0.049 % in all), and many pixels (0.25 % of each image a
-round, 1 % in all; 1.25 %, 5 % in all). The arm named x4 is Random with four times the budget: what
-a strategy saves in labels after equal training. Those named afresh are trained once, as full
-supervision is, on the labels of another arm. "By class": power acquisition in equal shares for
-every class that is predicted. Arms are in the order in which they matter; those
-after pixel_random_x4 were run with one or two seeds alone.
+All arms start from the same five scattered pixels per image (0.0116 %) and the same first model, and
+train alike. Five kinds of queries, each with Random at equal cost: SLIC superpixels or windows
+(0.5 % of the pool's pixels per round, 2 % in total), clicks on superpixels (their dominant class, 4
+per image), single pixels (4 per image and round, 0.049 % in total), and many pixels (0.25 % of each
+image per round, 1 % in total; 1.25 %, 5 % in total). The arm named x4 is Random with four times the
+budget: it shows what a strategy saves in labels after equal training. Those named afresh are
+retrained once, as full supervision is, on the labels of another arm. "By class": power acquisition
+with equal shares per predicted class. Arms are in order of importance; those after pixel_random_x4
+were run with one or two seeds only.
 """
 
 # ruff: noqa: C408 - in the style of the configs

@@ -68,7 +68,7 @@ def finished(folder: Path) -> bool:
 
 
 def rows_of(name: str, gpus: int, folder: Path) -> list[dict[str, Any]]:
-    """A row a round: costs, mIoU in percent, seconds by stage."""
+    """One row per round: costs, mIoU in percent, seconds by stage."""
     results = records.load(folder)
     return [
         {
@@ -92,7 +92,7 @@ def rows_of(name: str, gpus: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line a run: mIoU of each round, and what the last one had cost."""
+    """One line per run: mIoU of each round, and the costs up to the last one."""
     lines: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
         line = lines.setdefault(

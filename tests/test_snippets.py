@@ -9,6 +9,7 @@ import ast
 import importlib
 import importlib.util
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -238,6 +239,12 @@ def test_commands_exist(block: Block) -> None:
             words = words[1:]
         faults += [*command_faults(shlex.join(words)), *path_faults(line)]
     assert faults == []
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda p: p.name)
+def test_benchmarks_find_what_they_import(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(script.parent)
+    runpy.run_path(str(script), run_name="imported")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
