@@ -3,8 +3,8 @@
     regional-al compare configs/camvid/compare.py --grid benchmarks/camvid_grid.py \
         --out work_dirs/camvid_grid
 
-All arms start from the same five scattered pixels per image (0.0116 %) and the same first model, and
-train alike. Five kinds of queries, each with Random at equal cost: SLIC superpixels or windows
+All arms start from the same five scattered pixels per image (0.0116 %) and the same first model,
+and train alike. Four kinds of queries, each with Random at equal cost: SLIC superpixels or windows
 (0.5 % of the pool's pixels per round, 2 % in total), clicks on superpixels (their dominant class, 4
 per image), single pixels (4 per image and round, 0.049 % in total), and many pixels (0.25 % of each
 image per round, 1 % in total; 1.25 %, 5 % in total). The arm named x4 is Random with four times the
