@@ -224,6 +224,18 @@ def test_same_picks_on_1_2_and_4_processes(name: str, data: Path, tmp_path: Path
     assert picks(tmp_path / "1") == picks(tmp_path / "2") == picks(tmp_path / "4")
 
 
+@pytest.mark.slow
+def test_two_processes_end_together_when_nothing_can_be_selected(
+    data: Path, tmp_path: Path
+) -> None:
+    """Only rank 0 holds the costs of all ranks; both must learn why the run ends."""
+    many = settings("image", rounds=9, budget={"amount": 3, "unit": "image"})
+    launch(2, data, tmp_path / "exhausted", many)
+    assert "no unlabelled unit is left" in str(records.load(tmp_path / "exhausted").stopped)
+    small = settings("slic", budget={"amount": 2, "unit": "pixel"})
+    launch(2, data, tmp_path / "small", small, ends=2)
+
+
 def test_exhausted_pool_ends_the_run_well(data: Path, tmp_path: Path) -> None:
     many = settings("image", rounds=9, budget={"amount": 3, "unit": "image"})
     loop = start(data, tmp_path, many)

@@ -31,6 +31,9 @@ from .scorer import Scorer, read_groups
 from .streamed import StreamedSelector
 from .target import SelectionRequest, Target, check_supported
 
+NO_UNIT = "no unlabelled unit is left that the heuristic would select"
+"""Also where all scores are -inf, or 0 while scores are drawn in proportion."""
+
 
 class Selector(Protocol):
     """Selects for one request; the same object on every rank.
@@ -218,14 +221,16 @@ class Acquirer:
 
             some = dist.on_main(settle)["picks"]
         if not some:
-            costs = dist.gather_arrays(np.array([cheapest]))
-            too_little = unaffordable(request, int(min(part[0] for part in costs)))
-            if too_little and (warm or (round_ == 1 and not self.config.asks_at_first)):
-                raise BudgetError(f"acquisition.{'warm_start' if warm else 'budget'}: {too_little}")
-            self.nothing_left = too_little or (
-                "everything is annotated, or has no score above -inf (or 0, where scores are drawn "
-                "in proportion)"
-            )
+            costs = dist.gather_arrays(np.array([cheapest]))  # of all ranks, on rank 0 alone
+
+            def explain() -> JSON:
+                too_little = unaffordable(request, int(min(part[0] for part in costs)))
+                if too_little and (warm or (round_ == 1 and not self.config.asks_at_first)):
+                    key = "warm_start" if warm else "budget"
+                    raise BudgetError(f"acquisition.{key}: {too_little}")
+                return {"reason": too_little or NO_UNIT}
+
+            self.nothing_left = str(dist.on_main(explain)["reason"])
             return None
         query = read_query(folder)
         with watch("preview"):

@@ -33,10 +33,7 @@ def select(loop: ActiveLearningLoop) -> JSON | None:
         return {"picks": len(query.picks)}
     if loop.config.queries is not None:  # a continuous run trains on to the end of its schedule
         return NO_PICKS
-    loop.end(
-        "finished",
-        "no unlabelled unit is left that the heuristic would select and the budget can pay",
-    )
+    loop.end("finished", loop.acquirer.nothing_left)
     return None
 
 
