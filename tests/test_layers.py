@@ -202,7 +202,7 @@ def call_faults(package: Path = PACKAGE) -> list[str]:
     faults = []
     fine = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
     seeded_by_mm = {
-        f"{NAME}.engines.mmseg.label_crop"
+        f"{NAME}.engines.mmseg.transforms"
     }  # np.random: what mm* seeds in each data worker
     for module, path in sources(package).items():
         for node in ast.walk(ast.parse(path.read_text())):

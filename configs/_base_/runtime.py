@@ -2,7 +2,7 @@
 default_scope = "mmseg"
 custom_imports = dict(
     imports=[
-        "regional_al.engines.mmseg1.transforms",
+        "regional_al.engines.mmseg1.datasets",
         "regional_al.engines.mmseg1.backbones",
         "regional_al.engines.mmseg1.datasets",
     ],

@@ -14,7 +14,7 @@ from regional_al.acquisition.candidates import make_picks
 from regional_al.config.grammar import parse
 from regional_al.errors import BudgetError
 from regional_al.heuristics import HEURISTICS, Observation, PixelHeuristic, PoolHeuristic
-from regional_al.runtime.timing import Stopwatch
+from regional_al.runtime.progress import Stopwatch
 from regional_al.selection import Basket
 from regional_al.selection.pool_table import PoolTable, TableWriter
 from regional_al.store.labels import LabelStore

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from regional_al.cli import doctor, facts
-from regional_al.cli.doctor import Problem, diagnose, engine_of, version
-from regional_al.cli.facts import Facts, Package
+from regional_al.cli import doctor
+from regional_al.cli.doctor import Facts, Package, Problem, diagnose, engine_of, version
 
-ALL = {name: "1.0" for name in facts.OTHERS if name not in ("torch-scatter", "torchvision")}
+ALL = {name: "1.0" for name in doctor.OTHERS if name not in ("torch-scatter", "torchvision")}
 FORKS = Facts(
     torch="2.13.0+cpu",
     numpy="2.4.6",
@@ -304,8 +303,8 @@ def test_run_prints_the_table_and_the_problems(
 def test_a_library_of_another_torch_is_told_from_a_broken_package(tmp_path: Path) -> None:
     broken = tmp_path / "_ext.cpython-311.so"
     broken.write_bytes(b"")
-    assert "file too short" in str(facts._load_error(broken))
-    assert facts._load_error(Path(torch.__file__).parent / "lib" / "libc10.so") is None
+    assert "file too short" in str(doctor._load_error(broken))
+    assert doctor._load_error(Path(torch.__file__).parent / "lib" / "libc10.so") is None
 
 
 def test_the_compiled_part_is_found_without_importing_mmcv(
@@ -315,10 +314,10 @@ def test_the_compiled_part_is_found_without_importing_mmcv(
     (tmp_path / "mmcv" / "__init__.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mmcv", raising=False)
-    assert facts._ops_library() is None
+    assert doctor._ops_library() is None
     library = tmp_path / "mmcv" / "_ext.cpython-311-x86_64-linux-gnu.so"
     library.write_bytes(b"")
-    assert facts._ops_library() == library
+    assert doctor._ops_library() == library
 
 
 @pytest.mark.slow
@@ -330,7 +329,7 @@ def test_a_setuptools_without_pkg_resources_is_found_out(
     gone = "ModuleNotFoundError: No module named 'pkg_resources'"
     (tmp_path / "pkg_resources.py").write_text('import sys; sys.exit("' + gone + '")')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (problem,) = [p for p in diagnose(facts.find()) if p.fatal]
+    (problem,) = [p for p in diagnose(doctor.find()) if p.fatal]
     assert gone in problem.cause
     assert problem.fix == "pip install 'setuptools<60'"
 
@@ -343,7 +342,7 @@ def test_a_setuptools_without_pkg_resources_is_found_out(
     ],
 )
 def test_the_environment_of_the_tests_works(engine: str) -> None:
-    found = facts.find()
+    found = doctor.find()
     assert found.torch is not None
     assert found.mmseg.version is not None
     assert engine_of(found) == engine
@@ -351,7 +350,7 @@ def test_the_environment_of_the_tests_works(engine: str) -> None:
     assert found.mmcv_ops_error is None
     fatal: list[Problem] = [p for p in diagnose(found) if p.fatal]
     assert fatal == []
-    assert facts._import_error("no_such_module") == (
+    assert doctor._import_error("no_such_module") == (
         "ModuleNotFoundError: No module named 'no_such_module'"
     )
-    assert facts._import_error("json") is None
+    assert doctor._import_error("json") is None

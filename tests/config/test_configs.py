@@ -18,7 +18,7 @@ from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 from mmseg.utils import register_all_modules
 
 from regional_al.config import grammar as acquisition_config
-from regional_al.engines.mmseg1 import backbones, datasets, transforms  # noqa: F401
+from regional_al.engines.mmseg1 import backbones, datasets  # noqa: F401
 from regional_al.engines.mmseg1.config import heads
 from regional_al.engines.mmseg1.config import read as read_config
 

@@ -15,7 +15,7 @@ from mmseg.models import build_segmentor
 
 from regional_al import engines
 from regional_al.config import grammar as acquisition_config
-from regional_al.engines.mmseg0 import datasets, transforms  # noqa: F401
+from regional_al.engines.mmseg0 import datasets  # noqa: F401
 from regional_al.engines.mmseg0.config import check_keys
 from regional_al.engines.mmseg0.config import read as read_config
 from regional_al.engines.specs import heads

@@ -12,7 +12,7 @@ pytest.importorskip("mmcv.runner")
 from mmcv.utils import build_from_cfg
 from mmseg.datasets import PIPELINES
 
-from regional_al.engines.mmseg0 import transforms  # noqa: F401
+from regional_al.engines.mmseg0 import datasets  # noqa: F401
 
 pytestmark = pytest.mark.mmseg0
 X = 255

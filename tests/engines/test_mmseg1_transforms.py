@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 from mmseg.utils import register_all_modules
 
-from regional_al.engines.mmseg1 import transforms  # noqa: F401
+from regional_al.engines.mmseg1 import datasets  # noqa: F401
 
 pytestmark = pytest.mark.mmseg1
 X = 255

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regional_al.engines.mmseg.sparse_resize import cell_starts, keep_labels, shrink_labels
+from regional_al.engines.mmseg.transforms import cell_starts, keep_labels, shrink_labels
 
 X = 255
 

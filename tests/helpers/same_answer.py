@@ -23,7 +23,7 @@ from regional_al import engines, functional
 from regional_al.acquisition.acquirer import Acquirer
 from regional_al.config import grammar
 from regional_al.engines.base import Engine
-from regional_al.runtime.timing import Stopwatch
+from regional_al.runtime.progress import Stopwatch
 from regional_al.store.images import read_ids, read_rgb, write_png
 from regional_al.store.labels import LabelStore
 from regional_al.testing import streets

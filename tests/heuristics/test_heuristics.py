@@ -29,7 +29,7 @@ from regional_al.heuristics import (
     PoolHeuristic,
     UnitHeuristic,
 )
-from regional_al.runtime.timing import Stopwatch
+from regional_al.runtime.progress import Stopwatch
 
 
 @pytest.fixture(scope="module")

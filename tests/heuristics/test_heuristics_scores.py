@@ -19,7 +19,7 @@ from regional_al.engines.views import pass_seed
 from regional_al.errors import ConfigError, UnsupportedError
 from regional_al.heuristics import HEURISTICS, Observation
 from regional_al.loop import runner
-from regional_al.runtime.timing import Stopwatch
+from regional_al.runtime.progress import Stopwatch
 from regional_al.selection import select_windows
 from regional_al.store.labels import LabelStore
 from regional_al.testing import toy

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from regional_al.config import grammar as config
-from regional_al.engines.mmseg.sparse_labels import sparse_labels
+from regional_al.engines.mmseg.engine import sparse_labels
 from regional_al.errors import ConfigError, DataError, WorkDirError
 from regional_al.loop import runner
 from regional_al.loop.loop import ActiveLearningLoop

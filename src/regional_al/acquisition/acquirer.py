@@ -20,15 +20,14 @@ from ..engines.base import Engine
 from ..errors import BudgetError, RegionalALError
 from ..heuristics import HEURISTICS, GroupsUnits, PoolHeuristic
 from ..runtime import distributed as dist
-from ..runtime.timing import Stopwatch
+from ..runtime.progress import Stopwatch
 from ..store.labels import LabelStore
 from ..store.query import Query, QueryInfo, read_query, write_query
 from ..store.work_dir import WorkDir
 from ..types import I32, JSON, PICK_DTYPE, Picks
 from .candidates import NOTHING, asked_map
-from .pooled import PooledSelector
 from .scorer import Scorer, read_groups
-from .streamed import StreamedSelector
+from .selectors import PooledSelector, StreamedSelector
 from .target import SelectionRequest, Target, check_supported
 
 NO_UNIT = "no unlabelled unit is left that the heuristic would select"
@@ -84,7 +83,7 @@ class Acquirer:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> from regional_al.config import parse
-        >>> from regional_al.runtime.timing import Stopwatch
+        >>> from regional_al.runtime.progress import Stopwatch
         >>> from regional_al.testing import streets, toy
         >>> config = parse({"level": "image", "heuristic": "Entropy", "budget": 2})
         >>> with TemporaryDirectory() as folder:

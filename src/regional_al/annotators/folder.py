@@ -11,8 +11,7 @@ from ..errors import ConfigError
 from ..store.images import replacing
 from ..store.query import Query
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
-from .base import ANNOTATORS
-from .checks import allowed_ids, checked_ids
+from .base import ANNOTATORS, allowed_ids, checked_ids
 
 README = "README.txt"
 

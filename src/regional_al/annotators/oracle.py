@@ -14,8 +14,7 @@ from ..runtime.progress import progress
 from ..store.images import image_size
 from ..store.query import Query
 from ..types import I32, I64, U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
-from .base import ANNOTATORS
-from .checks import allowed_ids, checked_ids
+from .base import ANNOTATORS, allowed_ids, checked_ids
 
 
 @ANNOTATORS.register("oracle")

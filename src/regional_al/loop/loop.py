@@ -16,7 +16,7 @@ from ..annotators import Annotator
 from ..config.grammar import Acquisition, parse
 from ..engines.base import Engine
 from ..runtime import distributed as dist
-from ..runtime.timing import Stopwatch
+from ..runtime.progress import Stopwatch
 from ..store.labels import LabelStore
 from ..store.work_dir import WorkDir
 from ..types import JSON

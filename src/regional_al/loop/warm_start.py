@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..annotators.checks import allowed_ids, checked_ids
+from ..annotators.base import allowed_ids, checked_ids
 from ..config.grammar import Acquisition
 from ..errors import DataError, WorkDirError
 from ..runtime import distributed as dist

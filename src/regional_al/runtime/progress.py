@@ -1,4 +1,4 @@
-"""Progress of long stages: a rich bar on a terminal, a few plain lines elsewhere."""
+"""Progress and time of long stages: a rich bar on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
@@ -113,3 +114,32 @@ def progress(work: Any, description: str, total: int | None = None) -> Progress[
     if total is None and isinstance(work, Sized):
         total = len(work)
     return Progress(work, description, total)
+
+
+class Stopwatch:
+    """Wall-clock seconds by stage.
+
+    Example:
+        >>> watch = Stopwatch()
+        >>> with watch("score"):
+        ...     pass
+        >>> sorted(watch.take()), watch.take()
+        (['score'], {})
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            passed = time.perf_counter() - start
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
+
+    def take(self) -> dict[str, float]:
+        """Seconds by stage since the last call."""
+        taken, self.seconds = self.seconds, {}
+        return taken

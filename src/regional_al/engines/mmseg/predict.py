@@ -1,4 +1,4 @@
-"""Logits of whole images with mmseg's own whole or sliding-window inference. No collectives.
+"""Logits of whole images with mmseg's own inference, and the confusion matrix over them.
 
 What both generations of MMSegmentation share; each adds how its models are built, its images are
 read and its inference is called.
@@ -7,17 +7,21 @@ read and its inference is called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, DataError
-from ...types import FeatureMap, PoolItem, PredictRequest
+from ... import metrics
+from ...errors import ConfigError, DataError, RegionalALError
+from ...runtime import distributed as dist
+from ...runtime.progress import progress
+from ...types import I64, FeatureMap, PoolItem, PredictRequest
 from ..base import Prediction
 from ..specs import first_line
 from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
@@ -247,3 +251,53 @@ def reason_not_built(cfg: Any, error: Exception) -> ConfigError:
         else first_line(error)
     )
     return ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}")
+
+
+Samples = Callable[[range], Iterable[tuple[int, Any, Any, str]]]
+"""Indices of a rank -> (index, sample, target int [H, W], annotation file) of each image."""
+
+
+def confusion(
+    predictor: Predictor,
+    checkpoint: Path | None,
+    num_images: int,
+    num_classes: int,
+    samples: Samples,
+    hint: str = "",
+) -> I64:
+    """Equal to what mmseg's own metric counts, one-channel heads and thresholds included.
+
+    Args:
+        predictor: Predicts the samples.
+        checkpoint: Of the model; None: the config's own start.
+        num_images: Size of the validation set.
+        num_classes: C.
+        samples: Reads a rank's share.
+        hint: How to fix a prediction of another size than its annotation.
+
+    Returns:
+        int64 [C, C], rows = target; the sum over ranks, on every rank.
+
+    Raises:
+        DataError: A file is missing, of another size, or holds unknown ids; on every rank.
+    """
+    total: I64 = np.zeros((num_classes, num_classes), dtype=np.int64)
+    error: RegionalALError | None = None
+    try:
+        model = predictor.model(checkpoint)
+        mine = range(dist.rank(), num_images, dist.world_size())
+        for index, sample, target, path in progress(samples(mine), "evaluating", len(mine)):
+            logits, _ = View(predictor, model, sample, index, stochastic=False).logits(0, False)
+            if logits.shape[-2:] != target.shape:
+                raise DataError(
+                    f"{path} is {tuple(target.shape)}, its prediction {tuple(logits.shape[-2:])} "
+                    f"(HxW){hint}"
+                )
+            try:
+                total += metrics.confusion_matrix(decided(model, logits), target, num_classes)
+            except DataError as caught:
+                raise DataError(f"{path}: {caught}") from None
+    except RegionalALError as caught:  # raised on every rank together
+        error = caught
+    dist.raise_together(error)
+    return dist.sum_array(total)

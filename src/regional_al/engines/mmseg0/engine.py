@@ -11,15 +11,14 @@ from mmcv import Config
 
 from ...types import I64
 from ..base import FitRequest, FitResult
-from ..mmseg.engine import MMSegEngine
-from ..mmseg.sparse_labels import sparse_labels
+from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..quiet import quiet_warnings
-from . import datasets, evaluate, fit, preflight, transforms  # noqa: F401
+from . import datasets, fit, preflight  # noqa: F401
 from .config import check_keys, fit_to_cpu, length_of
-from .console import calm_loggers
+from .hooks import calm_loggers
 from .losses import average_over_labels
 from .pool import build_dataset, build_pool, read_sample
-from .predict import Predictor
+from .predict import Predictor, confusion
 
 
 class MMSeg0Engine(MMSegEngine):
@@ -52,7 +51,7 @@ class MMSeg0Engine(MMSegEngine):
         return fit.fit(self.cfg, self._pool, request)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
-        return evaluate.confusion(self.validation, self.predictor, checkpoint)
+        return confusion(self.validation, self.predictor, checkpoint)
 
     def build_validation(self) -> Any:
         limit = fit.limit_of(self.cfg, "val")

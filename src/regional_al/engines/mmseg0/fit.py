@@ -28,15 +28,14 @@ from ...config.schedule import stretch_policy
 from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
-from ..mmseg.plain_state import strip
+from ..mmseg.checkpoints import strip
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import first_line, without_traceback
 from . import hooks  # noqa: F401 - registers StretchRunner
 from .checkpoints import located
 from .config import length_of, phases, schedule
-from .console import close_logger, stretch_logger
-from .hooks import LabelShareHook
+from .hooks import LabelShareHook, close_logger, stretch_logger
 from .loaders import train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample

@@ -19,9 +19,9 @@ from torch.utils.data import ConcatDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size, write_png
 from ...types import I64, UNLABELED, LabelSpace, PoolItem
-from ..mmseg.joined import leaves as leaves
-from ..mmseg.joined import locate as locate
-from ..mmseg.joined import refuse_duplicates
+from ..mmseg.datasets import leaves as leaves
+from ..mmseg.datasets import locate as locate
+from ..mmseg.datasets import refuse_duplicates
 from ..specs import first_line, type_name
 
 log = logging.getLogger("regional_al")

@@ -1,10 +1,10 @@
-"""Predictions of MMSegmentation 0.x (see `engines.mmseg.predict`)."""
+"""Predictions and evaluation of MMSegmentation 0.x (see `engines.mmseg.predict`)."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ from mmcv.parallel import DataContainer
 from mmcv.runner import load_checkpoint
 from mmseg.datasets.pipelines import Compose
 from mmseg.models import build_segmentor
+from torch.utils.data import Dataset
 
 from ...errors import ConfigError, UnsupportedError
+from ...types import I64
 from ..mmseg import predict
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
 from ..quiet import quiet_warnings
 from ..specs import type_name
+from ..views import sample_or_reason
 from .checkpoints import load_from_plain, located
 from .config import half_precision, inference_pipeline
-from .pool import image_path, locate
+from .pool import image_path, locate, mask_path, truth
 
 log = logging.getLogger("regional_al.mmseg0")
 
@@ -144,3 +147,33 @@ def own_start(cfg: Config) -> Any:
     if source:
         load_checkpoint(model, located(source), map_location="cpu", logger=log)
     return model
+
+
+class ValidationImages(Dataset[Any]):
+    """(index, (sample, train ids)) of some validation images, or a str saying what is wrong."""
+
+    def __init__(self, dataset: Any, indices: range, pipeline: Any) -> None:
+        self.dataset, self.indices, self.pipeline = dataset, indices, pipeline
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Any]:
+        index = self.indices[place]
+        leaf, inner = locate(self.dataset, index)
+        return index, sample_or_reason(
+            lambda: (test_sample(leaf, inner, self.pipeline), truth(leaf, inner)),
+            f"{leaf.img_infos[inner]['filename']} or its annotation",
+        )
+
+
+def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | None) -> I64:
+    """int64 [C, C] over the validation set, rows = target, on every rank."""
+    pipeline = Compose(inference_pipeline(predictor.cfg, "val"))
+
+    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
+        images = ValidationImages(dataset, mine, pipeline)
+        for index, (sample, target) in predictor.load(images):
+            yield index, sample, target, str(mask_path(*locate(dataset, index)))
+
+    return predict.confusion(predictor, checkpoint, len(dataset), len(dataset.CLASSES), samples)

@@ -19,7 +19,7 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import JSON, UNLABELED, LabelSpace
-from ..mmseg.checks import check_classes, check_ids
+from ..mmseg.config_file import check_classes, check_ids
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name

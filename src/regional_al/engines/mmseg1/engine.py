@@ -13,14 +13,13 @@ from mmseg.utils import register_all_modules
 
 from ...types import I64
 from ..base import FitRequest, FitResult
-from ..mmseg.engine import MMSegEngine
-from ..mmseg.sparse_labels import sparse_labels
-from . import backbones, datasets, evaluate, fit, preflight, transforms  # noqa: F401
+from ..mmseg.engine import MMSegEngine, sparse_labels
+from . import backbones, datasets, fit, preflight  # noqa: F401
 from .config import fit_to_cpu
-from .console import quiet_warnings
+from .hooks import quiet_warnings
 from .losses import average_over_labels
 from .pool import build_dataset, build_pool, read_sample
-from .predict import Predictor
+from .predict import Predictor, confusion
 from .source import build_source
 
 QUIET = "regional_al.mmseg1"
@@ -65,7 +64,7 @@ class MMSeg1Engine(MMSegEngine):
         return fit.fit(self.cfg, self._pool, request, self._source)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
-        return evaluate.confusion(self.validation, self.predictor, checkpoint)
+        return confusion(self.validation, self.predictor, checkpoint)
 
     def build_validation(self) -> Any:
         return build_dataset(self.cfg.val_dataloader.dataset, "val_dataloader.dataset")

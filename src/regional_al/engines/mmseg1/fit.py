@@ -25,8 +25,7 @@ from ..base import FitRequest, FitResult
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
 from .config import type_name
-from .console import Console, calm_console, quiet_warnings
-from .hooks import LabelShareHook, PlainCheckpointHook
+from .hooks import Console, LabelShareHook, PlainCheckpointHook, calm_console, quiet_warnings
 from .pool import Pool, read_sample
 from .source import Source
 

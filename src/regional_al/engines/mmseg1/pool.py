@@ -17,9 +17,9 @@ from mmseg.registry import DATASETS
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size
 from ...types import UNLABELED, LabelSpace, PoolItem
-from ..mmseg.joined import leaves as leaves
-from ..mmseg.joined import locate as locate
-from ..mmseg.joined import refuse_duplicates
+from ..mmseg.datasets import leaves as leaves
+from ..mmseg.datasets import locate as locate
+from ..mmseg.datasets import refuse_duplicates
 from .config import first_line, type_name
 
 log = logging.getLogger("regional_al")

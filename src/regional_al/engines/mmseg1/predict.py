@@ -1,9 +1,9 @@
-"""Predictions of MMSegmentation 1.x (see `engines.mmseg.predict`)."""
+"""Predictions and evaluation of MMSegmentation 1.x (see `engines.mmseg.predict`)."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import load_checkpoint
 from mmseg.registry import MODELS
+from torch.utils.data import Dataset
 
 from ...errors import ConfigError, UnsupportedError
+from ...types import I64
 from ..mmseg import predict
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
+from ..views import sample_or_reason
 from .config import first_line, inference_pipeline, type_name
-from .console import quiet_warnings
+from .hooks import quiet_warnings
 from .pool import locate
 
 
@@ -118,3 +121,36 @@ def own_start(cfg: Config) -> Any:
     if cfg.get("load_from"):
         load_checkpoint(model, cfg.load_from, map_location="cpu")
     return model
+
+
+class ValidationImages(Dataset[Any]):
+    """(index, sample with ground truth) of some validation images, by their own pipeline."""
+
+    def __init__(self, dataset: Any, indices: range) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[int, Any]:
+        index = self.indices[place]
+        path = self.dataset.get_data_info(index).get("img_path", f"validation image {index}")
+        return index, sample_or_reason(lambda: self.dataset[index], path)
+
+
+def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | None) -> I64:
+    """int64 [C, C] over the validation set, rows = target, on every rank."""
+
+    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
+        for index, sample in predictor.load(ValidationImages(dataset, mine)):
+            path = dataset.get_data_info(index)["seg_map_path"]
+            yield index, sample, sample["data_samples"].gt_sem_seg.data[0], path
+
+    return predict.confusion(
+        predictor,
+        checkpoint,
+        len(dataset),
+        len(dataset.metainfo["classes"]),
+        samples,
+        hint=": in val_dataloader's pipeline LoadAnnotations must come after Resize",
+    )

@@ -19,15 +19,14 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import UNLABELED, LabelSpace
-from ..mmseg.checks import check_classes, check_ids
+from ..mmseg.config_file import check_classes, check_ids
 from ..mmseg.training import check_start
 from .config import first_line, inference_pipeline
-from .console import quiet_warnings
 from .fit import schedule_of
+from .hooks import quiet_warnings
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
-from .source import Source
-from .source_model import SOURCE
+from .source import SOURCE, Source
 
 log = logging.getLogger("regional_al")
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
