@@ -185,9 +185,18 @@ def test_the_work_dir_of_a_run_is_guarded(
     assert "--resume" in capfd.readouterr().err
     assert run(config, work_dir, "--resume", "--cfg-options", "acquisition.seed=4") == 2
     assert "acquisition.seed was 0, now it is 4" in capfd.readouterr().err
-    assert run(config, work_dir, "--resume", "--cfg-options", "train_cfg.max_iters=2") == 2
-    assert "another config" in capfd.readouterr().err
+    depth = "model.decode_head.dropout_ratio=0.25"
+    assert run(config, work_dir, "--resume", "--cfg-options", depth) == 2
+    assert "model.decode_head.dropout_ratio was 0.1, now it is 0.25" in capfd.readouterr().err
     assert (work_dir / "rounds/000/query/picks.npy").read_bytes() == asked
+    free = ["train_dataloader.num_workers=1", "default_hooks.logger.interval=7"]
+    other = ["train_dataloader.batch_size=1", "train_cfg.max_iters=2", "crop_size=(9,9)"]
+    assert run(config, work_dir, "--resume", "--amp", "--cfg-options", *free, *other) == 0
+    said = capfd.readouterr().err
+    for words in ("batch_size was", "max_iters was 1, now it is 2", '"AmpOptimWrapper"'):
+        assert f"{words}" in said
+    assert "num_workers" not in said
+    assert "interval" not in said
 
 
 @pytest.mark.slow

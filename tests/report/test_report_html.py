@@ -185,6 +185,19 @@ def test_everything_is_escaped(tmp_path: Path, run: Path) -> None:
     assert all(link.startswith("data:") for link in found.links)
 
 
+def test_changes_of_the_config_are_listed(tmp_path: Path, run: Path) -> None:
+    assert "Changes of the config" not in page(run).text
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    data = json.loads(path.read_text())
+    change = {"round": 2, "stage": "fit", "name": "variables.crop", "old": [1, 2], "new": "<b>"}
+    data["changes"] = [{**change, "time": "2026-01-01T00:00:00+00:00"}]
+    path.write_text(json.dumps(data))
+    html.write_report(tmp_path / "run")
+    text = squeezed(page(tmp_path / "run").text)
+    assert 'round 2, fit crop [1, 2] "<b>"' in text
+
+
 def test_nothing_but_a_started_run(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=0)
     path = tmp_path / "results.json"

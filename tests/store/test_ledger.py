@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import textwrap
 import pytest
 
 from regional_al.errors import WorkDirError
+from regional_al.store.files import FileStamp
 from regional_al.store.ledger import STAGES, Ledger
 from regional_al.store.work_dir import WorkDir
 from regional_al.types import Costs
@@ -132,26 +134,23 @@ def test_kill_in_a_transaction_leaves_no_half_stage(ledger, tmp_path):
         assert reader.costs(0) == Costs()
 
 
-def test_fingerprints_name_what_differs(ledger):
-    ledger.check_fingerprint(**PRINTS)
-    other = {**ACQUISITION, "rounds": 9, "stop": {"miou": 0.5}}
-    ledger.check_fingerprint(**{**PRINTS, "acquisition": other})
-    budget = {**ACQUISITION, "budget": {"amount": "2%", "unit": "pixel"}}
-    with pytest.raises(WorkDirError, match=r'acquisition\.budget\.amount was "1%", now it is "2%"'):
-        ledger.check_fingerprint(**{**PRINTS, "acquisition": budget})
-    more = {**ACQUISITION, "seed": 3}
-    with pytest.raises(WorkDirError, match=r"acquisition\.seed was null, now it is 3"):
-        ledger.check_fingerprint(**{**PRINTS, "acquisition": more})
-    with pytest.raises(WorkDirError, match="pool"):
-        ledger.check_fingerprint(**{**PRINTS, "pool": "p1"})
-    with pytest.raises(WorkDirError, match="another config"):
-        ledger.check_fingerprint(**{**PRINTS, "config": "c1"})
+def test_changes_are_recorded_with_the_place_where_the_run_was_resumed(ledger, tmp_path):
+    ledger.mark(0, "query", {}, 0.0)
+    new = {**ACQUISITION, "rounds": 9}
+    ledger.record_changes([("a.b", 8, None), ("c", [1], {"d": 2})], config="c1", acquisition=new)
+    first, second = ledger.changes()
+    assert (first["round"], first["stage"], first["name"]) == (0, "answers", "a.b")
+    assert (first["old"], first["new"], second["old"], second["new"]) == (8, None, [1], {"d": 2})
+    with Ledger.open(tmp_path, readonly=True) as again:
+        assert again.meta()["config"] == "c1"
+        assert json.loads(again.meta()["acquisition"]) == new
 
 
-def test_tuples_and_lists_of_a_config_are_the_same(tmp_path):
-    acquisition = {"queries": (1, 2)}
-    with Ledger.create(tmp_path, config="c", pool="p", acquisition=acquisition) as made:
-        made.check_fingerprint(config="c", pool="p", acquisition=acquisition)
+def test_stamps_of_files_are_kept_and_replaced(ledger):
+    one, two = FileStamp(3, 2**62, "ab"), FileStamp(4, 1, "cd")
+    ledger.record_files({("a", "image"): one, ("a", "annotation"): one})
+    ledger.record_files({("a", "annotation"): two})
+    assert ledger.files() == {("a", "image"): one, ("a", "annotation"): two}
 
 
 def test_work_dir_refusals(ledger, tmp_path):
@@ -175,4 +174,4 @@ def test_the_ledger_of_another_version_is_refused_in_one_line(ledger, tmp_path, 
         Ledger.open(tmp_path)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{WorkDir(tmp_path).ledger} was written by another version")
-    assert f"(format {version}, this version reads format 2): choose another work_dir" in line
+    assert f"(format {version}, this version reads format 3): choose another work_dir" in line

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 class Annotator(Protocol):
     """Answers queries.
 
+    An annotator whose answers come from files may have a method `sources()` (key of an image ->
+    path): a resumed run then notices that one of them has been replaced.
+
     A registered class is constructed as `cls(pool=..., label_space=..., **arguments)` with the
     arguments of `acquisition.annotator`. What kind of answer is wanted, `query.info.answer`
     ('full' or 'dominant'), is part of each query; a constructor with a parameter named `answer`

@@ -75,6 +75,10 @@ class OracleAnnotator:
                 clicks = segment_clicks(asked, truth, self._label_space)
             yield ImageAnswer(key, labels, asked > 0, clicks)
 
+    def sources(self) -> dict[str, Path]:
+        """Key of an image -> the file that its answers come from."""
+        return {k: i.annotation for k, i in self._items.items() if i.annotation is not None}
+
     def where(self, query: Query) -> str:
         """Where answers are expected, in one line."""
         return "the oracle answers from the annotation files of the pool"

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..config.changes import Rule, differences, rule_of
 from ..errors import DataError, WorkDirError
 from ..store import results as records
 from ..store.images import replacing
-from ..store.ledger import FREE_KEYS, differences
 from ..store.results import Results
 from ..store.work_dir import WorkDir
 from ..types import JSON, Costs
@@ -76,8 +76,8 @@ def remember(out: Path, grid: Grid, title: str, how: Mapping[str, Any]) -> JSON:
     now = {"format": FORMAT, "title": title, "how": dict(how), "arms": arms}
     if known:
         for name, old, new in differences(known["how"], json.loads(json.dumps(dict(how))), "how"):
-            what = name.removeprefix("how.")
-            raise WorkDirError(f"{out}: {what} was {old}, now it is {new}; use another --out")
+            what, (was, now_) = name.removeprefix("how."), map(json.dumps, (old, new))
+            raise WorkDirError(f"{out}: {what} was {was}, now it is {now_}; use another --out")
     write_json(out / FILE, now)
     return now
 
@@ -87,8 +87,9 @@ def refuse_change(where: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     `cache_dir` may change, as when a run is resumed."""
     hint = "use another name for the arm, or another --out"
     for name, before, after in differences(old["acquisition"], new["acquisition"], "acquisition"):
-        if name.split(".")[1] not in FREE_KEYS:
-            raise WorkDirError(f"{where}: {name} was {before}, now it is {after}; {hint}")
+        if rule_of(name) is not Rule.FREE:
+            was, now = json.dumps(before), json.dumps(after)
+            raise WorkDirError(f"{where}: {name} was {was}, now it is {now}; {hint}")
     for key, what in (("start", "its shared start"), ("labels_of", "labels_of")):
         before, after = old.get(key), new.get(key)
         if before != after:

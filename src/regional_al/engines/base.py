@@ -217,6 +217,10 @@ class EngineLoader:
         """Switch a config to mixed precision, in place."""
         raise UnsupportedError("--amp is not supported by this engine: leave it out")
 
+    def reads(self, key: str) -> bool:
+        """Whether a top-level key of the config has an effect; others are variables of the file."""
+        return True
+
     def resumes(self, cfg: JSON) -> bool:
         """Whether the config itself asks to resume its work dir."""
         return False

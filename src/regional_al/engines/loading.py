@@ -129,7 +129,7 @@ def load(
         loader.use_amp(cfg)
     plain: JSON = reader.plain(cfg)
     folder = Path(work_dir or plain.get("work_dir") or Path("work_dirs") / config.stem)
-    text = fingerprint_text(plain)
+    text = config_text(plain, loader.reads, smoke)
     plain["work_dir"] = cfg.work_dir = str(folder)
     settings = (plain.get("env_cfg") or {}).get("dist_cfg") or plain.get("dist_params") or {}
     dist.join_process_group(settings.get("backend"), settings.get("timeout"))
@@ -190,7 +190,21 @@ def dialect(cfg: Mapping[str, Any], source: Path) -> str:
     )
 
 
-def fingerprint_text(plain: Mapping[str, Any]) -> str:
-    """The config as sorted JSON without what has no effect on the result."""
-    kept = {key: value for key, value in plain.items() if key not in _NO_EFFECT}
+def config_text(
+    plain: Mapping[str, Any], reads: Callable[[str], bool] = lambda key: True, smoke: bool = False
+) -> str:
+    """What of a config determines the results, as sorted JSON.
+
+    Args:
+        plain: The config.
+        reads: Whether the engine reads a key. Others are variables of the file, whose values have
+            been substituted already; they stand below 'variables'.
+        smoke: Whether it is a smoke run.
+    """
+    kept: JSON = {"variables": {}}
+    for key, value in plain.items():
+        if key not in _NO_EFFECT:
+            (kept if reads(key) else kept["variables"])[key] = value
+    if smoke:
+        kept["smoke"] = True
     return json.dumps(kept, indent=1, sort_keys=True, default=repr)

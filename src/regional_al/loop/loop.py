@@ -84,7 +84,10 @@ class ActiveLearningLoop:
         self.store = LabelStore(self.work_dir.labels)
         self.acquirer = Acquirer(engine, self.config, self.store, self.work_dir.root)
         self.warm_start = build_warm_start(self.config)
-        self.records = RunRecords(self.work_dir, self.config, engine, text, engine_name, title)
+        sources: dict[str, Path] = getattr(annotator, "sources", dict)()
+        self.records = RunRecords(
+            self.work_dir, self.config, engine, text, engine_name, title, sources
+        )
         self.round, self.status, self.reason = 0, "running", ""
         self.watch, self._prepared = Stopwatch(), False
 

@@ -5,7 +5,8 @@ Rank 0 reads and writes; every rank calls the same methods and gets the same ans
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from ..engines.base import Engine
 from ..report import table
 from ..runtime import distributed as dist
 from ..store import results as results_file
-from ..store.ledger import STAGES, Ledger, fingerprints
+from ..store.ledger import STAGES, Ledger, pool_fingerprint
 from ..store.results import Record, Results
 from ..store.work_dir import WorkDir
 from ..types import JSON
+from .resume import Origin, check_resume
 from .stopping import stop_reason
 
 
@@ -31,6 +33,7 @@ class RunRecords:
         text: What else determines the results, see `ActiveLearningLoop`.
         engine_name: Default: the name of the engine's class.
         title: Of the run.
+        sources: Files that answers come from, see `Origin`.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class RunRecords:
         text: str = "",
         engine_name: str | None = None,
         title: str = "run",
+        sources: Mapping[str, Path] | None = None,
     ) -> None:
         self.work_dir, self.config, self.engine = work_dir, config, engine
         self.engine_name, self.title = engine_name or type(engine).__name__, title
-        self.fingerprints = fingerprints(engine.pool, text)
+        self.origin = Origin(config.resolved, text, engine.pool, sources or {})
         self.pool_pixels = sum(h * w for h, w in (item.shape for item in engine.pool))
         self.ledger: Ledger | None = None  # of rank 0, while open
         self.opened = False
@@ -59,7 +63,7 @@ class RunRecords:
                 warm_start(None)
                 return {}
             with Ledger.open(self.work_dir.root, readonly=True) as ledger:
-                ledger.check_fingerprint(acquisition=self.config.resolved, **self.fingerprints)
+                check_resume(ledger, self.origin)
                 warm_start(ledger)
             return {}
 
@@ -72,12 +76,18 @@ class RunRecords:
             root = self.work_dir.root
             if Ledger.exists(root):
                 self.ledger = Ledger.open(root)
+                self._record_changes(self.ledger)
             else:
                 self.ledger = Ledger.create(
-                    root, acquisition=self.config.resolved, **self.fingerprints
+                    root,
+                    config=self.origin.text,
+                    pool=pool_fingerprint(self.engine.pool),
+                    acquisition=self.config.resolved,
                 )
+                self.origin.record_files(self.ledger)
             records = results_file.load(root).records if self.work_dir.results.is_file() else ()
-            results_file.write(root, replace(self._head(), records=records))
+            changed = tuple(self.ledger.changes())
+            results_file.write(root, replace(self._head(), records=records, changes=changed))
             return {}
 
         dist.on_main(start)
@@ -138,6 +148,18 @@ class RunRecords:
         if dist.is_main():
             root = self.work_dir.root
             results_file.write(root, replace(results_file.load(root), stopped=reason))
+
+    def _record_changes(self, ledger: Ledger) -> None:
+        """Record, and print, what of the config has changed since the run was last started."""
+        found = check_resume(ledger, self.origin)
+        for change in found:
+            print(f"resumed with a change: {change}", file=sys.stderr, flush=True)
+        ledger.record_changes(
+            [(change.name, change.old, change.new) for change in found],
+            config=self.origin.text,
+            acquisition=self.config.resolved,
+        )
+        self.origin.record_files(ledger)
 
     @property
     def _books(self) -> Ledger:

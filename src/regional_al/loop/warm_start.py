@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ..annotators.base import allowed_ids, checked_ids
+from ..config.changes import changes
 from ..config.grammar import Acquisition
 from ..errors import DataError, WorkDirError
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..store.labels import LabelStore
-from ..store.ledger import Ledger
+from ..store.ledger import Ledger, pool_fingerprint
 from ..store.query import copy_query, read_query
 from ..store.work_dir import WorkDir
 from ..types import JSON, ImageAnswer
 from . import stages
+from .resume import config_tree
 
 if TYPE_CHECKING:
     from .loop import ActiveLearningLoop
@@ -88,11 +90,14 @@ class SharedStart(FreshStart):
             )
         with Ledger.open(root, readonly=True) as theirs:
             meta, fit = theirs.meta(), theirs.done(0, "fit")
-        if meta["pool"] != loop.records.fingerprints["pool"]:
+        if meta["pool"] != pool_fingerprint(loop.engine.pool):
             raise WorkDirError(f"{where} was made from other pool images; use the same data set")
-        if meta["config"] != loop.records.fingerprints["config"]:
+        own = config_tree(loop.records.origin.text, {})
+        differing = changes(config_tree(meta["config"], {}), own, trained=True)
+        if differing:
+            what = "" if differing[0].name == "text" else f" ({differing[0]})"
             raise WorkDirError(
-                f"{where} was made with another config; only its acquisition may differ"
+                f"{where} was made with another config{what}; only its acquisition may differ"
             )
         if fit is None:
             raise WorkDirError(f"{where} has not finished round 0: run it to its end first")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
@@ -91,6 +93,7 @@ def render(results: Results, run: WorkDir) -> str:
         state=state,
         tiles=tiles(results),
         rounds=[round_row(record) for record in results.records],
+        changes=[change_row(change) for change in results.changes],
         iou=iou_table(results, counts),
         overlays=groups,
         left_out=left_out,
@@ -99,6 +102,13 @@ def render(results: Results, run: WorkDir) -> str:
         **charts(results, counts, run.figures),
     )
     return page
+
+
+def change_row(change: JSON) -> JSON:
+    """A change of the config as it is shown: values as JSON, shortened."""
+    texts = {key: shorten(json.dumps(change.get(key)), 80) for key in ("old", "new")}
+    name = str(change.get("name")).removeprefix("variables.")
+    return {"round": change.get("round"), "stage": change.get("stage"), "name": name, **texts}
 
 
 def page_template(name: str, package: str = "report") -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,13 +18,12 @@ from typing import Any
 
 from ..errors import WorkDirError
 from ..types import JSON, Costs, PoolItem
+from .files import FileStamp
 from .work_dir import WorkDir
 
 STAGES = ("query", "answers", "fit", "evaluate")
-FORMAT = 2
+FORMAT = 3
 """Raised whenever a run of an older version must not be resumed; 1: regional_al 0.1.0."""
-FREE_KEYS = frozenset({"rounds", "stop", "cache_dir"})
-"""Keys of `acquisition` that a resumed run may change: they do not alter the rounds done so far."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -32,6 +31,10 @@ CREATE TABLE stages (round INTEGER, stage TEXT, seconds REAL NOT NULL, finished 
     payload TEXT NOT NULL, PRIMARY KEY (round, stage));
 CREATE TABLE answers (round INTEGER, key TEXT, pixels INTEGER NOT NULL, clicks INTEGER,
     complete INTEGER NOT NULL, regions INTEGER NOT NULL, PRIMARY KEY (round, key));
+CREATE TABLE changes (round INTEGER, stage TEXT, time TEXT NOT NULL, name TEXT NOT NULL,
+    old TEXT NOT NULL, new TEXT NOT NULL);
+CREATE TABLE files (name TEXT, kind TEXT, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
+    digest TEXT NOT NULL, PRIMARY KEY (name, kind));
 """
 
 
@@ -68,8 +71,8 @@ class Ledger:
 
         Args:
             work_dir: Folder of the run; created if necessary.
-            config: Fingerprint of the engine's config, see `fingerprints`.
-            pool: Fingerprint of the pool.
+            config: What else determines the results: the engine's config as text.
+            pool: Fingerprint of the pool, see `pool_fingerprint`.
             acquisition: The resolved `acquisition`, JSON-able.
 
         Raises:
@@ -154,25 +157,56 @@ class Ledger:
         """What `create` stored: format, config, pool, acquisition (as JSON text)."""
         return dict(self._db.execute("SELECT key, value FROM meta ORDER BY key").fetchall())
 
-    def check_fingerprint(self, *, config: str, pool: str, acquisition: JSON) -> None:
-        """Check that the run was started with the same config, pool and acquisition.
+    def record_changes(
+        self, changes: Iterable[tuple[str, Any, Any]], *, config: str, acquisition: JSON
+    ) -> None:
+        """Record, in one transaction, that the run continues with another config.
 
-        `rounds`, `stop` and `cache_dir` of the acquisition may differ, e.g. to extend a run.
-
-        Raises:
-            WorkDirError: Something differs; the message names it.
+        Args:
+            changes: (name, old, new) of each key; the values JSON-able.
+            config: The text that is compared from now on.
+            acquisition: The resolved `acquisition`, likewise.
         """
-        meta = self.meta()
-        work_dir = self.path.parent
-        hint = "choose another work_dir, or use the config that the run was started with"
-        then, now = json.loads(meta["acquisition"]), json.loads(_dump(acquisition))
-        for name, old, new in differences(then, now, "acquisition"):
-            if name.split(".")[1] not in FREE_KEYS:
-                raise WorkDirError(f"{work_dir}: {name} was {old}, now it is {new}; {hint}")
-        if meta["pool"] != pool:
-            raise WorkDirError(f"{work_dir} was started with other pool images; {hint}")
-        if meta["config"] != config:
-            raise WorkDirError(f"{work_dir} was started with another config; {hint}")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with self.transaction():
+            place = self.position()
+            self._db.executemany(
+                "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
+                [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
+            )
+            self._db.executemany(
+                "UPDATE meta SET value = ? WHERE key = ?",
+                [(config, "config"), (_dump(acquisition), "acquisition")],
+            )
+
+    def changes(self) -> list[JSON]:
+        """What `record_changes` has recorded, oldest first: round and stage (at which the run
+        was resumed), time, name, old, new."""
+        rows = self._db.execute(
+            "SELECT round, stage, time, name, old, new FROM changes ORDER BY rowid"
+        ).fetchall()
+        names = ("round", "stage", "time", "name", "old", "new")
+        return [
+            dict(zip(names, (*row[:4], json.loads(row[4]), json.loads(row[5])), strict=True))
+            for row in rows
+        ]
+
+    def record_files(self, stamps: Mapping[tuple[str, str], FileStamp]) -> None:
+        """Record stamps of files outside the work dir; they replace earlier ones.
+
+        Args:
+            stamps: (name, kind) -> stamp.
+        """
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                [(*key, one.size, one.mtime, one.digest) for key, one in stamps.items()],
+            )
+
+    def files(self) -> dict[tuple[str, str], FileStamp]:
+        """What `record_files` has recorded."""
+        rows = self._db.execute("SELECT name, kind, size, mtime, digest FROM files").fetchall()
+        return {(name, kind): FileStamp(*rest) for name, kind, *rest in rows}
 
     def mark(self, round: int, stage: str, payload: JSON, seconds: float) -> None:
         """Record that a stage is done. Stages must come in order: RuntimeError otherwise."""
@@ -266,23 +300,10 @@ class Ledger:
         return records
 
 
-def fingerprints(items: Sequence[PoolItem], text: str) -> dict[str, str]:
-    """What must not change while a run is resumed: `config` (hash of the engine's config as text)
-    and `pool` (hash of the images' keys and sizes, in order)."""
+def pool_fingerprint(items: Sequence[PoolItem]) -> str:
+    """Hash of the images' keys and sizes, in their order."""
     pool = "\n".join(f"{item.key} {item.shape[0]}x{item.shape[1]}" for item in items)
-    return {
-        "config": hashlib.sha256(text.encode()).hexdigest(),
-        "pool": hashlib.sha256(pool.encode()).hexdigest(),
-    }
-
-
-def differences(then: Any, now: Any, name: str) -> Iterable[tuple[str, Any, Any]]:
-    """(dotted name, old, new) of each leaf in which two JSON values differ, in name order."""
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in sorted(then.keys() | now.keys()):
-            yield from differences(then.get(key), now.get(key), f"{name}.{key}")
-    elif then != now:
-        yield name, _dump(then), _dump(now)
+    return hashlib.sha256(pool.encode()).hexdigest()
 
 
 def _dump(value: Any) -> str:

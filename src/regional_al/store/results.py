@@ -79,6 +79,7 @@ class Results:
         world_size: Number of processes.
         records: One per finished round.
         stopped: Why the run ended; None while it has not.
+        changes: Keys of the config that a resumed run has changed, see `Ledger.changes`.
         extra: Unknown keys of the file, written back.
     """
 
@@ -93,6 +94,7 @@ class Results:
     world_size: int = 1
     records: tuple[Record, ...] = ()
     stopped: str | None = None
+    changes: tuple[JSON, ...] = ()
     extra: JSON = field(default_factory=dict)
 
 
@@ -169,6 +171,7 @@ def parse(data: Any, where: str) -> Results:
         world_size=get("world_size", reading.integer, 1),
         records=tuple(records),
         stopped=get("stopped", reading.text, None),
+        changes=tuple(get("changes", reading.list_of(reading.mapping), ())),
         extra=get.rest(),
     )
 
@@ -187,6 +190,7 @@ def to_json(results: Results) -> JSON:
         "world_size": results.world_size,
         "records": [_record_to_json(record) for record in results.records],
         "stopped": results.stopped,
+        "changes": list(results.changes),
         **results.extra,
     }
 

@@ -14,6 +14,15 @@ from ...types import JSON
 from ..base import ENGINES, ConfigReader, Engine, EngineLoader
 from ..quiet import old_mmcv_installed, quiet_imports
 
+_KEYS = frozenset(
+    {"model", "data", "optimizer", "optimizer_config", "lr_config", "momentum_config", "runner"}
+    | {"total_iters", "checkpoint_config", "evaluation", "log_config", "load_from", "resume_from"}
+    | {"workflow", "custom_hooks", "custom_imports", "fp16", "seed", "deterministic", "device"}
+    | {"cudnn_benchmark", "find_unused_parameters", "train_cfg", "test_cfg", "dist_params"}
+    | {"opencv_num_threads", "mp_start_method"}
+)
+"""Top-level keys that have an effect."""
+
 
 @ENGINES.register("mmseg0")
 class MMSeg0(EngineLoader):
@@ -49,6 +58,9 @@ class MMSeg0(EngineLoader):
         from .config import use_amp
 
         use_amp(cfg)
+
+    def reads(self, key: str) -> bool:
+        return key in _KEYS
 
     def resumes(self, cfg: JSON) -> bool:
         return bool(cfg.get("auto_resume"))

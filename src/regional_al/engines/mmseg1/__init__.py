@@ -14,6 +14,15 @@ from ...errors import EnvironmentProblem
 from ..base import ENGINES, ConfigReader, Engine, EngineLoader
 from ..quiet import old_mmcv_installed, quiet_imports
 
+_KEYS = frozenset(
+    {"model", "data_preprocessor", "train_dataloader", "val_dataloader", "test_dataloader"}
+    | {"source_dataloader", "train_cfg", "val_cfg", "test_cfg", "val_evaluator", "test_evaluator"}
+    | {"optim_wrapper", "param_scheduler", "auto_scale_lr", "default_hooks", "custom_hooks"}
+    | {"custom_imports", "load_from", "env_cfg", "log_processor", "visualizer", "default_scope"}
+    | {"randomness", "model_wrapper_cfg", "find_unused_parameters"}
+)
+"""Top-level keys that have an effect."""
+
 
 @ENGINES.register("mmseg1")
 class MMSeg1(EngineLoader):
@@ -46,6 +55,9 @@ class MMSeg1(EngineLoader):
         from .config import use_amp
 
         use_amp(cfg)
+
+    def reads(self, key: str) -> bool:
+        return key in _KEYS
 
     def build(self, cfg: Any) -> Engine:
         with quiet_imports():

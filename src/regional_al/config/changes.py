@@ -1,0 +1,220 @@
+"""What the config of a resumed run may change: a decision for each key, by its dotted name.
+
+Keys of a run's config are named `acquisition.…` or as in the config file. Those that are only
+variables of a config file stand below `variables`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+class Rule(Enum):
+    """What happens when a resumed run has another value of a key."""
+
+    FREE = "free"
+    """Nothing: the value does not affect the results."""
+    RECORDED = "recorded"
+    """The run continues; the change is recorded in the ledger and shown in the report."""
+    UNTIL_TRAINED = "until trained"
+    """As `RECORDED` while no training has finished, afterwards as `REFUSED`."""
+    REFUSED = "refused"
+    """The run is not resumed."""
+
+
+_RULES: tuple[tuple[str, Rule], ...] = (
+    ("acquisition.rounds", Rule.FREE),
+    ("acquisition.stop*", Rule.FREE),
+    ("acquisition.cache_dir", Rule.FREE),
+    ("acquisition.previews", Rule.FREE),
+    ("acquisition.iterations*", Rule.RECORDED),
+    ("acquisition.*", Rule.REFUSED),
+    ("smoke", Rule.REFUSED),
+    ("variables.*", Rule.RECORDED),
+    # Workers, logging, and what a stretch replaces by its own.
+    ("*num_workers", Rule.FREE),
+    ("*workers_per_gpu", Rule.FREE),
+    ("*persistent_workers", Rule.FREE),
+    ("*prefetch_factor", Rule.FREE),
+    ("*pin_memory", Rule.FREE),
+    ("default_hooks.logger*", Rule.FREE),
+    ("default_hooks.timer*", Rule.FREE),
+    ("default_hooks.checkpoint*", Rule.FREE),
+    ("default_hooks.visualization*", Rule.FREE),
+    ("checkpoint_config*", Rule.FREE),
+    ("log_config*", Rule.FREE),
+    ("log_processor*", Rule.FREE),
+    ("vis_backends*", Rule.FREE),
+    ("visualizer*", Rule.FREE),
+    ("env_cfg*", Rule.FREE),
+    ("dist_params*", Rule.FREE),
+    ("cudnn_benchmark", Rule.FREE),
+    ("opencv_num_threads", Rule.FREE),
+    ("mp_start_method", Rule.FREE),
+    ("evaluation*", Rule.FREE),
+    ("val_evaluator*", Rule.FREE),
+    ("test_evaluator*", Rule.FREE),
+    ("val_cfg*", Rule.FREE),
+    ("test_cfg*", Rule.FREE),
+    ("tta_*", Rule.FREE),
+    ("train_cfg.val_*", Rule.FREE),
+    ("val_dataloader.batch_size", Rule.FREE),
+    ("test_dataloader.batch_size", Rule.FREE),
+    # What has to change after a run has gone out of memory or takes too long.
+    ("train_dataloader.batch_size", Rule.RECORDED),
+    ("source_dataloader.batch_size", Rule.RECORDED),
+    ("data.*samples_per_gpu", Rule.RECORDED),
+    ("auto_scale_lr*", Rule.RECORDED),
+    ("model*.with_cp", Rule.RECORDED),
+    ("optim_wrapper.type", Rule.RECORDED),
+    ("optim_wrapper.loss_scale*", Rule.RECORDED),
+    ("optim_wrapper.dtype", Rule.RECORDED),
+    ("optim_wrapper.accumulative_counts", Rule.RECORDED),
+    ("fp16*", Rule.RECORDED),
+    ("optimizer_config.type", Rule.RECORDED),
+    ("optimizer_config.loss_scale*", Rule.RECORDED),
+    ("optimizer_config.cumulative_iters", Rule.RECORDED),
+    ("model*", Rule.REFUSED),
+    ("data_preprocessor*", Rule.REFUSED),
+    ("text", Rule.REFUSED),
+    ("*", Rule.UNTIL_TRAINED),
+)
+"""The first pattern that matches decides."""
+
+_LENGTHS = frozenset(
+    {"train_cfg.max_iters", "train_cfg.max_epochs", "runner.max_iters", "runner.max_epochs"}
+    | {"total_iters"}
+)
+_PATHS = frozenset(
+    {"data_root", "data_prefix", "img_path", "seg_map_path", "img_dir", "ann_dir", "ann_file"}
+    | {"split", "load_from", "checkpoint", "pretrained"}
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key that has another value than when the run was started.
+
+    Args:
+        name: Dotted name of the key.
+        old: Value then; None: it was not there.
+        new: Value now.
+        rule: What happens.
+
+    Example:
+        >>> print(Change("train_dataloader.batch_size", 8, 4, Rule.RECORDED))
+        train_dataloader.batch_size was 8, now it is 4
+    """
+
+    name: str
+    old: Any
+    new: Any
+    rule: Rule
+
+    def __str__(self) -> str:
+        name = self.name.removeprefix("variables.")
+        return f"{name} was {_short(self.old)}, now it is {_short(self.new)}"
+
+
+def rule_of(name: str, continuous: bool = False) -> Rule:
+    """What happens when a key changes.
+
+    Args:
+        name: Dotted name.
+        continuous: The rounds are stretches of one schedule (`queries`), whose length is then
+            fixed by the first of them.
+
+    Example:
+        >>> rule_of("train_dataloader.num_workers"), rule_of("model.decode_head.num_classes")
+        (<Rule.FREE: 'free'>, <Rule.REFUSED: 'refused'>)
+    """
+    if name in _LENGTHS:
+        return Rule.UNTIL_TRAINED if continuous else Rule.RECORDED
+    return next(rule for pattern, rule in _RULES if fnmatchcase(name, pattern))
+
+
+def changes(
+    then: Any,
+    now: Any,
+    trained: bool,
+    continuous: bool = False,
+    same_file: Callable[[str, str], bool] = lambda old, new: False,
+) -> list[Change]:
+    """What has changed in the config of a run, free changes left out.
+
+    A path may change freely if the data is the same: a file by `same_file`; a folder of training
+    images because the images are compared one by one. Other folders are recorded.
+
+    Args:
+        then: The config that the run was started with, as nested dicts and lists.
+        now: The config of the resumed run.
+        trained: Whether a training of the run has finished.
+        continuous: See `rule_of`.
+        same_file: Whether two paths (old, new) are files of the same content.
+
+    Returns:
+        The changes, by name; each is `RECORDED` or `REFUSED`.
+
+    Example:
+        >>> then = {"model": {"depth": 50}, "optimizer": {"lr": 0.1}, "log_config": {"interval": 5}}
+        >>> now = {"model": {"depth": 50}, "optimizer": {"lr": 0.2}, "log_config": {"interval": 9}}
+        >>> [str(change) for change in changes(then, now, trained=False)]
+        ['optimizer.lr was 0.1, now it is 0.2']
+        >>> changes(then, now, trained=True)[0].rule
+        <Rule.REFUSED: 'refused'>
+    """
+    found = []
+    for name, old, new in differences(then, now):
+        rule = _path_rule(name, old, new, same_file) or rule_of(name, continuous)
+        if rule is Rule.UNTIL_TRAINED:
+            rule = Rule.REFUSED if trained else Rule.RECORDED
+        if rule is not Rule.FREE:
+            found.append(Change(name, old, new, rule))
+    return found
+
+
+def _path_rule(name: str, old: Any, new: Any, same_file: Callable[[str, str], bool]) -> Rule | None:
+    """The rule for a path; None where the one of the key applies."""
+    parts = name.split(".")
+    if not _PATHS & set(parts[-2:]) or not isinstance(new, str):
+        return None
+    if isinstance(old, str) and same_file(old, new):
+        return Rule.FREE
+    if parts[0] in ("model", "load_from", "resume_from") or parts[-1] in ("split", "ann_file"):
+        return None
+    if parts[0] in ("variables", "train_dataloader") or parts[:2] == ["data", "train"]:
+        return Rule.FREE
+    return Rule.RECORDED
+
+
+def differences(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, old, new) of each leaf in which two JSON values differ, in name order.
+
+    Lists are leaves, except for lists of equal length that contain dicts: their items are numbered.
+    """
+    if then is None and isinstance(now, dict) and now:
+        then = {}
+    elif now is None and isinstance(then, dict) and then:
+        now = {}
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted(then.keys() | now.keys()):
+            yield from differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif _items(then) and _items(now) and len(then) == len(now):
+        for index, (old, new) in enumerate(zip(then, now, strict=True)):
+            yield from differences(old, new, f"{name}.{index}")
+    elif then != now:
+        yield name, then, now
+
+
+def _items(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+def _short(value: Any, length: int = 60) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,88 @@
+"""Whether files outside the work dir are still those that a run was started with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+_WHOLE = 1 << 20  # files up to this size are hashed whole
+_PART = 1 << 18
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What identifies the content of a file.
+
+    Args:
+        size: In bytes.
+        mtime: Of its last modification, in nanoseconds.
+        digest: Of its content; for files above 1 MiB of its first, middle and last 256 KiB.
+    """
+
+    size: int
+    mtime: int
+    digest: str
+
+
+def stamp(path: Path | str, known: FileStamp | None = None) -> FileStamp | None:
+    """The stamp of a file; None when there is none.
+
+    Args:
+        path: The file.
+        known: An earlier stamp: a file of its size and time is not read again.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "a"
+        ...     _ = file.write_bytes(b"abc")
+        ...     first = stamp(file)
+        ...     stamp(file, first) == first, stamp(file.with_name("b"))
+        (True, None)
+    """
+    try:
+        status = os.stat(path)
+        if not os.path.isfile(path):
+            return None
+        if known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns):
+            return known
+        with open(path, "rb") as file:
+            digest = hashlib.blake2b(digest_size=16)
+            if status.st_size <= _WHOLE:
+                digest.update(file.read())
+            else:
+                for start in (0, (status.st_size - _PART) // 2, status.st_size - _PART):
+                    file.seek(start)
+                    digest.update(file.read(_PART))
+    except (OSError, ValueError):  # ValueError: a name with a null character
+        return None
+    return FileStamp(status.st_size, status.st_mtime_ns, digest.hexdigest())
+
+
+def same(old: FileStamp | None, new: FileStamp | None) -> bool:
+    """Whether two stamps are of the same content."""
+    if old is None or new is None:
+        return False
+    return (old.size, old.digest) == (new.size, new.digest)
+
+
+def stamps(
+    paths: Mapping[tuple[str, str], Path], known: Mapping[tuple[str, str], FileStamp]
+) -> dict[tuple[str, str], FileStamp]:
+    """Stamps of many files, read by several threads.
+
+    Args:
+        paths: (name, kind) -> file.
+        known: Earlier stamps, see `stamp`.
+
+    Returns:
+        (name, kind) -> stamp, of the files that exist.
+    """
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = threads.map(lambda item: stamp(item[1], known.get(item[0])), paths.items())
+        return {name: one for name, one in zip(paths, found, strict=True) if one is not None}
