@@ -215,6 +215,7 @@ def _items(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
-def _short(value: Any, length: int = 60) -> str:
+def _short(value: Any) -> str:
     text = json.dumps(value, sort_keys=True)
+    length = 240 if isinstance(value, str) else 60  # paths whole
     return text if len(text) <= length else f"{text[: length - 1]}…"
