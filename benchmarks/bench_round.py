@@ -84,7 +84,8 @@ def acquisition(kind: str, logits: torch.Tensor, ids: np.ndarray, folder: Path) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    repeats = 3 if parser.parse_args().quick else 7
+    quick = parser.parse_args().quick
+    repeats = 3 if quick else 7
     network = build_network()
     picture, _ = streets.make_scene("train", 0, SHAPE)
     image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -107,7 +108,13 @@ def main() -> None:
                 }
             )
     print_table(rows)
-    write_result("round", rows, network=CONFIG, shape=list(SHAPE), budget_share=SHARE)
+    write_result(
+        "round_quick" if quick else "round",
+        rows,
+        network=CONFIG,
+        shape=list(SHAPE),
+        budget_share=SHARE,
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ COVERED = [
     "selection",
     "store",
     "testing.streets",
+    "testing.toy",
 ]
 
 # Packages whose registry's own classes are all public.

@@ -12,9 +12,21 @@ from ..store.images import image_size
 from ..types import LabelSpace, PoolItem
 from . import streets
 
+__all__ = ["ToyNet", "pool_items", "toy_engine"]
+
 
 class ToyNet(nn.Module):
-    """Two convolutions, dropout and a 1x1 head; [N, 3, H, W] -> logits [N, C, H, W], full size."""
+    """Two convolutions, dropout and a 1x1 head; [N, 3, H, W] -> logits [N, C, H, W], full size.
+
+    Args:
+        num_classes: C.
+        width: Channels of the convolutions.
+        dropout: Share of the channels that dropout sets to 0, 0..1.
+
+    Example:
+        >>> ToyNet(num_classes=3)(torch.zeros(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 8, 8])
+    """
 
     def __init__(self, num_classes: int, width: int = 12, dropout: float = 0.1) -> None:
         super().__init__()
@@ -33,7 +45,22 @@ class ToyNet(nn.Module):
 
 
 def pool_items(root: Path, split: str) -> list[PoolItem]:
-    """Images of `root/images/<split>`, annotations `root/annotations/<split>/<stem>.png`."""
+    """Images of `root/images/<split>`, annotations `root/annotations/<split>/<stem>.png`.
+
+    Args:
+        root: The folder.
+        split: 'train' or 'val'.
+
+    Returns:
+        One item per image, by name; without annotation where there is no such file.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     root = streets.generate(Path(folder), train=2, val=1, size=(32, 32))
+        ...     [item.shape for item in pool_items(root, "train")]
+        [(32, 32), (32, 32)]
+    """
     items = []
     for image in sorted((root / "images" / split).iterdir()):
         annotation = root / "annotations" / split / f"{image.stem}.png"
@@ -45,14 +72,23 @@ def pool_items(root: Path, split: str) -> list[PoolItem]:
 def toy_engine(
     root: Path, label_space: LabelSpace | None = None, iterations: int = 6, lr: float = 1e-2
 ) -> TorchEngine:
-    """A `TorchEngine` with a `ToyNet` over a plain folder, such as `testing.streets.generate`
-    writes.
+    """A `TorchEngine` with a `ToyNet` over a folder as `testing.streets.generate` writes it.
 
     Args:
         root: Folder with `images/{train,val}` and `annotations/{train,val}`.
         label_space: Meaning of the ids; default: the classes of `testing.streets`.
         iterations: Length of one training.
         lr: Learning rate.
+
+    Returns:
+        The engine; `regional_al.run` takes it.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     root = streets.generate(Path(folder), train=2, val=1, size=(32, 32))
+        ...     len(toy_engine(root).pool)
+        2
     """
     space = label_space or LabelSpace.plain(streets.CLASSES, streets.PALETTE)
     return TorchEngine(
