@@ -33,7 +33,7 @@ from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import first_line, without_traceback
 from . import hooks  # noqa: F401 - registers StretchRunner
-from .checkpoints import located
+from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
 from .hooks import LabelShareHook, close_logger, stretch_logger
 from .loaders import train_loader, val_loader
@@ -54,10 +54,10 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     dataset = labelled_dataset(pool, request, read_sample)
     prepare_process(cfg, request.seed)
     share = LabelShareHook()
-    with quiet_warnings():
+    with quiet_warnings(), safe_loading():
         runner = make_runner(cfg, request, stop_at, pool)
     try:
-        with quiet_warnings():
+        with quiet_warnings(), safe_loading():
             register_hooks(runner, cfg, request, share)
             begin(runner, start)
             loaders = make_loaders(cfg, runner, dataset, request)
@@ -163,9 +163,9 @@ def begin(runner: Any, start: Start) -> None:
     if start.load is None:
         return
     if start.resume:
-        runner.resume(located(start.load), map_location="cpu")
+        runner.resume(start.load, map_location="cpu")
     else:
-        runner.load_checkpoint(located(start.load), map_location="cpu")
+        runner.load_checkpoint(start.load, map_location="cpu")
 
 
 def make_loaders(cfg: Config, runner: Any, dataset: Any, request: FitRequest) -> list[Any]:

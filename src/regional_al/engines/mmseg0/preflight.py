@@ -19,11 +19,12 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import JSON, UNLABELED, LabelSpace
+from ..mmseg.checkpoints import is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import check_classes, check_ids
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
-from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
+from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
@@ -73,7 +74,7 @@ def check_weights(cfg: Config) -> None:
             if source and is_remote(source):
                 fetch(source, key, "give a file")
             elif source:
-                load_from_plain(source)
+                read_checkpoint(source)
         return {}
 
     dist.on_main(look)
@@ -142,8 +143,10 @@ def check_model(cfg: Config, pool: Pool) -> None:
     and predicts an image. Finds crops and sizes that do not fit, missing weights and absent ops."""
     model = build_model(cfg)
     try:
-        with quiet_warnings():
+        with quiet_warnings(), safe_loading():
             model.init_weights()
+    except RegionalALError:
+        raise
     except Exception as error:  # a file that is not there or does not fit
         raise ConfigError(
             f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "

@@ -24,6 +24,7 @@ from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
+from .checkpoints import safe_loading
 from .config import type_name
 from .hooks import Console, LabelShareHook, PlainCheckpointHook, calm_console, quiet_warnings
 from .pool import Pool, read_sample
@@ -51,7 +52,7 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     share = LabelShareHook()
     runner, console = build_runner(cfg, request, loader, start, stop_at, share)
     try:
-        with contextlib.redirect_stdout(Console(sys.stdout)):
+        with contextlib.redirect_stdout(Console(sys.stdout)), safe_loading():
             runner.train()
         checkpoint = save(runner, request.out_dir)
     except RegionalALError as error:

@@ -20,10 +20,12 @@ from torch.utils.data import Dataset
 from ...errors import ConfigError, UnsupportedError
 from ...types import I64
 from ..mmseg import predict
+from ..mmseg.checkpoints import read_checkpoint
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
 from ..views import sample_or_reason
-from .config import first_line, inference_pipeline, type_name
+from .checkpoints import safe_loading
+from .config import inference_pipeline, type_name
 from .hooks import quiet_warnings
 from .pool import locate
 
@@ -41,10 +43,7 @@ class Predictor(predict.Predictor):
         return own_start(self.cfg)
 
     def read_weights(self, checkpoint: Path) -> Mapping[str, Any]:
-        try:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # not a checkpoint, or one that holds more than tensors
-            raise ConfigError(f"{checkpoint} cannot be loaded: {first_line(error)}") from None
+        content = read_checkpoint(checkpoint)
         weights: Mapping[str, Any] = content.get("state_dict", content)
         return weights
 
@@ -116,10 +115,10 @@ def own_start(cfg: Config) -> Any:
     Seeds torch's generator."""
     torch.manual_seed(int((cfg.get("randomness") or {}).get("seed") or 0))
     model = build_model(cfg)
-    with quiet_warnings():
+    with quiet_warnings(), safe_loading():
         model.init_weights()
-    if cfg.get("load_from"):
-        load_checkpoint(model, cfg.load_from, map_location="cpu")
+        if cfg.get("load_from"):
+            load_checkpoint(model, cfg.load_from, map_location="cpu")
     return model
 
 

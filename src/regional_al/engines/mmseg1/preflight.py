@@ -18,9 +18,11 @@ from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
-from ...types import UNLABELED, LabelSpace
+from ...types import JSON, UNLABELED, LabelSpace
+from ..mmseg.checkpoints import is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import check_classes, check_ids
 from ..mmseg.training import check_start
+from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
 from .fit import schedule_of
 from .hooks import quiet_warnings
@@ -52,11 +54,12 @@ def check_keys(cfg: Config) -> None:
 
 def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
+    check_classes(cfg.model, pool.label_space)
+    check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
+    check_load_from(cfg)
+    check_weights(cfg)
     error: RegionalALError | None = None
     try:
-        check_classes(cfg.model, pool.label_space)
-        check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
-        check_load_from(cfg)
         check_validation(cfg, validation, pool.label_space)
         if source is not None:
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
@@ -77,6 +80,22 @@ def check_load_from(cfg: Config) -> None:
             "load_from only makes the first query, since acquisition.round_init='scratch'; to "
             "train from it, set round_init='pretrained' (one run with queries) or 'continue'"
         )
+
+
+def check_weights(cfg: Config) -> None:
+    """Weights that come from the network are there, or are fetched, once; files can be read."""
+
+    def look() -> JSON:
+        for key, source, option in remote_weights(cfg.model):
+            fetch(source, key, f"give a file, or random weights by --cfg-options {option}=None")
+        source = cfg.get("load_from")
+        if source and is_remote(source):
+            fetch(source, "load_from", "give a file")
+        elif source:
+            read_checkpoint(source)
+        return {}
+
+    dist.on_main(look)
 
 
 def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
@@ -131,11 +150,14 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
     weights and absent ops."""
     model = build_model(cfg)
     try:
-        with quiet_warnings():
+        with quiet_warnings(), safe_loading():
             model.init_weights()
-    except Exception as error:  # a download or a file that is not there
+    except RegionalALError:
+        raise
+    except Exception as error:  # a file that is not there or does not fit
         raise ConfigError(
-            f"the model's pretrained weights cannot be read: {first_line(error)}"
+            f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
+            "that is there, or random weights by --cfg-options model.backbone.init_cfg=None"
         ) from None
     loss = unlabeled_loss(model.train(), pool)
     if not np.isfinite(loss):
