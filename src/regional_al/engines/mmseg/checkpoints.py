@@ -14,7 +14,6 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,29 @@ def _content(file: Any, name: str, map_location: Any) -> dict[str, Any]:
     return content
 
 
+def check_fits(path: str, model: torch.nn.Module, key: str) -> None:
+    """Raise ConfigError when not one weight of a checkpoint has a place in the model: mmengine and
+    mmcv skip what does not fit, so a run would start from random weights without a word.
+
+    key: of the config that names the file.
+    """
+    content = read_checkpoint(path)
+    weights = content.get("state_dict", content)
+    mine = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"{key}={path!r}: its state_dict is no dict")
+    shapes = {
+        str(name).removeprefix("module."): tuple(getattr(value, "shape", ()))
+        for name, value in weights.items()
+    }
+    if not any(mine.get(name) == shape for name, shape in shapes.items()):
+        raise ConfigError(
+            f"{key}={path!r} has no weight of this model (it has {next(iter(shapes), 'none')!r}, "
+            f"the model {next(iter(mine), 'none')!r}); weights of a backbone alone belong into "
+            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
+        )
+
+
 def _refusal(name: str, error: Exception) -> str:
     """One line for a checkpoint that cannot be read; torch ends a paragraph of advice with what it
     has refused."""
@@ -90,7 +112,7 @@ def _harmless() -> AbstractContextManager[Any]:
         """The one use that a HistoryBuffer makes of getattr: its own statistics."""
         if owner is HistoryBuffer and name in ("min", "max", "current", "mean"):
             return getattr(owner, name)
-        raise UnpicklingError(f"function builtins.getattr of {owner!r}")
+        raise ValueError(f"function builtins.getattr of {owner!r}")
 
     multiarray: Any = (np._core if hasattr(np, "_core") else np.core).multiarray  # type: ignore[attr-defined,unused-ignore]
     known: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, slice, (attribute, "builtins.getattr")]

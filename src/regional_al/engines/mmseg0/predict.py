@@ -168,8 +168,12 @@ class ValidationImages(Dataset[Any]):
         )
 
 
-def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | None) -> I64:
-    """int64 [C, C] over the validation set, rows = target, on every rank."""
+def confusion(
+    dataset: Any, predictor: predict.Predictor, checkpoint: Path | None, limit: int | None = None
+) -> I64:
+    """int64 [C, C] over the validation set (limit: its first images), rows = target, on every
+    rank."""
+    count = len(dataset) if limit is None else min(limit, len(dataset))
     pipeline = Compose(inference_pipeline(predictor.cfg, "val"))
 
     def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
@@ -177,4 +181,4 @@ def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | Non
         for index, (sample, target) in predictor.load(images):
             yield index, sample, target, str(mask_path(*locate(dataset, index)))
 
-    return predict.confusion(predictor, checkpoint, len(dataset), len(dataset.CLASSES), samples)
+    return predict.confusion(predictor, checkpoint, count, len(dataset.CLASSES), samples)

@@ -15,7 +15,7 @@ def safe_loading() -> AbstractContextManager[None]:
 
 
 def url_of(source: str) -> str | None:
-    """What mmengine would download for a name with a scheme; None for one that it treats otherwise."""
+    """What mmengine would download for a name; None for one that it treats otherwise."""
     return checkpoints.url_of(source, loaders)
 
 

@@ -17,7 +17,7 @@ from mmengine.runner import load_checkpoint
 from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
-from ...errors import ConfigError, UnsupportedError
+from ...errors import UnsupportedError
 from ...types import I64
 from ..mmseg import predict
 from ..mmseg.checkpoints import read_checkpoint
@@ -137,8 +137,11 @@ class ValidationImages(Dataset[Any]):
         return index, sample_or_reason(lambda: self.dataset[index], path)
 
 
-def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | None) -> I64:
-    """int64 [C, C] over the validation set, rows = target, on every rank."""
+def confusion(
+    dataset: Any, predictor: predict.Predictor, checkpoint: Path | None, limit: int | None = None
+) -> I64:
+    """int64 [C, C] over the validation set (limit: its first images), rows = target, on every
+    rank."""
 
     def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
         for index, sample in predictor.load(ValidationImages(dataset, mine)):
@@ -148,7 +151,7 @@ def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | Non
     return predict.confusion(
         predictor,
         checkpoint,
-        len(dataset),
+        len(dataset) if limit is None else min(limit, len(dataset)),
         len(dataset.metainfo["classes"]),
         samples,
         hint=": in val_dataloader's pipeline LoadAnnotations must come after Resize",

@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from ...checks import integer
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import JSON, UNLABELED, LabelSpace
-from ..mmseg.checkpoints import is_remote, read_checkpoint, remote_weights
+from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import check_classes, check_ids
+from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
@@ -28,6 +30,7 @@ from .fit import schedule_of
 from .hooks import quiet_warnings
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
+from .rehearsal import rehearse
 from .source import SOURCE, Source
 
 log = logging.getLogger("regional_al")
@@ -50,6 +53,15 @@ def check_keys(cfg: Config) -> None:
             raise ConfigError(f"{key} has no dataset=dict(type=...)")
     if "max_iters" not in cfg.train_cfg and "max_epochs" not in cfg.train_cfg:
         raise ConfigError("train_cfg needs max_iters=... or max_epochs=...")
+    for key, names, least in (
+        ("train_cfg", ("max_iters", "max_epochs"), 1),
+        ("train_dataloader", ("batch_size",), 1),
+        ("train_dataloader", ("num_workers",), 0),
+        ("val_dataloader", ("num_workers",), 0),
+    ):
+        for name in names:
+            if name in cfg[key]:
+                integer(f"{key}.{name}", cfg[key][name], least)
 
 
 def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
@@ -63,7 +75,10 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
         check_validation(cfg, validation, pool.label_space)
         if source is not None:
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
-        check_model(cfg, pool, source)
+        with unchanged():
+            check_model(cfg, pool, source)
+        for _ in progress(range(1), "trying a training iteration and an evaluation"):
+            rehearse(cfg, pool, validation, source)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
@@ -73,6 +88,8 @@ def check_load_from(cfg: Config) -> None:
     """`load_from` exists; say so where it only makes the first query."""
     acquisition = cfg.get("acquisition") or {}
     init, source = acquisition.get("round_init", "scratch"), cfg.get("load_from")
+    if source and not isinstance(source, str):
+        raise ConfigError(f"load_from={source!r} must be the name of a file")
     if source and "://" not in source and not os.path.isfile(source):
         raise ConfigError(f"load_from={source!r} does not exist")
     if source and init == "scratch" and acquisition.get("warm_start", 0) is None and dist.is_main():
@@ -159,6 +176,8 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
             f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
             "that is there, or random weights by --cfg-options model.backbone.init_cfg=None"
         ) from None
+    if cfg.get("load_from") and not is_remote(cfg.load_from):
+        check_fits(cfg.load_from, model, "load_from")
     loss = unlabeled_loss(model.train(), pool)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
