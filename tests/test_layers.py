@@ -201,9 +201,10 @@ def call_faults(package: Path = PACKAGE) -> list[str]:
     """Calls that read pickles or use numpy's global generator."""
     faults = []
     fine = {"default_rng", "Generator", "SeedSequence", "PCG64", "Philox"}
-    seeded_by_mm = {
-        f"{NAME}.engines.mmseg.transforms"
-    }  # np.random: what mm* seeds in each data worker
+    seeded_by_mm = {  # np.random: what mm* seeds in each data worker, and its state put back
+        f"{NAME}.engines.mmseg.transforms",
+        f"{NAME}.engines.mmseg.rehearsal",
+    }
     for module, path in sources(package).items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):

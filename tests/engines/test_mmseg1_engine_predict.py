@@ -171,7 +171,7 @@ def test_an_ensemble_adds_the_plain_prediction_of_each_checkpoint(
             (views[0], *views[2:]), (plain[0], plain[1], plain[0]), strict=True
         ):
             assert torch.equal(view, expected)
-    with pytest.raises(ConfigError, match=r"tiny\.py cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"tiny\.py cannot be read"):
         next(noisy.predict(trained, [1], PredictRequest(ensemble=(root / "tiny.py",))))
 
 

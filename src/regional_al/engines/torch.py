@@ -27,6 +27,7 @@ from ..store.images import read_ids, read_rgb
 from ..store.labels import LabelStore
 from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem, PredictRequest
 from .base import ENGINES, EngineLoader, FitRequest, FitResult, Prediction
+from .mmseg.checkpoints import read_checkpoint
 from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
 
@@ -64,12 +65,15 @@ class TorchEngine:
     device: str = "cpu"
 
     def preflight(self) -> None:
-        """Check that validation annotations and `load_from` exist."""
+        """Check that validation annotations exist and that `load_from` fits the model."""
         for item in self.val:
             if item.annotation is None or not item.annotation.is_file():
                 raise DataError(f"validation image {item.image} has no annotation file")
-        if self.load_from is not None and not self.load_from.is_file():
-            raise ConfigError(f"load_from={self.load_from} does not exist")
+        if self.load_from is not None:
+            if not self.load_from.is_file():
+                raise ConfigError(f"load_from={self.load_from} does not exist")
+            with torch.random.fork_rng(devices=[]):
+                self._load(None)
 
     def fit(self, request: FitRequest) -> FitResult:
         """Train from scratch, or from a checkpoint; see `FitRequest`."""
@@ -151,7 +155,7 @@ class TorchEngine:
     ) -> int:
         """Load what `request` says into model and optimizer; returns the first iteration."""
         if request.until is not None and request.previous is not None:
-            state = torch.load(request.previous, weights_only=True)
+            state = read_checkpoint(request.previous)
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             return int(state["step"])
@@ -163,7 +167,7 @@ class TorchEngine:
         elif request.init == "pretrained" and source is None:
             raise ConfigError("round_init='pretrained' needs load_from")
         if source is not None:
-            model.load_state_dict(_weights(source))
+            _fill(model, source)
         return 0
 
     def _load(self, checkpoint: Path | None) -> torch.nn.Module:
@@ -171,7 +175,7 @@ class TorchEngine:
         model = self.build_model().to(self.device)
         source = checkpoint or self.load_from
         if source is not None:
-            model.load_state_dict(_weights(source))
+            _fill(model, source)
         return model
 
     def _see(
@@ -241,6 +245,11 @@ def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
     return total / (labels != UNLABELED).sum().clamp(min=1)
 
 
-def _weights(path: Path) -> Any:
-    state = torch.load(path, weights_only=True)
-    return state.get("model", state)
+def _fill(model: torch.nn.Module, path: Path) -> None:
+    """Load the weights of a checkpoint. Raises ConfigError when they do not fit."""
+    state = read_checkpoint(path)
+    try:
+        model.load_state_dict(state.get("model", state))
+    except RuntimeError as error:
+        told = " ".join(str(error).splitlines()[-1].split())
+        raise ConfigError(f"{path} does not fit the model: {told}") from None

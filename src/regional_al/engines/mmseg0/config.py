@@ -14,6 +14,7 @@ from typing import Any
 from mmcv import Config
 from mmcv.utils import import_modules_from_strings
 
+from ...checks import integer
 from ...errors import ConfigError, EnvironmentProblem, UnsupportedError
 from ...runtime import distributed as dist
 from ..mmseg.config_file import read_config
@@ -193,7 +194,18 @@ def check_keys(cfg: Config) -> None:
     for key in ("samples_per_gpu", "workers_per_gpu"):
         if key not in cfg.data and key not in cfg.data.get("train_dataloader", {}):
             raise ConfigError(f"the config has no data.{key}")
+    for part in (
+        cfg.data,
+        cfg.data.get("train_dataloader", {}),
+        cfg.data.get("val_dataloader", {}),
+    ):
+        for key, least in (("samples_per_gpu", 1), ("workers_per_gpu", 0)):
+            if key in part:
+                integer(f"data.{key}", part[key], least)
     runner = schedule(cfg)
+    for key in ("max_iters", "max_epochs"):
+        if key in runner:
+            integer(f"runner.{key}", runner[key], 1)
     for where, has in (("source_dataloader", cfg), ("source", cfg), ("data.source", cfg.data)):
         if has.get(where.rpartition(".")[2]) is not None:
             raise UnsupportedError(

@@ -13,12 +13,19 @@ import torch
 from mmcv import Config
 from mmcv.runner import (
     HOOKS,
+    BaseRunner,
+    CheckpointHook,
     DistSamplerSeedHook,
     EpochBasedRunner,
+    Hook,
     IterBasedRunner,
+    LoggerHook,
+    OptimizerHook,
     build_optimizer,
     build_runner,
 )
+from mmcv.runner.hooks.lr_updater import LrUpdaterHook
+from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 from mmcv.utils import build_from_cfg
 from mmseg.apis import set_random_seed
 from mmseg.core import DistEvalHook, EvalHook
@@ -29,11 +36,12 @@ from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..mmseg.checkpoints import strip
+from ..mmseg.rehearsal import Blame
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
-from ..specs import first_line, without_traceback
+from ..specs import without_traceback
 from . import hooks  # noqa: F401 - registers StretchRunner
-from .checkpoints import located
+from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
 from .hooks import LabelShareHook, close_logger, stretch_logger
 from .loaders import train_loader, val_loader
@@ -42,10 +50,53 @@ from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
 
 CHECKPOINT = "checkpoint.pth"
+BLAME = Blame(
+    BaseRunner,
+    {
+        "register_lr_hook": "lr_config",
+        "register_momentum_hook": "momentum_config",
+        "register_optimizer_hook": "optimizer_config",
+        "register_checkpoint_hook": "checkpoint_config",
+        "register_logger_hooks": "log_config",
+        "load_checkpoint": "load_from",
+        "resume": "resume_from",
+    },
+    (
+        (torch.optim.Optimizer, "optimizer"),
+        (LrUpdaterHook, "lr_config"),
+        (MomentumUpdaterHook, "momentum_config"),
+        (OptimizerHook, "optimizer_config"),
+        (CheckpointHook, "checkpoint_config"),
+        (LoggerHook, "log_config"),
+        (EvalHook, "evaluation"),
+        (Hook, "custom_hooks ({})"),
+        (torch.nn.Module, "model ({})"),
+        (torch.utils.data.Sampler, "data.train_dataloader"),
+        (torch.utils.data.DataLoader, "data.train_dataloader"),
+        (BaseRunner, "runner"),
+    ),
+)
 
 
 def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
+    share = LabelShareHook()
+    runner, loaders = prepare(cfg, pool, request, share)
+    try:
+        with quiet_warnings(), safe_loading():
+            runner.run(loaders, phases(cfg))
+        checkpoint = save(runner, request.out_dir)
+    except RegionalALError as error:
+        raise without_traceback(error) from None
+    finally:
+        close(runner)
+    ratio, extra = share.count.result()
+    return FitResult(checkpoint, share.count.steps, ratio, extra)
+
+
+def prepare(cfg: Config, pool: Pool, request: FitRequest, hook: Any) -> tuple[Any, list[Any]]:
+    """The runner of a stretch, ready to run, and its loaders. hook: ours, beside those of the
+    config. Raises ConfigError naming the config key."""
     cfg = copy.deepcopy(cfg)  # registering hooks takes it apart
     if request.iterations is not None:
         set_iterations(cfg, request.iterations)
@@ -53,23 +104,21 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     stop_at = length_of(cfg).stop(request)
     dataset = labelled_dataset(pool, request, read_sample)
     prepare_process(cfg, request.seed)
-    share = LabelShareHook()
-    with quiet_warnings():
+    with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
         runner = make_runner(cfg, request, stop_at, pool)
-    try:
-        with quiet_warnings():
-            register_hooks(runner, cfg, request, share)
+        try:
+            register_hooks(runner, cfg, request, hook)
             begin(runner, start)
-            loaders = make_loaders(cfg, runner, dataset, request)
-            runner.run(loaders, phases(cfg))
-        checkpoint = save(runner, request.out_dir)
-    except RegionalALError as error:
-        raise without_traceback(error) from None
-    finally:
-        runner.data_loader = None
-        close_logger(runner.logger)
-    ratio, extra = share.count.result()
-    return FitResult(checkpoint, share.count.steps, ratio, extra)
+            return runner, make_loaders(cfg, runner, dataset, request)
+        except BaseException:
+            close(runner)
+            raise
+
+
+def close(runner: Any) -> None:
+    """Let go of the loader's workers and close the log file."""
+    runner.data_loader = None
+    close_logger(runner.logger)
 
 
 def set_iterations(cfg: Config, iterations: int) -> None:
@@ -100,56 +149,54 @@ def make_runner(cfg: Config, request: FitRequest, stop_at: int | None, pool: Poo
     if stop_at is not None:
         spec = {**spec, "type": "StretchRunner", "stop_at": stop_at}
     stamp = time.strftime("%Y%m%d_%H%M%S")
-    try:
+    with BLAME.named("optimizer"):
         optimizer = build_optimizer(model, cfg.optimizer)
-        runner = build_runner(
-            spec,
-            default_args={
-                "model": model,
-                "batch_processor": None,
-                "optimizer": optimizer,
-                "work_dir": str(request.out_dir),
-                "logger": stretch_logger(request.out_dir, stamp, cfg.get("log_level", "INFO")),
-                "meta": {"CLASSES": model.module.CLASSES, "PALETTE": model.module.PALETTE},
-            },
-        )
-    except Exception as error:  # whatever the classes named in a config raise
-        raise ConfigError(f"optimizer or runner: {first_line(error)}") from None
+    logger = stretch_logger(request.out_dir, stamp, cfg.get("log_level", "INFO"))
+    arguments = {
+        "model": model,
+        "batch_processor": None,
+        "optimizer": optimizer,
+        "work_dir": str(request.out_dir),
+        "logger": logger,
+        "meta": {"CLASSES": model.module.CLASSES, "PALETTE": model.module.PALETTE},
+    }
+    try:
+        with BLAME.named("runner"):
+            runner = build_runner(spec, default_args=arguments)
+    except BaseException:
+        close_logger(logger)
+        raise
     runner.timestamp = stamp  # so that .log and .log.json have one name
     return runner
 
 
-def register_hooks(runner: Any, cfg: Config, request: FitRequest, share: LabelShareHook) -> None:
-    """The config's hooks in mmseg's order, and ours, which counts labels."""
-    try:
-        runner.register_training_hooks(
-            cfg.get("lr_config"),
-            cfg.get("optimizer_config", {}),
-            cfg.get("checkpoint_config"),
-            cfg.get("log_config"),
-            cfg.get("momentum_config"),
-        )
-    except Exception as error:  # unknown policies and hooks
-        raise ConfigError(
-            f"lr_config, optimizer_config, checkpoint_config, log_config or momentum_config: "
-            f"{first_line(error)}"
-        ) from None
+def register_hooks(runner: Any, cfg: Config, request: FitRequest, ours: Any) -> None:
+    """The config's hooks in mmseg's order, and ours."""
+    runner.register_training_hooks(
+        cfg.get("lr_config"),
+        cfg.get("optimizer_config", {}),
+        cfg.get("checkpoint_config"),
+        cfg.get("log_config"),
+        cfg.get("momentum_config"),
+    )
     if dist.active() and isinstance(runner, EpochBasedRunner):
         runner.register_hook(DistSamplerSeedHook())
     evaluation = cfg.get("evaluation")
     if evaluation:
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), test_mode=True)
-        arguments = {**evaluation, "by_epoch": not isinstance(runner, IterBasedRunner)}
         kind = DistEvalHook if dist.active() else EvalHook
-        hook = kind(val_loader(cfg, images, request.seed), **arguments)
+        with BLAME.named("evaluation"):
+            arguments = {**evaluation, "by_epoch": not isinstance(runner, IterBasedRunner)}
+            hook = kind(val_loader(cfg, images, request.seed), **arguments)
         runner.register_hook(hook, priority="LOW")
     for spec in cfg.get("custom_hooks") or []:
         if not isinstance(spec, Mapping):
             raise ConfigError(f"custom_hooks holds {spec!r}, not a dict(type=...)")
         arguments = dict(spec)
         priority = arguments.pop("priority", "NORMAL")
-        runner.register_hook(build_from_cfg(arguments, HOOKS), priority=priority)
-    runner.register_hook(share, priority="VERY_LOW")
+        with BLAME.named("custom_hooks"):
+            runner.register_hook(build_from_cfg(arguments, HOOKS), priority=priority)
+    runner.register_hook(ours, priority="VERY_LOW")
 
 
 def limit_of(cfg: Config, part: str) -> int | None:
@@ -163,9 +210,9 @@ def begin(runner: Any, start: Start) -> None:
     if start.load is None:
         return
     if start.resume:
-        runner.resume(located(start.load), map_location="cpu")
+        runner.resume(start.load, map_location="cpu")
     else:
-        runner.load_checkpoint(located(start.load), map_location="cpu")
+        runner.load_checkpoint(start.load, map_location="cpu")
 
 
 def make_loaders(cfg: Config, runner: Any, dataset: Any, request: FitRequest) -> list[Any]:

@@ -21,12 +21,13 @@ from torch.utils.data import Dataset
 from ...errors import ConfigError, UnsupportedError
 from ...types import I64
 from ..mmseg import predict
+from ..mmseg.checkpoints import read_checkpoint
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
 from ..quiet import quiet_warnings
 from ..specs import type_name
 from ..views import sample_or_reason
-from .checkpoints import load_from_plain, located
+from .checkpoints import safe_loading
 from .config import half_precision, inference_pipeline
 from .pool import image_path, locate, mask_path, truth
 
@@ -49,7 +50,7 @@ class Predictor(predict.Predictor):
         return own_start(self.cfg)
 
     def read_weights(self, checkpoint: Path) -> Mapping[str, Any]:
-        content = load_from_plain(str(checkpoint))
+        content = read_checkpoint(checkpoint)
         weights: Mapping[str, Any] = content.get("state_dict", content)
         return weights
 
@@ -141,11 +142,11 @@ def own_start(cfg: Config) -> Any:
     config has it. Seeds torch's generator."""
     torch.manual_seed(int(cfg.get("seed") or 0))
     model = build_model(cfg)
-    with quiet_warnings():
-        model.init_weights()
     source = cfg.get("resume_from") or cfg.get("load_from")
-    if source:
-        load_checkpoint(model, located(source), map_location="cpu", logger=log)
+    with quiet_warnings(), safe_loading():
+        model.init_weights()
+        if source:
+            load_checkpoint(model, source, map_location="cpu", logger=log)
     return model
 
 
@@ -167,8 +168,12 @@ class ValidationImages(Dataset[Any]):
         )
 
 
-def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | None) -> I64:
-    """int64 [C, C] over the validation set, rows = target, on every rank."""
+def confusion(
+    dataset: Any, predictor: predict.Predictor, checkpoint: Path | None, limit: int | None = None
+) -> I64:
+    """int64 [C, C] over the validation set (limit: its first images), rows = target, on every
+    rank."""
+    count = len(dataset) if limit is None else min(limit, len(dataset))
     pipeline = Compose(inference_pipeline(predictor.cfg, "val"))
 
     def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
@@ -176,4 +181,4 @@ def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | Non
         for index, (sample, target) in predictor.load(images):
             yield index, sample, target, str(mask_path(*locate(dataset, index)))
 
-    return predict.confusion(predictor, checkpoint, len(dataset), len(dataset.CLASSES), samples)
+    return predict.confusion(predictor, checkpoint, count, len(dataset.CLASSES), samples)

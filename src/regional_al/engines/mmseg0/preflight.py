@@ -19,15 +19,18 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
 from ...types import JSON, UNLABELED, LabelSpace
+from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import check_classes, check_ids
+from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
-from .checkpoints import fetch, is_remote, load_from_plain, remote_weights
+from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
 from .predict import Predictor, build_model
+from .rehearsal import rehearse
 
 log = logging.getLogger("regional_al")
 
@@ -43,7 +46,10 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     error: RegionalALError | None = None
     try:
         check_validation(cfg, validation, pool.label_space)
-        check_model(cfg, pool)
+        with unchanged():
+            check_model(cfg, pool)
+        for _ in progress(range(1), "trying a training iteration and an evaluation"):
+            rehearse(cfg, pool, validation)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
@@ -53,6 +59,8 @@ def check_load_from(cfg: Config) -> None:
     """`load_from` and `resume_from` exist; say so where the former is not trained from."""
     init = (cfg.get("acquisition") or {}).get("round_init", "scratch")
     for key in ("load_from", "resume_from"):
+        if cfg.get(key) and not isinstance(cfg[key], str):
+            raise ConfigError(f"{key}={cfg[key]!r} must be the name of a file")
         if cfg.get(key) and not is_remote(cfg[key]) and not os.path.isfile(cfg[key]):
             raise ConfigError(f"{key}={cfg[key]!r} does not exist")
     if cfg.get("load_from") and init == "scratch" and dist.is_main():
@@ -73,7 +81,7 @@ def check_weights(cfg: Config) -> None:
             if source and is_remote(source):
                 fetch(source, key, "give a file")
             elif source:
-                load_from_plain(source)
+                read_checkpoint(source)
         return {}
 
     dist.on_main(look)
@@ -142,8 +150,10 @@ def check_model(cfg: Config, pool: Pool) -> None:
     and predicts an image. Finds crops and sizes that do not fit, missing weights and absent ops."""
     model = build_model(cfg)
     try:
-        with quiet_warnings():
+        with quiet_warnings(), safe_loading():
             model.init_weights()
+    except RegionalALError:
+        raise
     except Exception as error:  # a file that is not there or does not fit
         raise ConfigError(
             f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
@@ -151,6 +161,9 @@ def check_model(cfg: Config, pool: Pool) -> None:
         ) from None
     predictor = Predictor(cfg)
     model = model.to(predictor.device)
+    for key in ("load_from", "resume_from"):
+        if cfg.get(key) and not is_remote(cfg[key]):
+            check_fits(cfg[key], model, key)
     loss = unlabeled_loss(model.train(), pool, predictor.device)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset
 
@@ -24,6 +25,7 @@ from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
+from .checkpoints import safe_loading
 from .config import type_name
 from .hooks import Console, LabelShareHook, PlainCheckpointHook, calm_console, quiet_warnings
 from .pool import Pool, read_sample
@@ -37,6 +39,30 @@ _stretches = itertools.count()  # experiment names must be unique within a proce
 def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = None) -> FitResult:
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
     beside the labels, or alone when there are none."""
+    share = LabelShareHook()
+    runner, console = prepare(cfg, pool, request, source, [share])
+    try:
+        with contextlib.redirect_stdout(Console(sys.stdout)), safe_loading():
+            runner.train()
+        checkpoint = save(runner, request.out_dir)
+    except RegionalALError as error:
+        raise without_traceback(error) from None
+    finally:
+        close(runner, console)
+    ratio, extra = share.count.result()
+    return FitResult(checkpoint, share.count.steps, ratio, extra)
+
+
+def prepare(
+    cfg: Config,
+    pool: Pool,
+    request: FitRequest,
+    source: Source | None,
+    hooks: list[Hook],
+    name: str | None = None,
+) -> tuple[Runner, list[logging.Handler]]:
+    """The Runner of a stretch, ready to train, and the handlers of its log. hooks: ours, beside
+    those of the config; name: of the experiment."""
     # mmengine writes the config down five times, and yapf needs 0.3 s for each of them
     cfg = Config(copy.deepcopy(cfg._cfg_dict), filename=cfg.filename, format_python_code=False)
     if request.iterations is not None:
@@ -48,18 +74,8 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     if source is not None:
         loader = source.loader(loader)
         source.rewrite(cfg)
-    share = LabelShareHook()
-    runner, console = build_runner(cfg, request, loader, start, stop_at, share)
-    try:
-        with contextlib.redirect_stdout(Console(sys.stdout)):
-            runner.train()
-        checkpoint = save(runner, request.out_dir)
-    except RegionalALError as error:
-        raise without_traceback(error) from None
-    finally:
-        close(runner, console)
-    ratio, extra = share.count.result()
-    return FitResult(checkpoint, share.count.steps, ratio, extra)
+    name = name or f"round-{request.round}-{next(_stretches)}"
+    return build_runner(cfg, request, loader, start, stop_at, hooks, name)
 
 
 def schedule_of(cfg: Config) -> Schedule:
@@ -127,7 +143,8 @@ def build_runner(
     loader: dict[str, Any],
     start: Start,
     stop_at: int | None,
-    share: LabelShareHook,
+    more_hooks: list[Hook],
+    name: str,
 ) -> tuple[Runner, list[logging.Handler]]:
     """A Runner of its own for this stretch, without validation and without CheckpointHook."""
     cfg.work_dir = str(request.out_dir)
@@ -150,7 +167,6 @@ def build_runner(
     hooks = dict(cfg.get("default_hooks") or {})
     hooks["checkpoint"] = None  # a stretch leaves one checkpoint, its last
     cfg.default_hooks = hooks
-    name = f"round-{request.round}-{next(_stretches)}"
     if isinstance(cfg.get("visualizer"), Mapping):
         cfg.visualizer.name = name  # else the first round's would be found again by its name
     randomness = {**(cfg.get("randomness") or {}), "seed": request.seed}
@@ -165,7 +181,7 @@ def build_runner(
             optim_wrapper=cfg.optim_wrapper,
             param_scheduler=cfg.get("param_scheduler"),
             default_hooks=cfg.default_hooks,
-            custom_hooks=[*(cfg.get("custom_hooks") or []), share, PlainCheckpointHook()],
+            custom_hooks=[*(cfg.get("custom_hooks") or []), *more_hooks, PlainCheckpointHook()],
             data_preprocessor=cfg.get("data_preprocessor"),
             load_from=start.load,
             resume=start.resume,
@@ -201,10 +217,11 @@ def save(runner: Runner, out_dir: Path) -> Path:
 def close(runner: Runner, handlers: list[logging.Handler]) -> None:
     """Close log files, the visualizer's backends and the loader's workers (left to the garbage
     collector, these take seconds to end); a run has one Runner a round."""
-    loop = runner.train_loop
-    if hasattr(loop, "dataloader_iterator"):
-        loop.dataloader_iterator = None
-    loop.dataloader = None
+    loop: Any = runner._train_loop
+    if not isinstance(loop, Mapping):  # else it could not be built
+        if hasattr(loop, "dataloader_iterator"):
+            loop.dataloader_iterator = None
+        loop.dataloader = None
     runner.visualizer.close()
     for handler in handlers:
         handler.close()

@@ -17,13 +17,15 @@ from mmengine.runner import load_checkpoint
 from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
-from ...errors import ConfigError, UnsupportedError
+from ...errors import UnsupportedError
 from ...types import I64
 from ..mmseg import predict
+from ..mmseg.checkpoints import read_checkpoint
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
 from ..views import sample_or_reason
-from .config import first_line, inference_pipeline, type_name
+from .checkpoints import safe_loading
+from .config import inference_pipeline, type_name
 from .hooks import quiet_warnings
 from .pool import locate
 
@@ -41,10 +43,7 @@ class Predictor(predict.Predictor):
         return own_start(self.cfg)
 
     def read_weights(self, checkpoint: Path) -> Mapping[str, Any]:
-        try:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # not a checkpoint, or one that holds more than tensors
-            raise ConfigError(f"{checkpoint} cannot be loaded: {first_line(error)}") from None
+        content = read_checkpoint(checkpoint)
         weights: Mapping[str, Any] = content.get("state_dict", content)
         return weights
 
@@ -116,10 +115,10 @@ def own_start(cfg: Config) -> Any:
     Seeds torch's generator."""
     torch.manual_seed(int((cfg.get("randomness") or {}).get("seed") or 0))
     model = build_model(cfg)
-    with quiet_warnings():
+    with quiet_warnings(), safe_loading():
         model.init_weights()
-    if cfg.get("load_from"):
-        load_checkpoint(model, cfg.load_from, map_location="cpu")
+        if cfg.get("load_from"):
+            load_checkpoint(model, cfg.load_from, map_location="cpu")
     return model
 
 
@@ -138,8 +137,11 @@ class ValidationImages(Dataset[Any]):
         return index, sample_or_reason(lambda: self.dataset[index], path)
 
 
-def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | None) -> I64:
-    """int64 [C, C] over the validation set, rows = target, on every rank."""
+def confusion(
+    dataset: Any, predictor: predict.Predictor, checkpoint: Path | None, limit: int | None = None
+) -> I64:
+    """int64 [C, C] over the validation set (limit: its first images), rows = target, on every
+    rank."""
 
     def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
         for index, sample in predictor.load(ValidationImages(dataset, mine)):
@@ -149,7 +151,7 @@ def confusion(dataset: Any, predictor: predict.Predictor, checkpoint: Path | Non
     return predict.confusion(
         predictor,
         checkpoint,
-        len(dataset),
+        len(dataset) if limit is None else min(limit, len(dataset)),
         len(dataset.metainfo["classes"]),
         samples,
         hint=": in val_dataloader's pipeline LoadAnnotations must come after Resize",

@@ -14,18 +14,23 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from ...checks import integer
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
-from ...types import UNLABELED, LabelSpace
+from ...types import JSON, UNLABELED, LabelSpace
+from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import check_classes, check_ids
+from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
+from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
 from .fit import schedule_of
 from .hooks import quiet_warnings
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
+from .rehearsal import rehearse
 from .source import SOURCE, Source
 
 log = logging.getLogger("regional_al")
@@ -48,19 +53,32 @@ def check_keys(cfg: Config) -> None:
             raise ConfigError(f"{key} has no dataset=dict(type=...)")
     if "max_iters" not in cfg.train_cfg and "max_epochs" not in cfg.train_cfg:
         raise ConfigError("train_cfg needs max_iters=... or max_epochs=...")
+    for key, names, least in (
+        ("train_cfg", ("max_iters", "max_epochs"), 1),
+        ("train_dataloader", ("batch_size",), 1),
+        ("train_dataloader", ("num_workers",), 0),
+        ("val_dataloader", ("num_workers",), 0),
+    ):
+        for name in names:
+            if name in cfg[key]:
+                integer(f"{key}.{name}", cfg[key][name], least)
 
 
 def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
+    check_classes(cfg.model, pool.label_space)
+    check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
+    check_load_from(cfg)
+    check_weights(cfg)
     error: RegionalALError | None = None
     try:
-        check_classes(cfg.model, pool.label_space)
-        check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
-        check_load_from(cfg)
         check_validation(cfg, validation, pool.label_space)
         if source is not None:
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
-        check_model(cfg, pool, source)
+        with unchanged():
+            check_model(cfg, pool, source)
+        for _ in progress(range(1), "trying a training iteration and an evaluation"):
+            rehearse(cfg, pool, validation, source)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
@@ -70,6 +88,8 @@ def check_load_from(cfg: Config) -> None:
     """`load_from` exists; say so where it only makes the first query."""
     acquisition = cfg.get("acquisition") or {}
     init, source = acquisition.get("round_init", "scratch"), cfg.get("load_from")
+    if source and not isinstance(source, str):
+        raise ConfigError(f"load_from={source!r} must be the name of a file")
     if source and "://" not in source and not os.path.isfile(source):
         raise ConfigError(f"load_from={source!r} does not exist")
     if source and init == "scratch" and acquisition.get("warm_start", 0) is None and dist.is_main():
@@ -77,6 +97,22 @@ def check_load_from(cfg: Config) -> None:
             "load_from only makes the first query, since acquisition.round_init='scratch'; to "
             "train from it, set round_init='pretrained' (one run with queries) or 'continue'"
         )
+
+
+def check_weights(cfg: Config) -> None:
+    """Weights that come from the network are there, or are fetched, once; files can be read."""
+
+    def look() -> JSON:
+        for key, source, option in remote_weights(cfg.model):
+            fetch(source, key, f"give a file, or random weights by --cfg-options {option}=None")
+        source = cfg.get("load_from")
+        if source and is_remote(source):
+            fetch(source, "load_from", "give a file")
+        elif source:
+            read_checkpoint(source)
+        return {}
+
+    dist.on_main(look)
 
 
 def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
@@ -131,12 +167,17 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
     weights and absent ops."""
     model = build_model(cfg)
     try:
-        with quiet_warnings():
+        with quiet_warnings(), safe_loading():
             model.init_weights()
-    except Exception as error:  # a download or a file that is not there
+    except RegionalALError:
+        raise
+    except Exception as error:  # a file that is not there or does not fit
         raise ConfigError(
-            f"the model's pretrained weights cannot be read: {first_line(error)}"
+            f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
+            "that is there, or random weights by --cfg-options model.backbone.init_cfg=None"
         ) from None
+    if cfg.get("load_from") and not is_remote(cfg.load_from):
+        check_fits(cfg.load_from, model, "load_from")
     loss = unlabeled_loss(model.train(), pool)
     if not np.isfinite(loss):
         raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")

@@ -1,0 +1,141 @@
+"""The first training of a run, rehearsed: an iteration and an evaluation with mmengine's Runner."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler import _ParamScheduler
+from mmengine.registry import FUNCTIONS, OPTIMIZERS, VISBACKENDS
+from mmengine.runner import BaseLoop, LogProcessor, Runner
+from mmengine.utils import ManagerMixin
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
+
+from ...errors import ConfigError
+from ..mmseg.rehearsal import Blame, RehearsedError, local_only, rehearsal
+from .checkpoints import safe_loading
+from .fit import close, prepare
+from .pool import Pool
+from .predict import Predictor, confusion
+from .source import Source
+
+NAME = "rehearsal"
+BLAME = Blame(
+    Runner,
+    {
+        "build_dataloader": "train_dataloader",
+        "build_train_loop": "train_cfg",
+        "build_optim_wrapper": "optim_wrapper",
+        "build_param_scheduler": "param_scheduler",
+        "_check_scheduler_cfg": "param_scheduler",
+        "register_default_hooks": "default_hooks",
+        "register_custom_hooks": "custom_hooks",
+        "build_visualizer": "visualizer",
+        "build_log_processor": "log_processor",
+        "build_logger": "log_level",
+        "scale_lr": "auto_scale_lr",
+        "set_randomness": "randomness",
+        "setup_env": "env_cfg",
+        "wrap_model": "model_wrapper_cfg",
+        "load_or_resume": "load_from",
+    },
+    (
+        (_ParamScheduler, "param_scheduler"),
+        (torch.optim.Optimizer, "optim_wrapper"),
+        (OptimWrapper, "optim_wrapper"),
+        (LogProcessor, "log_processor"),
+        (BaseVisBackend, "visualizer"),
+        (Visualizer, "visualizer"),
+        (Hook, "default_hooks or custom_hooks ({})"),
+        (torch.nn.Module, "model ({})"),
+        (torch.utils.data.Sampler, "train_dataloader.sampler"),
+        (torch.utils.data.DataLoader, "train_dataloader"),
+        (BaseLoop, "train_cfg"),
+    ),
+)
+
+
+class OneIteration(Hook):  # type: ignore[misc]
+    """Ends a training after its first iteration; the rest of an epoch is cut off."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
+        """Ask the loop to stop, and insist after the second iteration."""
+        self.done += 1
+        runner.train_loop.stop_training = True
+        if self.done > 1:
+            raise RehearsedError
+
+
+def rehearse(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
+    """Build all that the first training builds, train one iteration on invented labels and evaluate
+    one validation image. Raises RegionalALError naming the config key. No collectives."""
+    cfg = lightened(cfg)
+    with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
+        try:
+            with BLAME.named("the training cannot be set up"), safe_loading():
+                runner, console = prepare(cfg, pool, request, source, [OneIteration()], NAME)
+                try:
+                    runner.train()
+                finally:
+                    close(runner, console)
+                    del runner
+        except RehearsedError:
+            pass
+        finally:
+            forget()
+        predictor = Predictor(cfg)
+        with BLAME.named("the first validation image cannot be evaluated"):
+            confusion(validation, predictor, None, limit=1)
+        predictor.forget()
+
+
+def lightened(cfg: Config) -> Config:
+    """A copy that starts no worker processes and contacts no server. Raises ConfigError for names
+    that are in no registry where mmengine would not tell them."""
+    cfg = copy.deepcopy(cfg)
+    for key in ("train_dataloader", "val_dataloader"):
+        cfg[key].num_workers = 0
+    for key, name, registry in (
+        ("optim_wrapper", "optimizer", OPTIMIZERS),
+        ("train_dataloader", "collate_fn", FUNCTIONS),
+    ):
+        spec = cfg[key].get(name)
+        kind = spec.get("type") if isinstance(spec, Mapping) else None
+        if isinstance(kind, str) and registry.get(kind) is None:
+            raise ConfigError(f"{key}.{name}: {kind!r} is not registered")
+    if isinstance(cfg.get("visualizer"), Mapping) and cfg.visualizer.get("vis_backends"):
+        cfg.visualizer.vis_backends = local_only(
+            cfg.visualizer.vis_backends, "visualizer.vis_backends", VISBACKENDS.get
+        )
+    return cfg
+
+
+def forget() -> None:
+    """Take the rehearsal out of mmengine's global instances: the last one made is what others log
+    to."""
+    for kind in subclasses(ManagerMixin):
+        instances = kind._instance_dict
+        for name in [name for name in instances if name.startswith(f"{NAME}_") or name == NAME]:
+            instance = instances.pop(name)
+            for handler in getattr(instance, "handlers", ()):
+                if isinstance(handler, logging.FileHandler):
+                    handler.close()
+
+
+def subclasses(kind: Any) -> Iterator[Any]:
+    """All classes below `kind`."""
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
