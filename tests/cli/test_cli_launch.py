@@ -222,6 +222,7 @@ def test_arguments_of_torchrun(given: dict[str, str], arguments: str) -> None:
     [
         ({"NNODES": "x"}, "NNODES='x'"),
         ({"PORT": "-1"}, "PORT='-1'"),
+        ({"PORT": "99999"}, "PORT=99999"),
         ({"NNODES": "2"}, "needs MASTER_ADDR"),
         ({"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "h"}, "NODE_RANK='2'"),
     ],

@@ -170,3 +170,20 @@ def test_weights_can_be_moved_if_they_are_the_same(data: Path, tmp_path: Path) -
     other = moved.rename(tmp_path / "c.pth")
     with pytest.raises(WorkDirError, match=r"load_from was .*b\.pth\", now it is .*c\.pth"):
         start(data, work_dir, 2, {**CONFIG, "load_from": str(other)})
+
+
+def test_images_with_another_spelling_of_the_suffix_are_mentioned(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(data, tmp_path / "a", 0)
+    assert "suffix" not in capsys.readouterr().err
+    first = images_of(data)[0]
+    for name in ("x" + first.suffix.upper(), "y.jpeg", "z.txt"):
+        shutil.copyfile(first, first.with_name(name))
+    assert first.suffix == ".jpg"
+    engine = toy_engine(data, SPACE)
+    engine.pool = [item for item in engine.pool if item.image.suffix == ".jpg"]
+    runner.tell_overlooked(engine)
+    said = capsys.readouterr().err
+    assert said.startswith(f"2 files are not in the pool of {len(engine.pool)} images")
+    assert str(first.with_name("x.JPG")) in said

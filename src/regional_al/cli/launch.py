@@ -84,6 +84,8 @@ def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[s
     if nodes > 1 and "MASTER_ADDR" not in environment:
         raise ConfigError(f"NNODES={nodes} needs MASTER_ADDR, the address of the first machine")
     port = str(positive("PORT", port or DEFAULT_PORT))
+    if int(port) > 65535:
+        raise ConfigError(f"PORT={port} must be a port from 1 to 65535")
     where = ["--node-rank", rank, "--master-addr", address, "--master-port", port]
     return [*arguments, *where]
 

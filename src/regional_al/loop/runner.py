@@ -15,6 +15,7 @@ from ..config.grammar import Acquisition
 from ..engines.base import Engine, has_source
 from ..errors import BudgetError, ConfigError, RegionalALError, WorkDirError
 from ..runtime import distributed as dist
+from ..store.files import overlooked
 from ..store.ledger import Ledger
 from ..types import JSON
 from .loop import ActiveLearningLoop
@@ -146,6 +147,8 @@ def preflight(loop: ActiveLearningLoop) -> None:
     engine, config = loop.engine, loop.config
     if not len(engine.pool):
         raise ConfigError("the training data set has no images: check its data_root and prefixes")
+    if dist.is_main():
+        tell_overlooked(engine)
     queries = config.queries
     nothing = config.warm_start is None and not has_source(engine)
     if nothing and queries and queries[0] > 0:
@@ -170,6 +173,17 @@ def preflight(loop: ActiveLearningLoop) -> None:
         return {}
 
     dist.on_main(check_budgets)
+
+
+def tell_overlooked(engine: Engine) -> None:
+    """Say which files beside the images are not in the pool because of their suffix."""
+    found = overlooked([item.image for item in engine.pool])
+    if found:
+        print(
+            f"{len(found)} files are not in the pool of {len(engine.pool)} images because of their "
+            f"suffix, such as {found[0]}: rename them if they belong to it",
+            file=sys.stderr,
+        )
 
 
 def check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:

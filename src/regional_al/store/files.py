@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,3 +86,47 @@ def stamps(
     with ThreadPoolExecutor(_THREADS) as threads:
         found = threads.map(lambda item: stamp(item[1], known.get(item[0])), paths.items())
         return {name: one for name, one in zip(paths, found, strict=True) if one is not None}
+
+
+_SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
+def overlooked(images: Sequence[Path]) -> list[Path]:
+    """Files beside the images of a pool that differ from them in the spelling of the suffix only.
+
+    A data set takes the files of one suffix, and leaves `b.PNG` or `c.jpeg` out without a word.
+
+    Args:
+        images: All images of the pool.
+
+    Returns:
+        Such files, sorted.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     files = [Path(folder) / name for name in ("a.png", "b.PNG", "c.txt")]
+        ...     for file in files:
+        ...         file.touch()
+        ...     [path.name for path in overlooked(files[:1])]
+        ['b.PNG']
+    """
+    suffixes_of: dict[Path, set[str]] = {}
+    for path in images:
+        suffixes_of.setdefault(path.parent, set()).add(path.suffix)
+    found = []
+    for folder, suffixes in suffixes_of.items():
+        spelt = {_plain_suffix(suffix) for suffix in suffixes}
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in names:
+            suffix = os.path.splitext(name)[1]
+            if suffix not in suffixes and _plain_suffix(suffix) in spelt:
+                found.append(folder / name)
+    return sorted(found)
+
+
+def _plain_suffix(suffix: str) -> str:
+    return _SAME.get(suffix.lower(), suffix.lower())
