@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from regional_al.errors import ConfigError, RegionalALError
+from regional_al.errors import ConfigError, EnvironmentProblem, RegionalALError
 from regional_al.store.images import write_png
 from regional_al.store.labels import LabelStore
 
@@ -350,3 +350,27 @@ def test_what_validation_masks_lack_is_told(
     remade(tiny, tmp_path / "c", np.array([1] + [255] * 24)).preflight()
     assert "96.0% of the pixels of the masks are void" in caplog.text
     assert "classes 'left', 'low' occur in no mask" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import not_installed_here", "No module named 'not_installed_here' .*line 1"),
+        ("x = 1\nfrom os import nothing", "cannot import name 'nothing'.* line 2"),
+        ("x = 1\n\ny = 1 / 0", "ZeroDivisionError: division by zero .*line 3"),
+    ],
+)
+def test_a_custom_import_shows_its_cause(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"mine_{abs(hash((text, tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(text + "\n")
+    match = rf"custom_imports: {name} cannot be imported: .*{words}"
+    with pytest.raises(EnvironmentProblem, match=match) as caught:
+        engine_of(tiny, tmp_path, f"custom_imports = dict(imports=['os', {name!r}])")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(EnvironmentProblem, match="No module named 'not_installed_here'"):
+        engine_of(tiny, tmp_path, "custom_imports = dict(imports='not_installed_here')")
+    with pytest.raises(ConfigError, match=r"custom_imports='os' must be dict\(imports="):
+        engine_of(tiny, tmp_path, "custom_imports = 'os'")

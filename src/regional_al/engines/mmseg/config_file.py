@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,47 @@ def read_config(
     except Exception as error:  # a config is code and may raise anything
         raise ConfigError(f"{path}: {first_line(error)}") from None
     return cfg
+
+
+def import_custom(wanted: Any, path: Path, load: Callable[..., Any]) -> None:
+    """Import the modules that `custom_imports` names.
+
+    Args:
+        wanted: The value of `custom_imports`.
+        path: The config file, for messages.
+        load: `import_modules_from_strings` of mmengine or mmcv.
+
+    Raises:
+        EnvironmentProblem: A module is missing or fails, with the cause that mm* leave out.
+        ConfigError: `wanted` is no `dict(imports=[...])`.
+    """
+    if not wanted:
+        return
+    if not isinstance(wanted, Mapping):
+        raise ConfigError(
+            f"{path}: custom_imports={wanted!r} must be dict(imports=['module', ...])"
+        )
+    imports = wanted.get("imports")
+    for name in imports if isinstance(imports, list) else [imports]:
+        try:
+            load(**{**wanted, "imports": name})
+        except Exception as error:  # modules are code
+            cause: BaseException = error
+            if isinstance(error, ImportError) and error.__context__ is not None:
+                cause = error.__context__  # mmengine and mmcv replace the import's own error
+            raise EnvironmentProblem(
+                f"{path}: custom_imports: {name} cannot be imported: {first_line(cause)}"
+                f"{_place(cause)}"
+            ) from None
+
+
+def _place(error: BaseException) -> str:
+    """' (file.py, line 3)': where code that was being imported has failed; '' for no such code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    if not own or own[-1].name != "<module>":
+        return ""
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
 
 
 def check_classes(model: Any, space: LabelSpace) -> None:
