@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from .errors import ConfigError
@@ -24,6 +25,28 @@ def nearest(word: str, options: Iterable[str]) -> str:
     if close:
         return f" Did you mean {folded[close[0]]!r}?"
     return f" Choose from: {', '.join(names)}."
+
+
+def refuse_unknown(
+    what: str, factory: Callable[..., Any], arguments: Mapping[str, Any], given: Sequence[str]
+) -> None:
+    """Raise ConfigError for an argument that a class or function does not take, listing those that
+    it does; given: names that a config does not set."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # some built-in ones have none
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [
+        name
+        for name, p in parameters.items()
+        if p.kind is not p.VAR_POSITIONAL and name not in given
+    ]
+    for name in arguments:
+        if name not in parameters:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ConfigError(f"{what} has no argument {name!r}: {takes}")
 
 
 class Registry(Generic[T]):
@@ -104,6 +127,7 @@ class Registry(Generic[T]):
             raise ConfigError(f"{self.kind}={spec!r} has no 'type'.{nearest('', self._items)}")
         name = arguments.pop("type")
         factory = self.get(name)
+        refuse_unknown(f"{self.kind} {name!r}", factory, arguments, tuple(defaults))
         try:
             return factory(**{**defaults, **arguments})
         except TypeError as error:

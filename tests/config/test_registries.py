@@ -19,6 +19,7 @@ from regional_al.engines import ENGINES, EngineLoader
 from regional_al.errors import ConfigError, EnvironmentProblem, UnsupportedError
 from regional_al.heuristics import HEURISTICS, PixelHeuristic
 from regional_al.partitions import PARTITIONS
+from regional_al.registry import Registry
 from regional_al.store import WorkDir, read_query
 from regional_al.store import results as records
 from regional_al.testing import streets
@@ -178,4 +179,27 @@ def test_the_console_script_finds_modules_of_the_working_folder(tmp_path: Path) 
             text=True,
         )
         assert done.returncode == 2
-        assert "custom_imports: RuntimeError: it was found" in done.stderr
+        assert "custom_imports: mine cannot be imported: RuntimeError: it was found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("registry", "spec", "words"),
+    [
+        (
+            HEURISTICS,
+            {"type": "BALD", "pases": 3},
+            "'BALD' has no argument 'pases': it takes passes",
+        ),
+        (HEURISTICS, {"type": "Entropy", "x": 1}, "'Entropy' has no argument 'x': it takes none"),
+        (PARTITIONS, {"type": "slic", "n": 3}, r"'slic' has no argument 'n': it takes \w+"),
+        (ANNOTATORS, {"type": "oracle", "x": 1}, "'oracle' has no argument 'x': it takes"),
+    ],
+)
+def test_an_unknown_argument_lists_the_valid_ones(
+    registry: Registry[Any], spec: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        if registry is ANNOTATORS:
+            build_annotator(spec, [], SPACE)
+        registry.build(spec)
+    assert "label_space" not in str(caught.value)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from regional_al.errors import ConfigError, RegionalALError
+from regional_al.errors import ConfigError, EnvironmentProblem, RegionalALError
 from regional_al.store.images import write_png
 from regional_al.store.labels import LabelStore
 
@@ -298,3 +298,79 @@ def test_the_pools_annotations_stay_shut(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(RegionalALError, match="holds id 7"):
         helper.make_engine(tmp_path).preflight()
     assert "mlflow" not in sys.modules
+
+
+def remade(tiny: Tiny, folder: Path, val: np.ndarray, more: str = "") -> Any:
+    """The tiny data set with one validation mask, `val`, for all images."""
+    helper, _ = tiny
+    helper.make_data(folder, val=2)
+    for path in (folder / "gt" / "val").rglob("*.png"):
+        height, width = (96, 128) if "01" in path.name else (90, 122)
+        write_png(path, np.resize(val, (height, width)).astype(np.uint8))
+    helper.write_config(folder, more)
+    return helper.make_engine(folder)
+
+
+TWO = """
+for one in ({0}):
+    {1}
+for head in (model['decode_head'], model['auxiliary_head']):
+    head['num_classes'] = 2
+"""
+TWO_CLASSES = {
+    "mmseg1": TWO.format(
+        "train_dataloader, val_dataloader",
+        "one['dataset']['metainfo'] = dict(classes=('off', 'on'), palette=[[0] * 3, [9] * 3])",
+    ),
+    "mmseg0": TWO.format(
+        "data['train'], data['val']",
+        "one.update(classes=('off', 'on'), palette=[[0] * 3, [9] * 3])",
+    ),
+}
+
+
+def test_binary_masks_of_0_and_255(tiny: Tiny, tmp_path: Path) -> None:
+    more = TWO_CLASSES[tiny[0].__name__.removesuffix("_tiny")]
+    with pytest.raises(RegionalALError, match=r"0 and 255 alone.*'on'.*write 1 in place") as caught:
+        remade(tiny, tmp_path / "a", np.array([0, 255]), more).preflight()
+    assert "\n" not in str(caught.value)
+    remade(tiny, tmp_path / "b", np.array([0, 255, 1]), more).preflight()
+    remade(tiny, tmp_path / "c", np.array([0]), more).preflight()
+
+
+def test_what_validation_masks_lack_is_told(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    remade(tiny, tmp_path / "a", np.array([0, 1, 2])).preflight()
+    assert "masks are void" not in caplog.text
+    assert "in no mask" not in caplog.text
+    remade(tiny, tmp_path / "b", np.array([0, 1])).preflight()
+    assert "class 'low' occurs in no mask" in caplog.text
+    caplog.clear()
+    remade(tiny, tmp_path / "c", np.array([1] + [255] * 24)).preflight()
+    assert "96.0% of the pixels of the masks are void" in caplog.text
+    assert "classes 'left', 'low' occur in no mask" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import not_installed_here", "No module named 'not_installed_here' .*line 1"),
+        ("x = 1\nfrom os import nothing", "cannot import name 'nothing'.* line 2"),
+        ("x = 1\n\ny = 1 / 0", "ZeroDivisionError: division by zero .*line 3"),
+    ],
+)
+def test_a_custom_import_shows_its_cause(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"mine_{abs(hash((text, tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(text + "\n")
+    match = rf"custom_imports: {name} cannot be imported: .*{words}"
+    with pytest.raises(EnvironmentProblem, match=match) as caught:
+        engine_of(tiny, tmp_path, f"custom_imports = dict(imports=['os', {name!r}])")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(EnvironmentProblem, match="No module named 'not_installed_here'"):
+        engine_of(tiny, tmp_path, "custom_imports = dict(imports='not_installed_here')")
+    with pytest.raises(ConfigError, match=r"custom_imports='os' must be dict\(imports="):
+        engine_of(tiny, tmp_path, "custom_imports = 'os'")

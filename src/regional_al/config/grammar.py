@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..annotators import ANNOTATORS
-from ..checks import check_keys, choice, integer, registered, typed
+from ..checks import check_keys, choice, integer, registered, typed, within
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
@@ -23,6 +23,9 @@ from .budget import Budget
 from .schedule import Iterations, parse_iterations
 
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
+# A training's seed is seed * 1000 + round, plus a number for each process and data worker; numpy's
+# generators take no more than 2**32 - 1.
+MAX_SEED = 4_294_000
 
 
 @dataclass(frozen=True)
@@ -216,8 +219,9 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     if rounds > MAX_ROUNDS:
         raise ConfigError(f"acquisition.rounds={rounds} exceeds the maximum of {MAX_ROUNDS}")
     init = choice("acquisition.round_init", raw.get("round_init", "scratch"), ROUND_INITS)
-    stop_raw = raw.get("stop") or {}
-    check_keys("acquisition.stop", stop_raw, tuple(Stop.__dataclass_fields__))
+    seed = integer("acquisition.seed", raw.get("seed", 0), 0)
+    if seed > MAX_SEED:
+        raise ConfigError(f"acquisition.seed={seed} must be at most {MAX_SEED}")
     cache = raw.get("cache_dir")
     if raw.get("tiles") is not None:
         raise UnsupportedError(
@@ -234,8 +238,8 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         round_init=cast(RoundInit, init),
         queries=queries,
         annotator=annotator,
-        stop=Stop(**stop_raw),
-        seed=integer("acquisition.seed", raw.get("seed", 0), 0),
+        stop=_stop(raw.get("stop")),
+        seed=seed,
         iterations=parse_iterations(raw.get("iterations"), queries),
         tiles=None,
         cache_dir=None if cache is None else Path(str(cache)),
@@ -311,6 +315,25 @@ def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:
         region["radius"] = integer(f"{key}.radius", region.get("radius", 1), 0)
         return region
     return registered(key, region, PARTITIONS, "window")
+
+
+def _stop(raw: Any) -> Stop:
+    """Read `stop=`; None, as a whole or for a key, is never."""
+    where = "acquisition.stop"
+    given = {} if raw is None else raw
+    check_keys(where, given, tuple(Stop.__dataclass_fields__))
+    found: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    target = found.get("target_miou")
+    if isinstance(target, (int, float)) and not isinstance(target, bool) and 1 < target <= 100:
+        raise ConfigError(
+            f"{where}.target_miou={target!r} must be from 0 to 1: did you mean {target / 100:.2f}?"
+        )
+    for key in found:
+        if key in ("target_miou", "plateau_gain"):
+            found[key] = within(f"{where}.{key}", found[key], 0, 1)
+        else:
+            found[key] = integer(f"{where}.{key}", found[key], 1)
+    return Stop(**found)
 
 
 def _queries(raw: Any) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from ..store.files import overlooked
 from ..store.ledger import Ledger
 from ..types import JSON
 from .loop import ActiveLearningLoop
+
+log = logging.getLogger("regional_al")
 
 
 def run(
@@ -168,6 +171,7 @@ def preflight(loop: ActiveLearningLoop) -> None:
 
     def check_budgets() -> JSON:
         check_budget("budget", config.budget, loop)
+        warn_of_exhaustion(loop)
         if config.warm_start is not None and config.warm_start.budget is not None:
             check_budget("warm_start", config.warm_start.budget, loop)
         return {}
@@ -194,6 +198,23 @@ def check_budget(key: str, budget: Budget, loop: ActiveLearningLoop) -> None:
         text = str(error)
         named = text if text.startswith("acquisition") else f"acquisition.{key}: {text}"
         raise BudgetError(named) from None
+
+
+def warn_of_exhaustion(loop: ActiveLearningLoop) -> None:
+    """Say in which round the pool will have less than the budget left; the run ends then."""
+    config, acquirer = loop.config, loop.acquirer
+    pool, budget, warm = loop.engine.pool, config.budget, config.warm_start
+    total = sum(acquirer.target.available([item], budget) for item in pool)
+    spent = 0
+    if warm is not None and warm.budget is not None and warm.budget.unit == budget.unit:
+        spent = acquirer.limit(warm.budget, warm=True)
+    short = max(0, total - spent) // acquirer.limit(budget) + 1
+    if short <= config.rounds:
+        log.warning(
+            f"acquisition.budget: {budget} in each of {config.rounds} rounds is more than the pool "
+            f"has ({total} {budget.unit}s): round {short} gets what is left, then nothing is left "
+            "to ask"
+        )
 
 
 def finish(loop: ActiveLearningLoop, report: bool = True) -> None:

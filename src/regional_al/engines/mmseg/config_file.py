@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
-from ...types import U8, LabelSpace
+from ...runtime import distributed as dist
+from ...types import I64, U8, UNLABELED, LabelSpace
 from ..specs import first_line, heads, missing_base
+
+log = logging.getLogger("regional_al")
 
 
 def read_config(
@@ -56,6 +61,47 @@ def read_config(
     return cfg
 
 
+def import_custom(wanted: Any, path: Path, load: Callable[..., Any]) -> None:
+    """Import the modules that `custom_imports` names.
+
+    Args:
+        wanted: The value of `custom_imports`.
+        path: The config file, for messages.
+        load: `import_modules_from_strings` of mmengine or mmcv.
+
+    Raises:
+        EnvironmentProblem: A module is missing or fails, with the cause that mm* leave out.
+        ConfigError: `wanted` is no `dict(imports=[...])`.
+    """
+    if not wanted:
+        return
+    if not isinstance(wanted, Mapping):
+        raise ConfigError(
+            f"{path}: custom_imports={wanted!r} must be dict(imports=['module', ...])"
+        )
+    imports = wanted.get("imports")
+    for name in imports if isinstance(imports, list) else [imports]:
+        try:
+            load(**{**wanted, "imports": name})
+        except Exception as error:  # modules are code
+            cause: BaseException = error
+            if isinstance(error, ImportError) and error.__context__ is not None:
+                cause = error.__context__  # mmengine and mmcv replace the import's own error
+            raise EnvironmentProblem(
+                f"{path}: custom_imports: {name} cannot be imported: {first_line(cause)}"
+                f"{_place(cause)}"
+            ) from None
+
+
+def _place(error: BaseException) -> str:
+    """' (file.py, line 3)': where code that was being imported has failed; '' for no such code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    if not own or own[-1].name != "<module>":
+        return ""
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})"
+
+
 def check_classes(model: Any, space: LabelSpace) -> None:
     """Every head of a model's config predicts as many classes as the data set has."""
     for name, head in heads(model):
@@ -66,12 +112,54 @@ def check_classes(model: Any, space: LabelSpace) -> None:
             )
 
 
-def check_ids(path: Path | str, mask: U8, space: LabelSpace) -> None:
-    """Raise DataError, naming the file, when a mask holds an id that is no class and not void."""
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+def check_ids(path: Path | str, mask: U8, space: LabelSpace) -> I64:
+    """Pixels of each id of a mask, int64 [256]. Raises DataError, naming the file, when it holds an
+    id that is no class and not void."""
+    counts: I64 = np.bincount(mask.ravel(), minlength=256).astype(np.int64)
+    present = np.flatnonzero(counts)
     unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
     if unknown:
         raise DataError(
             f"{path} holds id {unknown[0]}, which is no class (there are {space.num_classes}) and "
             "not void (255)"
         )
+    return counts
+
+
+class MaskCounts:
+    """What the masks of a data set contain: pixels of each id and of each class, int64 [2, 256]."""
+
+    def __init__(self) -> None:
+        self.pixels: I64 = np.zeros((2, 256), dtype=np.int64)
+
+    def add(self, counts: I64, space: LabelSpace) -> None:
+        """The pixels of each id of one mask."""
+        present = np.flatnonzero(counts)
+        self.pixels[0] += counts
+        np.add.at(self.pixels[1], space.raw_to_train[present], counts[present])
+
+    def judge(self, space: LabelSpace, key: str) -> None:
+        """Tell what is unlikely to be intended, over the masks of all ranks, which call this
+        together. Raises DataError for masks of 0 and 255 alone, of which one is void."""
+        raw, classes = dist.sum_array(self.pixels)
+        total, void = int(classes.sum()), int(classes[UNLABELED])
+        table = space.raw_to_train
+        if (
+            space.num_classes == 2
+            and set(np.flatnonzero(raw)) == {0, UNLABELED}
+            and (table[0], table[UNLABELED]) == (0, UNLABELED)
+        ):
+            raise DataError(
+                f"the masks of {key} hold the ids 0 and 255 alone, and 255 is void: class "
+                f"{space.class_names[1]!r} would have no pixel; write 1 in place of 255 into the "
+                "masks, those of the training images too"
+            )
+        if not dist.is_main() or not total:
+            return
+        if void > 0.95 * total:
+            log.warning(f"{key}: {100 * void / total:.1f}% of the pixels of the masks are void")
+        absent = [name for i, name in enumerate(space.class_names) if not classes[i]]
+        if absent:
+            names = ", ".join(map(repr, absent))
+            which = f"classes {names} occur" if absent[1:] else f"class {names} occurs"
+            log.warning(f"{key}: {which} in no mask, so the mIoU says nothing about them")

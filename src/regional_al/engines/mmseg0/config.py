@@ -17,9 +17,10 @@ from mmcv.utils import import_modules_from_strings
 from ...checks import integer
 from ...errors import ConfigError, EnvironmentProblem, UnsupportedError
 from ...runtime import distributed as dist
+from ..mmseg import config_file
 from ..mmseg.config_file import read_config
 from ..mmseg.training import Schedule
-from ..specs import dicts, first_line, type_name
+from ..specs import dicts, type_name
 
 log = logging.getLogger("regional_al")
 FP16_HOOKS = {
@@ -69,14 +70,7 @@ def tidied() -> Iterator[None]:
 
 def import_custom(cfg: Config, path: Path) -> None:
     """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
-    wanted = cfg.get("custom_imports")
-    if not wanted:
-        return
-    try:
-        import_modules_from_strings(**wanted)
-    except Exception as error:  # modules are code
-        cause = error if str(error) else error.__context__ or error  # mmcv raises a bare one
-        raise EnvironmentProblem(f"{path}: custom_imports: {first_line(cause)}") from None
+    config_file.import_custom(cfg.get("custom_imports"), path, import_modules_from_strings)
 
 
 def plain(value: Any) -> Any:

@@ -18,9 +18,9 @@ from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
-from ...types import JSON, UNLABELED, LabelSpace
+from ...types import I64, JSON, UNLABELED, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
-from ..mmseg.config_file import check_classes, check_ids
+from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
@@ -45,7 +45,12 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
         hint_at_transforms(cfg)
     error: RegionalALError | None = None
     try:
-        check_validation(cfg, validation, pool.label_space)
+        counts = check_validation(cfg, validation, pool.label_space)
+    except RegionalALError as caught:
+        error = caught
+    dist.raise_together(error)
+    counts.judge(pool.label_space, "data.val")
+    try:
         with unchanged():
             check_model(cfg, pool)
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
@@ -103,7 +108,7 @@ def hint_at_transforms(cfg: Config) -> None:
         )
 
 
-def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
+def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> MaskCounts:
     """Validation images and masks are there, of one size, with known ids (this rank's share)."""
     inference_pipeline(cfg)
     if len(dataset) == 0:
@@ -123,17 +128,21 @@ def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
             )
     mine = range(dist.rank(), len(dataset), dist.world_size())
 
-    def look(index: int) -> None:
+    counts = MaskCounts()
+
+    def look(index: int) -> tuple[I64, LabelSpace]:
         leaf, inner = locate(dataset, index)
-        check_mask(image_path(leaf, inner), mask_path(leaf, inner), spaces[id(leaf)])
+        own = spaces[id(leaf)]
+        return check_mask(image_path(leaf, inner), mask_path(leaf, inner), own), own
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        for _ in progress(threads.map(look, mine), "checking validation masks", len(mine)):
-            pass
+        for seen in progress(threads.map(look, mine), "checking validation masks", len(mine)):
+            counts.add(*seen)
+    return counts
 
 
-def check_mask(image: Path, path: Path | None, space: LabelSpace) -> None:
-    """One validation image. Raises DataError naming the file and what is wrong."""
+def check_mask(image: Path, path: Path | None, space: LabelSpace) -> I64:
+    """Pixels of each id of one validation mask. Raises DataError naming the file."""
     if path is None:
         raise ConfigError("data.val has no ann_dir; each round is measured on it")
     size = image_size(image)
@@ -142,7 +151,7 @@ def check_mask(image: Path, path: Path | None, space: LabelSpace) -> None:
         raise DataError(
             f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
         )
-    check_ids(path, mask, space)
+    return check_ids(path, mask, space)
 
 
 def check_model(cfg: Config, pool: Pool) -> None:

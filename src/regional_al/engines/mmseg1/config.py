@@ -13,8 +13,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings, is_installed
 
-from ...errors import ConfigError, EnvironmentProblem
+from ...errors import ConfigError
 from ...runtime import distributed as dist
+from ..mmseg import config_file
 from ..mmseg.config_file import read_config
 from ..specs import dicts as dicts
 from ..specs import first_line as first_line
@@ -40,13 +41,7 @@ def read(
 
 def import_custom(cfg: Config, path: Path) -> None:
     """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
-    wanted = cfg.get("custom_imports")
-    if not wanted:
-        return
-    try:
-        import_modules_from_strings(**wanted)
-    except Exception as error:  # modules are code
-        raise EnvironmentProblem(f"{path}: custom_imports: {first_line(error)}") from None
+    config_file.import_custom(cfg.get("custom_imports"), path, import_modules_from_strings)
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.images import image_size, read_ids, write_png
-from ...types import JSON, UNLABELED, LabelSpace
+from ...types import I64, JSON, UNLABELED, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
-from ..mmseg.config_file import check_classes, check_ids
+from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
@@ -72,7 +72,12 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
     check_weights(cfg)
     error: RegionalALError | None = None
     try:
-        check_validation(cfg, validation, pool.label_space)
+        counts = check_validation(cfg, validation, pool.label_space)
+    except RegionalALError as caught:
+        error = caught
+    dist.raise_together(error)
+    counts.judge(pool.label_space, "val_dataloader.dataset")
+    try:
         if source is not None:
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
         with unchanged():
@@ -115,7 +120,7 @@ def check_weights(cfg: Config) -> None:
     dist.on_main(look)
 
 
-def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
+def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> MaskCounts:
     """Validation images and masks are there, of one size, with known ids (this rank's share)."""
     inference_pipeline(cfg)
     if len(dataset) == 0:
@@ -126,28 +131,31 @@ def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> None:
             f"val_dataloader.dataset has classes {of_val.class_names}, train_dataloader.dataset "
             f"{space.class_names}: they must be the same"
         )
-    check_masks(dataset, "val_dataloader.dataset", "validation")
+    return check_masks(dataset, "val_dataloader.dataset", "validation")
 
 
-def check_masks(dataset: Any, key: str, what: str, sized: bool = True) -> None:
+def check_masks(dataset: Any, key: str, what: str, sized: bool = True) -> MaskCounts:
     """This rank's share of the masks of a data set; key: of its config, what: for the progress.
     sized: refuse one that is not of its image's size; otherwise that is only told."""
     mine = range(dist.rank(), len(dataset), dist.world_size())
     spaces: dict[int, LabelSpace] = {}  # of the data sets that are joined
+    counts = MaskCounts()
 
-    def look(index: int) -> None:
+    def look(index: int) -> tuple[I64, LabelSpace]:
         leaf, inner = locate(dataset, index)
-        check_mask(leaf.get_data_info(inner), spaces[id(leaf)], key, sized)
+        space = spaces[id(leaf)]
+        return check_mask(leaf.get_data_info(inner), space, key, sized), space
 
     for leaf in leaves(dataset):
         spaces[id(leaf)] = label_space(leaf, key)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        for _ in progress(threads.map(look, mine), f"checking {what} masks", len(mine)):
-            pass
+        for found in progress(threads.map(look, mine), f"checking {what} masks", len(mine)):
+            counts.add(*found)
+    return counts
 
 
-def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str, sized: bool) -> None:
-    """One image of `key`. Raises DataError naming the file and what is wrong."""
+def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str, sized: bool) -> I64:
+    """Pixels of each id of one mask of `key`. Raises DataError naming the file."""
     path = info.get("seg_map_path")
     if path is None:
         raise ConfigError(f"{key}.data_prefix has no seg_map_path")
@@ -158,7 +166,7 @@ def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str, sized: bool
         if sized:
             raise DataError(text)
         log.warning("%s: right if the pipeline resizes both to one size", text)
-    check_ids(path, mask, space)
+    return check_ids(path, mask, space)
 
 
 def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
