@@ -72,6 +72,8 @@ class LabelCheck:
             if rounds[1:].any():
                 self._report(path, f"is missing: {int(rounds[1:].sum())} pixels were answered")
             return
+        if self.thorough and not self._within_queries(key, side):
+            return
         self._check_ids(key, path, labels)
         self._check_size(key, path, labels, rounds)
         self._check_unanswered(key, path, labels, rounds)
@@ -92,7 +94,7 @@ class LabelCheck:
             if have == want:
                 continue
             ahead = round_ == self.books.round and have > want and self._interrupted(key)
-            if ahead or (have > want and self._asked_pixels(key, round_) == want):
+            if ahead:
                 continue
             if key not in self.annotated:
                 message = f"is missing: the ledger has {want} answered pixels of round {round_}"
@@ -102,20 +104,21 @@ class LabelCheck:
             return False
         return True
 
-    def _asked_pixels(self, key: str, round_: int) -> int | None:
-        """Answered pixels of a round that were asked for: an annotator may answer more, which the
-        ledger does not count."""
-        query = self.queries.get(round_)
-        if query is None or key not in query.keys.values():
-            return None
-        annotated = self.store.annotated(key)
-        try:
-            asked = query.asked(key)
-        except DataError:
-            return None
-        if annotated is None or annotated.shape != asked.shape:
-            return None
-        return int(np.count_nonzero((annotated == round_ + 1) & (asked > 0)))
+    def _within_queries(self, key: str, side: Path) -> bool:
+        """Whether all answered pixels were asked for in the round that the sidecar names."""
+        sidecar = self.store.annotated(key)
+        for round_, query in self.queries.items() if sidecar is not None else ():
+            said = sidecar == round_ + 1
+            if key in query.keys.values() and said.any():
+                try:
+                    asked = query.asked(key)
+                except DataError:  # reported with the query
+                    continue
+                beyond = asked.shape != said.shape or bool((said & (asked == 0)).any())
+                if beyond:
+                    self._report(side, f"has pixels in round {round_} that were not asked for")
+                    return False
+        return True
 
     def _check_ids(self, key: str, path: Path, labels: I64) -> None:
         if self.allowed is None:

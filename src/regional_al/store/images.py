@@ -24,7 +24,7 @@ from ..types import U8
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp(-journal)?", re.DOTALL)
 _HINTS = {
     errno.ENOSPC: ": free some space, then resume",
     errno.EDQUOT: ": free some space, then resume",

@@ -306,6 +306,8 @@ class Ledger:
     def _load(self, text: str) -> JSON:
         try:
             value: JSON = json.loads(text)
+            if not isinstance(value, dict):
+                raise ValueError(f"{text[:40]!r} is not an object")
         except (TypeError, ValueError) as error:
             raise WorkDirError(f"{self.path} is damaged: {error}; {_HINTS['malformed']}") from None
         return value
