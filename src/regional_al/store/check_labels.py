@@ -107,7 +107,9 @@ class LabelCheck:
     def _within_queries(self, key: str, side: Path) -> bool:
         """Whether all answered pixels were asked for in the round that the sidecar names."""
         sidecar = self.store.annotated(key)
-        for round_, query in self.queries.items() if sidecar is not None else ():
+        if sidecar is None:
+            return True
+        for round_, query in self.queries.items():
             said = sidecar == round_ + 1
             if key in query.keys.values() and said.any():
                 try:
