@@ -1,9 +1,9 @@
-"""Checks of single config values; each error is one line that names the key and the fix."""
+"""Checks of single config values, in one line each, and comparison of configs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -83,3 +83,26 @@ def registered(where: str, raw: Any, registry: Registry[Any], *more: str) -> JSO
         hint = nearest(spec["type"], [*registry, *more])
         raise ConfigError(f"{where}: unknown {registry.kind} {spec['type']!r}.{hint}")
     return spec
+
+
+def differences(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, old, new) of each leaf in which two JSON values differ, in name order.
+
+    Lists are leaves, except for lists of equal length that contain dicts: their items are numbered.
+    """
+    if then is None and isinstance(now, dict) and now:
+        then = {}
+    elif now is None and isinstance(then, dict) and then:
+        now = {}
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted(then.keys() | now.keys()):
+            yield from differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif _items(then) and _items(now) and len(then) == len(now):
+        for index, (old, new) in enumerate(zip(then, now, strict=True)):
+            yield from differences(old, new, f"{name}.{index}")
+    elif then != now:
+        yield name, then, now
+
+
+def _items(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)

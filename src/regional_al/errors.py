@@ -30,7 +30,8 @@ class BudgetError(ConfigError):
 
 
 class WorkDirError(RegionalALError):
-    """The work dir contains another run, or a run that was not meant to be resumed."""
+    """The work dir contains another run, a run that was not meant to be resumed or whose files
+    disagree; or it is in use or cannot be written."""
 
 
 class ScoreError(RegionalALError):

@@ -275,7 +275,7 @@ def test_another_training_config_under_the_same_name_is_refused(tmp_path: Path) 
 
 
 def test_one_compare_at_a_time(tmp_path: Path) -> None:
-    message = r"in use by another .* \(process \d+\)"
+    message = r"in use by another .* \(process \d+ on .+\)"
     with state.locked(tmp_path), pytest.raises(WorkDirError, match=message), state.locked(tmp_path):
         pass
     with state.locked(tmp_path):

@@ -319,7 +319,7 @@ def test_an_interrupted_grid_leaves_no_process_and_goes_on(
     second = begin(place, "--seeds", "0")
     _, error = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert f"in use by another `regional-al compare` (process {process.pid})" in error
+    assert f"in use by another `regional-al compare` (process {process.pid} on " in error
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert gone(pid)

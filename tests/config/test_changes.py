@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regional_al.config.changes import Change, Rule, changes, differences, rule_of
+from regional_al.checks import differences
+from regional_al.config.changes import Change, Rule, changes, rule_of
 
 CONFIG = {
     "acquisition": {"level": "region", "heuristic": {"type": "RIPU"}, "rounds": 5, "seed": 0},

@@ -199,7 +199,5 @@ def test_an_unknown_argument_lists_the_valid_ones(
     registry: Registry[Any], spec: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        if registry is ANNOTATORS:
-            build_annotator(spec, [], SPACE)
-        registry.build(spec)
+        build_annotator(spec, [], SPACE) if registry is ANNOTATORS else registry.build(spec)
     assert "label_space" not in str(caught.value)

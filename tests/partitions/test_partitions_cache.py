@@ -11,7 +11,7 @@ from PIL import Image
 
 pytest.importorskip("skimage")
 
-from regional_al.errors import ConfigError, DataError, RegionalALError
+from regional_al.errors import ConfigError, DataError, RegionalALError, WorkDirError
 from regional_al.partitions import SlicPartition, functions, precomputed, slic, superpixels
 from regional_al.store.images import write_png
 from regional_al.types import PoolItem
@@ -195,7 +195,7 @@ def test_a_failed_write_keeps_the_old_map(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WorkDirError, match=r"a\.png cannot be written: No space"):
         superpixels.write_map(path, np.ones((4, 4), dtype=np.int32))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

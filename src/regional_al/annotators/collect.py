@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..runtime.progress import progress
@@ -17,6 +19,7 @@ def collect_answers(
 ) -> JSON:
     """Publish a query, store the answers that exist and count those that are missing.
 
+    What was not asked for is not stored: the ledger would not count it.
     Safe to repeat: an answer that has been stored already leaves the same bytes.
 
     Returns:
@@ -30,7 +33,7 @@ def collect_answers(
     with ledger.transaction():
         for answer in progress(annotator.collect(query, waiting), "Annotating", len(waiting)):
             asked = query.asked(answer.key)
-            store.write(answer, round_)
+            store.write(replace(answer, answered=answer.answered & (asked > 0)), round_)
             said = asked[store.annotated(answer.key) == round_ + 1]
             said = said[said > 0]
             ledger.record_answer(

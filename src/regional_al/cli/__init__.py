@@ -1,4 +1,4 @@
-"""The command line: `regional-al train | compare | status | report | doctor | launch`.
+"""The command line: `regional-al train | compare | status | report | check | doctor | launch`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -24,8 +24,9 @@ _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv[1:]`) and return the exit code.
 
-    0: finished or waiting for answers; 1: `doctor` found that the engine does not work; 2: a user's
-    mistake; 130: interrupted. Raises SystemExit where argparse does (--help, wrong usage).
+    0: finished or waiting for answers; 1: `doctor` found that the engine does not work, or `check`
+    that the files of a run disagree; 2: a user's mistake; 130: interrupted. Raises SystemExit
+    where argparse does (--help, wrong usage).
     """
     parser = build_parser()
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -105,7 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
         "status", help="show the progress of a run and what it is waiting for"
     )
     report = commands.add_parser("report", help="write report.html and the figures of a run")
-    for command in (status, report):
+    check = commands.add_parser("check", help="compare the files of a run with its ledger")
+    check.add_argument(
+        "--repair", action="store_true", help="mend what can be mended without losing anything"
+    )
+    for command in (status, report, check):
         command.add_argument("work_dir", type=Path)
     commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
@@ -173,6 +178,10 @@ def _run(args: argparse.Namespace) -> int:
         from . import status
 
         return status.run(args.work_dir)
+    if args.command == "check":
+        from . import check
+
+        return check.run(args.work_dir, args.repair)
     if args.command == "report":
         from ..report.html import write_report
 

@@ -6,18 +6,18 @@ changed under the same name is refused, since its runs would belong to another e
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..config.changes import Rule, differences, rule_of
+from ..checks import differences
+from ..config.changes import Rule, rule_of
 from ..errors import DataError, WorkDirError
 from ..store import results as records
 from ..store.images import replacing
+from ..store.lock import FolderLock
 from ..store.results import Results
 from ..store.work_dir import WorkDir
 from ..types import JSON, Costs
@@ -33,20 +33,10 @@ def locked(out: Path) -> Iterator[None]:
 
     Raises WorkDirError when another process holds it.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise WorkDirError(
-                f"{out} is in use by another `regional-al compare` (process {owner}): wait for it, "
-                "or give another --out"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    lock = FolderLock(
+        out, "another `regional-al compare`", "wait until it has ended, or give another --out"
+    )
+    with lock.holding():
         yield
 
 

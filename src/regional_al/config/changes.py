@@ -7,11 +7,13 @@ variables of a config file stand below `variables`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Any
+
+from ..checks import differences
 
 
 class Rule(Enum):
@@ -190,29 +192,6 @@ def _path_rule(name: str, old: Any, new: Any, same_file: Callable[[str, str], bo
     if parts[0] in ("variables", "train_dataloader") or parts[:2] == ["data", "train"]:
         return Rule.FREE
     return Rule.RECORDED
-
-
-def differences(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, old, new) of each leaf in which two JSON values differ, in name order.
-
-    Lists are leaves, except for lists of equal length that contain dicts: their items are numbered.
-    """
-    if then is None and isinstance(now, dict) and now:
-        then = {}
-    elif now is None and isinstance(then, dict) and then:
-        now = {}
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in sorted(then.keys() | now.keys()):
-            yield from differences(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif _items(then) and _items(now) and len(then) == len(now):
-        for index, (old, new) in enumerate(zip(then, now, strict=True)):
-            yield from differences(old, new, f"{name}.{index}")
-    elif then != now:
-        yield name, then, now
-
-
-def _items(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _short(value: Any) -> str:

@@ -119,15 +119,23 @@ class ActiveLearningLoop:
         return True
 
     def check(self) -> None:
-        """Refuse the work dir of another run and a warm start that is not there. Cheap."""
+        """Refuse the work dir of another run, files that disagree with the ledger, and a warm
+        start that is not there. Cheap."""
         self.records.check(lambda ledger: self.warm_start.check(self, ledger))
 
     def open(self) -> None:
-        """Check, prepare the partitions, and open the ledger or create it. Done by `step`."""
-        if not self.records.opened:
+        """Lock the work dir, check, prepare the partitions, and open the ledger or create it. Done
+        by `step`. `run` unlocks the work dir at its end, `records.close()` does at any time."""
+        if self.records.opened:
+            return
+        try:
+            self.records.lock_in()
             self.check()
             self.prepare()
             self.records.open()
+        except BaseException:
+            self.records.close()
+            raise
 
     def prepare(self) -> None:
         """Compute and cache the partitions of the pool, every rank its share."""

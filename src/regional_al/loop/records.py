@@ -6,7 +6,8 @@ Rank 0 reads and writes; every rank calls the same methods and gets the same ans
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from ..engines.base import Engine
 from ..report import table
 from ..runtime import distributed as dist
 from ..store import results as results_file
-from ..store.ledger import STAGES, Ledger, pool_fingerprint
-from ..store.results import Record, Results
+from ..store.check import refuse_differences
+from ..store.ledger import HEAD, STOPPED, Ledger, pool_fingerprint
+from ..store.lock import FolderLock
+from ..store.repair import sweep
+from ..store.results import Results
 from ..store.work_dir import WorkDir
 from ..types import JSON
 from .resume import Origin, check_resume
@@ -50,30 +54,61 @@ class RunRecords:
         self.engine_name, self.title = engine_name or type(engine).__name__, title
         self.origin = Origin(config.resolved, text, engine.pool, sources or {})
         self.pool_pixels = sum(h * w for h, w in (item.shape for item in engine.pool))
+        self.lock = FolderLock(work_dir.root)
         self.ledger: Ledger | None = None  # of rank 0, while open
         self.opened = False
-        self._printed = False
+        self._printed = self._held = self._agreed = False
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep other processes out of the work dir. Raises WorkDirError when one is in it."""
+        self._hold()
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def _hold(self) -> None:
+        """Rank 0 takes the lock, for all."""
+
+        def take() -> JSON:
+            self.lock.acquire()
+            return {}
+
+        dist.on_main(take)
 
     def check(self, warm_start: Callable[[Ledger | None], None]) -> None:
-        """Raise WorkDirError when the folder contains another run, or when what `warm_start`
-        looks for is not there. `warm_start` gets the ledger of the run that is resumed, if any."""
+        """Raise WorkDirError when the folder contains another run, when its files disagree with
+        the ledger, or when what `warm_start` looks for is not there. `warm_start` gets the ledger
+        of the run that is resumed, if any."""
 
         def look() -> JSON:
-            if not Ledger.exists(self.work_dir.root):
+            root, engine = self.work_dir.root, self.engine
+            if Ledger.exists(root):
+                with Ledger.open(root, readonly=True) as ledger:
+                    check_resume(ledger, self.origin)
+                    warm_start(ledger)
+            else:
                 warm_start(None)
-                return {}
-            with Ledger.open(self.work_dir.root, readonly=True) as ledger:
-                check_resume(ledger, self.origin)
-                warm_start(ledger)
+            if not self._agreed:
+                refuse_differences(root, engine.label_space, engine.pool, self.config.rounds)
+                self._agreed = self.lock.held  # nobody else changes them from now on
             return {}
 
         dist.on_main(look)
+
+    def lock_in(self) -> None:
+        """Keep other processes out of the work dir until `close`."""
+        if not self._held:
+            self._hold()
+            self._held = True
 
     def open(self) -> None:
         """Open the ledger, or create it, and write results.json as far as it is known."""
 
         def start() -> JSON:
-            root = self.work_dir.root
+            root, head = self.work_dir.root, self._head()
+            sweep(root)
             if Ledger.exists(root):
                 self.ledger = Ledger.open(root)
                 self._record_changes(self.ledger)
@@ -87,17 +122,21 @@ class RunRecords:
                 self.origin.record_files(self.ledger)
             records = results_file.load(root).records if self.work_dir.results.is_file() else ()
             changed = tuple(self.ledger.changes())
-            results_file.write(root, replace(self._head(), records=records, changes=changed))
+            self.ledger.note(HEAD, results_file.head_of(head))
+            self.ledger.note(STOPPED, {"reason": None})
+            results_file.write(root, replace(head, records=records, changes=changed))
             return {}
 
         dist.on_main(start)
         self.opened = True
 
     def close(self) -> None:
-        """Close the ledger. `open` opens it again."""
+        """Close the ledger and let other processes in. `open` opens it again."""
         if self.ledger is not None:
             self.ledger.close()
-        self.ledger, self.opened = None, False
+        if self._held:
+            self.lock.release()
+        self.ledger, self.opened, self._held, self._agreed = None, False, False, False
 
     def done(self, round_: int, stage: str) -> JSON | None:
         """What a finished stage has recorded, on every rank; None while it is not finished."""
@@ -107,10 +146,13 @@ class RunRecords:
 
     def mark(self, round_: int, stage: str, payload: JSON, seconds: dict[str, float]) -> None:
         """Record that a stage is finished. seconds: spent on it, by activity."""
-        if dist.is_main():
+
+        def write() -> JSON:
             spent = sum(seconds.values())
             self._books.mark(round_, stage, {**payload, "seconds": seconds}, spent)
-        dist.barrier()
+            return {}
+
+        dist.on_main(write)
 
     def checkpoint(self, round_: int) -> Path | None:
         """Checkpoint that the fit of a round left; None: the config's own start."""
@@ -132,7 +174,7 @@ class RunRecords:
         the run ends after this round, None when it continues."""
 
         def close() -> JSON:
-            record = self._record(round_)
+            record = results_file.record_of(self._books, round_, self.pool_pixels)
             results_file.append_record(self.work_dir.root, record)
             print(table.round_line(record, header=not self._printed))
             self._printed = True
@@ -145,9 +187,14 @@ class RunRecords:
 
     def stopped(self, reason: str | None) -> None:
         """Note in results.json why the run ended; None: it has not, it waits for answers."""
-        if dist.is_main():
+
+        def write() -> JSON:
             root = self.work_dir.root
+            self._books.note(STOPPED, {"reason": reason})
             results_file.write(root, replace(results_file.load(root), stopped=reason))
+            return {}
+
+        dist.on_main(write)
 
     def _record_changes(self, ledger: Ledger) -> None:
         """Record, and print, what of the config has changed since the run was last started."""
@@ -178,24 +225,4 @@ class RunRecords:
             pool_pixels=self.pool_pixels,
             engine=self.engine_name,
             world_size=dist.world_size(),
-        )
-
-    def _record(self, round_: int) -> Record:
-        done = {stage: self._books.done(round_, stage) or {} for stage in STAGES}
-        seconds: dict[str, float] = {}
-        for payload in done.values():
-            for name, spent in (payload.get("seconds") or {}).items():
-                seconds[name] = seconds.get(name, 0.0) + spent
-        fit, scores, costs = done["fit"], done["evaluate"], self._books.total_costs(round_)
-        return Record(
-            round=round_,
-            costs=costs,
-            asked=self._books.costs(round_),
-            labelled_fraction=costs.pixels / max(1, self.pool_pixels),
-            miou=scores.get("miou"),
-            per_class_iou=tuple(scores.get("per_class_iou") or ()),
-            accuracy=scores.get("accuracy"),
-            label_share=fit.get("label_share"),
-            iterations=fit.get("iterations", 0),
-            seconds=seconds,
         )

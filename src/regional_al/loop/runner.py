@@ -18,6 +18,7 @@ from ..errors import BudgetError, ConfigError, RegionalALError, WorkDirError
 from ..runtime import distributed as dist
 from ..store.files import overlooked
 from ..store.ledger import Ledger
+from ..store.lock import FolderLock
 from ..types import JSON
 from .loop import ActiveLearningLoop
 
@@ -68,17 +69,34 @@ def run(
         >>> loop.status
         'finished'
     """
+    lock = FolderLock(Path(work_dir))
+    return _run(lock, engine, acquisition, work_dir, text, engine_name, title, report)
+
+
+def _run(
+    lock: FolderLock,
+    engine: Engine,
+    acquisition: Acquisition | Mapping[str, Any],
+    work_dir: Path | str,
+    text: str,
+    engine_name: str | None,
+    title: str,
+    report: bool,
+) -> ActiveLearningLoop:
+    """`run` with the lock of the work dir, which the caller may hold already."""
     config = grammar.parse(acquisition)
     annotator = build_annotator(config.annotator, engine.pool, engine.label_space)
     loop = ActiveLearningLoop(
         engine, config, annotator, work_dir, text=text, engine_name=engine_name, title=title
     )
-    loop.check()
-    preflight(loop)
-    loop.run()
-    if dist.is_main():
-        finish(loop, report)
-    dist.barrier()
+    loop.records.lock = lock
+    with loop.records.holding():
+        loop.check()
+        preflight(loop)
+        loop.run()
+        if dist.is_main():
+            finish(loop, report)
+        dist.barrier()
     return loop
 
 
@@ -118,28 +136,33 @@ def run_training(
     """
     loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp, smoke=smoke)
     acquisition = grammar.parse(loaded.acquisition)
-    check_work_dir(loaded.work_dir, resume or loaded.resume)
-    title = config.stem
-    if smoke:
-        title = f"SMOKE RUN of {title}: cut down, its numbers mean nothing"
-        if dist.is_main():
-            print("\n  ".join([title, *loaded.smoke]), flush=True)
-    engine = loaded.build()
-    run(engine, acquisition, loaded.work_dir, loaded.text, loaded.name, title, report)
+    lock = FolderLock(loaded.work_dir)
+    try:
+        check_work_dir(loaded.work_dir, resume or loaded.resume, lock)
+        title = config.stem
+        if smoke:
+            title = f"SMOKE RUN of {title}: cut down, its numbers mean nothing"
+            if dist.is_main():
+                print("\n  ".join([title, *loaded.smoke]), flush=True)
+        engine = loaded.build()
+        where, text = loaded.work_dir, loaded.text
+        _run(lock, engine, acquisition, where, text, loaded.name, title, report)
+    finally:
+        lock.release()
     return 0
 
 
-def check_work_dir(work_dir: Path, resume: bool) -> None:
-    """Refuse a folder that already contains a run unless it is to be resumed; create the folder.
-    On every rank, before any of them writes."""
+def check_work_dir(work_dir: Path, resume: bool, lock: FolderLock) -> None:
+    """Lock the folder, creating it; refuse one that already contains a run unless it is to be
+    resumed. On every rank, before any of them writes."""
 
     def look() -> JSON:
+        lock.acquire()
         if Ledger.exists(work_dir) and not resume:
             raise WorkDirError(
                 f"{work_dir} already contains a run: add --resume to continue it, or choose "
                 "another --work-dir"
             )
-        work_dir.mkdir(parents=True, exist_ok=True)
         return {}
 
     dist.on_main(look)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, WorkDirError
 from ..runtime.progress import progress
 from ..store.images import open_image, read_rgb, replacing
 from ..types import I32, U8, PoolItem
@@ -186,9 +186,7 @@ class SlicPartition:
         ids = functions.slic(image, wanted, self.compactness)
         try:
             write_map(path, ids)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write {path.parent}: {error.strerror}; set acquisition.cache_dir"
-            ) from None
+        except WorkDirError as error:
+            raise ConfigError(f"{error}; or set acquisition.cache_dir") from None
         self._known[item.key] = (path, int(ids.max()) + 1)
         return ids

@@ -6,7 +6,9 @@ every MMSegmentation pipeline) does; masks never are.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +18,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, EnvironmentProblem
+from ..errors import DataError, EnvironmentProblem, WorkDirError
 from ..types import U8
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp(-journal)?", re.DOTALL)
+_HINTS = {
+    errno.ENOSPC: ": free some space, then resume",
+    errno.EDQUOT: ": free some space, then resume",
+}
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+
+
+def temporary_name(path: Path) -> Path:
+    """A unique hidden name beside `path`; `is_temporary` recognises it."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name was made by `temporary_name`, perhaps by a process that was killed."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError, e.g. of a full disk, into a WorkDirError of one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        hint = _HINTS.get(error.errno or 0, "")
+        raise WorkDirError(f"{path} cannot be written: {why}{hint}") from error
 
 
 @contextmanager
@@ -30,14 +58,48 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`, renamed to it on success and removed on an exception.
 
     The name is unique, so that several processes may write the same file at once.
+
+    Raises:
+        WorkDirError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for a file that must not exist yet: WorkDirError when it does, also when
+    another process creates it meanwhile."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path)
+        try:
+            if path.exists():
+                raise FileExistsError
+            yield temporary
+            _link(temporary, path)
+        except FileExistsError:
+            raise WorkDirError(
+                f"{path.parent} already contains a run: add --resume or change work_dir"
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file a second name, which must be new; rename it where there are no hard links."""
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.rename(temporary, path)
 
 
 @contextmanager
@@ -105,6 +167,12 @@ def read_ids(path: Path) -> U8:
     if ids.size and int(ids.max()) > 255:
         raise DataError(f"{path} contains id {int(ids.max())}: label files contain ids 0..255")
     return ids.astype(np.uint8, copy=False)
+
+
+def verify(path: Path) -> None:
+    """Read a whole image file and check its checksums, without decoding it. Raises DataError."""
+    with open_image(path) as image:
+        image.verify()
 
 
 def write_png(path: Path, pixels: U8) -> None:

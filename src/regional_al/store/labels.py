@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, WorkDirError
 from ..types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
 from .images import read_ids, replacing, write_png
 
@@ -142,6 +142,13 @@ class LabelStore:
             if path.parts[0] != SIDECAR and not path.name.startswith(".")
         )
 
+    def annotated_keys(self) -> list[str]:
+        """Sorted keys of the images with a sidecar file."""
+        folder = self.root / SIDECAR
+        found = (path.relative_to(folder) for path in folder.rglob("*.png"))
+        names = (path.as_posix() for path in found if not path.name.startswith("."))
+        return sorted(name[: -len(".png")] for name in names)
+
     def trainable_keys(self, trainable: Bool) -> list[str]:
         """Sorted keys of the images with a pixel whose raw id is `trainable` (bool [256])."""
         keys = [key for key in self.keys() if self.labelled_pixels(key, trainable) > 0]
@@ -160,6 +167,42 @@ class LabelStore:
         """True when every pixel of the image has been answered."""
         counts = self._counts(self.sidecar_path(key))
         return bool(counts[1:].any() and counts[0] == 0)
+
+    def counts(self, key: str) -> tuple[I64, I64]:
+        """Pixels of one image by raw id, and by round + 1 in which they were answered (0: not);
+        both int64 [256], all 0 where the file is missing. Raises DataError for a damaged file."""
+        return self._counts(self.path(key)), self._counts(self.sidecar_path(key))
+
+    def forget_index(self) -> None:
+        """Count the pixels of every file anew, whatever the saved index says."""
+        self._index, self._index_changed = {}, True
+
+    def index_is_wrong(self) -> bool:
+        """Whether the saved index cannot be read, or says something else about a file than this
+        object has counted."""
+        path = self.root / SIDECAR / _INDEX
+        saved = _load_index(path)
+        if not saved and path.exists():
+            return not _is_empty_index(path)
+        known = self._entries()
+        return any(
+            known[name] != entry
+            for name, entry in saved.items()
+            if name in known and known[name]["stamp"] == entry["stamp"]
+        )
+
+    def clear_unanswered(self, key: str) -> int:
+        """Clear labels of pixels that are not answered, as a kill leaves them; without any answer
+        the file is removed. Returns the number of labels cleared."""
+        label, sidecar = self.read(key), self.annotated(key)
+        if label is None:
+            return 0
+        if sidecar is None:
+            self._put(self.path(key), label, None)
+            return int(np.count_nonzero(label != UNLABELED))
+        kept = np.where(sidecar > 0, label, np.uint8(UNLABELED))
+        self._put(self.path(key), label, kept)
+        return int(np.count_nonzero(kept != label))
 
     def drop_rounds_from(self, round: int) -> int:
         """Delete all answers of rounds >= `round`. Returns the number of pixels deleted.
@@ -189,7 +232,7 @@ class LabelStore:
         try:
             with replacing(self.root / SIDECAR / _INDEX) as temporary:
                 temporary.write_text(json.dumps(content, sort_keys=True))
-        except OSError:
+        except WorkDirError:
             return
         self._index_changed = False
 
@@ -265,6 +308,13 @@ def _stamp(path: Path) -> list[int]:
     """What changes when a file is replaced: time, size and inode."""
     status = path.stat()
     return [status.st_mtime_ns, status.st_size, status.st_ino]
+
+
+def _is_empty_index(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_text()) == {"version": _INDEX_VERSION, "files": {}})
+    except (OSError, ValueError):
+        return False
 
 
 def _load_index(path: Path) -> dict[str, JSON]:

@@ -11,16 +11,19 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import WorkDirError
 from ..types import JSON, Costs, PoolItem
 from .files import FileStamp
+from .images import creating
 from .work_dir import WorkDir
 
+HEAD, STOPPED = "head", "stopped"
+"""Notes: the head of results.json, to write it again; and why the run ended."""
 STAGES = ("query", "answers", "fit", "evaluate")
 FORMAT = 3
 """Raised whenever a run of an older version must not be resumed; 1: regional_al 0.1.0."""
@@ -79,25 +82,20 @@ class Ledger:
             WorkDirError: The folder already contains a run.
         """
         path = WorkDir(work_dir).ledger
-        if path.exists():
-            raise WorkDirError(
-                f"{work_dir} already contains a run: add --resume or change work_dir"
-            )
-        work_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.unlink(missing_ok=True)
         meta = {
             "format": str(FORMAT),
             "config": config,
             "pool": pool,
             "acquisition": _dump(acquisition),
         }
-        db = sqlite3.connect(temporary)
-        with db:
+        with (
+            creating(path) as temporary,
+            explained(path),
+            closing(sqlite3.connect(temporary)) as db,
+            db,
+        ):
             db.executescript(_TABLES)
             db.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
-        db.close()
-        temporary.replace(path)
         return cls.open(work_dir)
 
     @classmethod
@@ -118,8 +116,9 @@ class Ledger:
                 db.execute("PRAGMA query_only = ON")
             ledger = cls(path, db)
             version = ledger.meta()["format"]
-        except (sqlite3.Error, KeyError) as error:
-            raise WorkDirError(f"{path} is not a readable ledger: {error}") from None
+        except (sqlite3.Error, KeyError, WorkDirError) as error:
+            why = str(error).removeprefix(f"{path}: ")
+            raise WorkDirError(f"{path} is not a readable ledger: {why}") from None
         if version != str(FORMAT):
             ledger.close()
             raise WorkDirError(
@@ -133,6 +132,16 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
+    def _execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a statement. Raises WorkDirError when the file cannot be read or written."""
+        with explained(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    def _execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """A statement for each row; errors as in `_execute`."""
+        with explained(self.path):
+            self._db.executemany(sql, rows)
+
     def __enter__(self) -> Ledger:
         return self
 
@@ -145,17 +154,18 @@ class Ledger:
         if self._db.in_transaction:
             yield
             return
-        self._db.execute("BEGIN IMMEDIATE")
+        self._execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite may have rolled back already, e.g. on a full disk
+                self._execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def meta(self) -> dict[str, str]:
         """What `create` stored: format, config, pool, acquisition (as JSON text)."""
-        return dict(self._db.execute("SELECT key, value FROM meta ORDER BY key").fetchall())
+        return dict(self._execute("SELECT key, value FROM meta ORDER BY key"))
 
     def record_changes(
         self, changes: Iterable[tuple[str, Any, Any]], *, config: str, acquisition: JSON
@@ -170,11 +180,11 @@ class Ledger:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self.transaction():
             place = self.position()
-            self._db.executemany(
+            self._execute_many(
                 "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
                 [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
             )
-            self._db.executemany(
+            self._execute_many(
                 "UPDATE meta SET value = ? WHERE key = ?",
                 [(config, "config"), (_dump(acquisition), "acquisition")],
             )
@@ -182,9 +192,9 @@ class Ledger:
     def changes(self) -> list[JSON]:
         """What `record_changes` has recorded, oldest first: round and stage (at which the run
         was resumed), time, name, old, new."""
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT round, stage, time, name, old, new FROM changes ORDER BY rowid"
-        ).fetchall()
+        )
         names = ("round", "stage", "time", "name", "old", "new")
         return [
             dict(zip(names, (*row[:4], json.loads(row[4]), json.loads(row[5])), strict=True))
@@ -198,14 +208,14 @@ class Ledger:
             stamps: (name, kind) -> stamp.
         """
         with self.transaction():
-            self._db.executemany(
+            self._execute_many(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
                 [(*key, one.size, one.mtime, one.digest) for key, one in stamps.items()],
             )
 
     def files(self) -> dict[tuple[str, str], FileStamp]:
         """What `record_files` has recorded."""
-        rows = self._db.execute("SELECT name, kind, size, mtime, digest FROM files").fetchall()
+        rows = self._execute("SELECT name, kind, size, mtime, digest FROM files")
         return {(name, kind): FileStamp(*rest) for name, kind, *rest in rows}
 
     def mark(self, round: int, stage: str, payload: JSON, seconds: float) -> None:
@@ -215,21 +225,21 @@ class Ledger:
             if (round, stage) != expected:
                 raise RuntimeError(f"stage {stage!r} of round {round} marked, expected {expected}")
             finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            self._db.execute(
+            self._execute(
                 "INSERT INTO stages VALUES (?, ?, ?, ?, ?)",
                 (round, stage, float(seconds), finished, _dump(payload)),
             )
 
     def done(self, round: int, stage: str) -> JSON | None:
         """The payload of a stage that is done, else None."""
-        row = self._db.execute(
+        rows = self._execute(
             "SELECT payload FROM stages WHERE round = ? AND stage = ?", (round, stage)
-        ).fetchone()
-        return None if row is None else json.loads(row[0])
+        )
+        return self._load(rows[0][0]) if rows else None
 
     def position(self) -> tuple[int, str]:
         """(round, stage) that comes next; (0, 'query') at the start."""
-        count = self._db.execute("SELECT COUNT(*) FROM stages").fetchone()[0]
+        ((count,),) = self._execute("SELECT COUNT(*) FROM stages")
         return count // len(STAGES), STAGES[count % len(STAGES)]
 
     def record_answer(
@@ -249,7 +259,7 @@ class Ledger:
             regions: Items of the query with an answer.
         """
         with self.transaction():
-            self._db.execute(
+            self._execute(
                 "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (round, key, int(pixels), clicks, int(complete), int(regions)),
@@ -257,13 +267,13 @@ class Ledger:
 
     def answers(self) -> list[tuple[int, str, int | None, int]]:
         """(round, key of the image, clicks, regions) of all answers, by round and key."""
-        return self._db.execute(
+        return self._execute(
             "SELECT round, key, clicks, regions FROM answers WHERE pixels > 0 ORDER BY round, key"
-        ).fetchall()
+        )
 
     def outstanding(self, round: int, keys: Sequence[str]) -> list[str]:
         """The keys without a complete answer in this round, in the given order."""
-        rows = self._db.execute("SELECT key FROM answers WHERE round = ? AND complete", (round,))
+        rows = self._execute("SELECT key FROM answers WHERE round = ? AND complete", (round,))
         complete = {key for (key,) in rows}
         return [key for key in keys if key not in complete]
 
@@ -276,28 +286,102 @@ class Ledger:
         return self._costs("round <= ?", up_to)
 
     def _costs(self, where: str, round: int) -> Costs:
-        images, regions, pixels, clicks, known, rows = self._db.execute(
+        ((images, regions, pixels, clicks, known, rows),) = self._execute(
             "SELECT COUNT(DISTINCT key), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
             f" COUNT(clicks), COUNT(*) FROM answers WHERE pixels > 0 AND {where}",
             (round,),
-        ).fetchone()
+        )
         return Costs(images, int(regions), int(pixels), int(clicks) if known == rows else None)
 
     def records(self) -> list[JSON]:
         """One record per round that has begun, in order: round, costs and total (`Costs`), stages
         (name -> seconds, finished, payload) and done (whether all stages are)."""
         records: list[JSON] = []
-        rows = self._db.execute(
+        rows = self._execute(
             "SELECT round, stage, seconds, finished, payload FROM stages ORDER BY round, rowid"
-        ).fetchall()
+        )
         for round, stage, seconds, finished, payload in rows:
             if not records or records[-1]["round"] != round:
                 totals = {"costs": self.costs(round), "total": self.total_costs(round)}
                 records.append({"round": round, "done": False, "stages": {}, **totals})
-            entry = {"seconds": seconds, "finished": finished, "payload": json.loads(payload)}
+            entry = {"seconds": seconds, "finished": finished, "payload": self._load(payload)}
             records[-1]["stages"][stage] = entry
             records[-1]["done"] = len(records[-1]["stages"]) == len(STAGES)
         return records
+
+    def answered(self) -> dict[str, dict[int, Answered]]:
+        """What is recorded of each image, by round."""
+        found: dict[str, dict[int, Answered]] = {}
+        for round, key, *numbers in self._execute(
+            "SELECT round, key, pixels, regions, complete FROM answers ORDER BY round, key"
+        ):
+            found.setdefault(str(key), {})[int(round)] = Answered(*map(int, numbers))
+        return found
+
+    def faults(self, thorough: bool = False) -> list[str]:
+        """What is wrong with the file itself: its pages, and the order of the stages."""
+        pragma = "integrity_check" if thorough else "quick_check"
+        wrong = [str(row[0]) for row in self._execute(f"PRAGMA {pragma}") if row[0] != "ok"]
+        stages = self._execute("SELECT round, stage FROM stages ORDER BY rowid")
+        due = [(i // len(STAGES), STAGES[i % len(STAGES)]) for i in range(len(stages))]
+        for there, expected in zip(stages, due, strict=True):
+            if tuple(there) != expected:
+                wrong.append(f"stage {there[1]!r} of round {there[0]} stands where {expected[1]!r}"
+                             f" of round {expected[0]} belongs")  # fmt: skip
+                break
+        return wrong
+
+    def note(self, key: str, value: JSON) -> None:
+        """Keep a fact about the run in `meta`, replacing an earlier one."""
+        text = _dump(value)
+        if self.meta().get(key) != text:
+            self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+
+    def noted(self, key: str) -> JSON | None:
+        """What `note` has kept; None: nothing."""
+        text = self.meta().get(key)
+        return None if text is None else self._load(text)
+
+    def _load(self, text: str) -> JSON:
+        try:
+            value: JSON = json.loads(text)
+            if not isinstance(value, dict):
+                raise ValueError(f"{text[:40]!r} is not an object")
+        except (TypeError, ValueError) as error:
+            raise WorkDirError(f"{self.path} is damaged: {error}; {_HINTS['malformed']}") from None
+        return value
+
+
+class Answered(NamedTuple):
+    """What a round has had answered in one image."""
+
+    pixels: int
+    regions: int
+    complete: int
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite about a file into one line that names it and what helps."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise  # a bug
+    except sqlite3.Error as error:
+        text = str(error)
+        hint = next((hint for word, hint in _HINTS.items() if word in text), "")
+        raise WorkDirError(f"{path}: {text}{hint and '; '}{hint}") from None
+
+
+_HINTS = {
+    "readonly": "make the file and its folder writable",
+    "full": "free some space, then resume",
+    "disk I/O": "free some space or check the disk, then resume",
+    "locked": "another process is using it: wait until it has ended",
+    "unable to open": "make the file and its folder readable and writable",
+    "malformed": "restore it from a backup",
+    "not a database": "restore it from a backup",
+}
 
 
 def pool_fingerprint(items: Sequence[PoolItem]) -> str:

@@ -13,11 +13,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ..errors import DataError
 from ..types import I32, PICK_DTYPE, Level, Picks
+from .images import open_image, writing
+
+TEMPORARY = ".tmp"
+"""Suffix of the folder in which a query is written."""
 
 
 @dataclass(frozen=True)
@@ -109,28 +114,30 @@ def write_query(
         ...     read_query(path).asked("a").tolist()
         [[1, 1], [1, 1]]
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "asked").mkdir(parents=True)
+    temporary = folder.with_name(folder.name + TEMPORARY)
     keys: dict[int, str] = {}
-    for index, key, items in asked:
-        keys[index] = key
-        write_id_png(temporary / "asked" / f"{key}.png", items)
-    np.save(temporary / "picks.npy", picks, allow_pickle=False)
-    header = {"info": asdict(info), "keys": {str(i): keys[i] for i in sorted(keys)}}
-    (temporary / "query.json").write_text(json.dumps(header, indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with writing(folder):
+        shutil.rmtree(temporary, ignore_errors=True)
+        (temporary / "asked").mkdir(parents=True)
+        for index, key, items in asked:
+            keys[index] = key
+            write_id_png(temporary / "asked" / f"{key}.png", items)
+        np.save(temporary / "picks.npy", picks, allow_pickle=False)
+        header = {"info": asdict(info), "keys": {str(i): keys[i] for i in sorted(keys)}}
+        (temporary / "query.json").write_text(json.dumps(header, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
     return Query(folder, info, picks, keys)
 
 
 def copy_query(query: Query, folder: Path) -> None:
     """Copy a query to another folder; the copy exists completely or not at all."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    for old in (temporary, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(query.folder, temporary)
-    temporary.rename(folder)
+    temporary = folder.with_name(folder.name + TEMPORARY)
+    with writing(folder):
+        for old in (temporary, folder):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(query.folder, temporary)
+        temporary.rename(folder)
 
 
 def read_query(folder: Path) -> Query:
@@ -155,15 +162,19 @@ def read_query(folder: Path) -> Query:
         ...     read_query(path).asked("a").tolist()
         [[1, 1], [1, 1]]
     """
+    path = folder / "query.json"
     try:
-        header = json.loads((folder / "query.json").read_text())
-        picks = np.load(folder / "picks.npy", allow_pickle=False)
-        if picks.dtype != PICK_DTYPE:
-            raise ValueError(f"picks.npy has dtype {picks.dtype}")
+        header = json.loads(path.read_text())
         info = QueryInfo(**header["info"])
-        keys = {int(i): key for i, key in header["keys"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} is not a readable query: {error}") from None
+        keys = {int(i): str(key) for i, key in header["keys"].items()}
+        path = folder / "picks.npy"
+        picks = np.load(path, allow_pickle=False)
+        if not isinstance(picks, np.ndarray) or picks.dtype != PICK_DTYPE or picks.ndim != 1:
+            raise ValueError("it does not contain picks")
+    except KeyError as error:
+        raise DataError(f"{path} is not readable: key {error} is missing") from None
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path} is not readable: {error}") from None
     return Query(folder, info, picks, keys)
 
 
@@ -178,11 +189,6 @@ def write_id_png(path: Path, ids: I32) -> None:
 
 def read_id_png(path: Path) -> I32:
     """Inverse of `write_id_png`. Raises DataError when the file cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as an id map: {error}") from None
+    with open_image(path) as image:
+        rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
     return np.asarray(rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16))

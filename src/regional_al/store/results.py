@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,9 @@ from typing import Any
 from ..errors import DataError, WorkDirError
 from ..types import JSON, Costs
 from . import reading
+from .images import replacing
+from .ledger import STAGES as LEDGER_STAGES
+from .ledger import Ledger
 from .reading import Reader
 from .work_dir import WorkDir
 
@@ -110,7 +112,7 @@ def load(work_dir: Path) -> Results:
         raise WorkDirError(f"{work_dir} contains no {path.name}: give the work dir of a run")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     return parse(data, str(path))
 
@@ -118,11 +120,9 @@ def load(work_dir: Path) -> Results:
 def write(work_dir: Path, results: Results) -> Path:
     """Write results.json atomically; NaN becomes null."""
     path = WorkDir(Path(work_dir)).results
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_finite(to_json(results)), indent=1, allow_nan=False, ensure_ascii=False)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return path
 
 
@@ -134,6 +134,34 @@ def append_record(work_dir: Path, record: Record) -> Results:
     results = replace(results, records=tuple(sorted([*kept, record], key=lambda r: r.round)))
     write(work_dir, results)
     return results
+
+
+def head_of(results: Results) -> JSON:
+    """All but the records, the changes and why the run ended, as JSON."""
+    head: JSON = _finite(to_json(replace(results, records=(), stopped=None, changes=(), extra={})))
+    return head
+
+
+def record_of(ledger: Ledger, round: int, pool_pixels: int) -> Record:
+    """The record of a finished round, from what the ledger knows about it."""
+    done = {stage: ledger.done(round, stage) or {} for stage in LEDGER_STAGES}
+    seconds: dict[str, float] = {}
+    for payload in done.values():
+        for name, spent in (payload.get("seconds") or {}).items():
+            seconds[name] = seconds.get(name, 0.0) + spent
+    fit, scores, costs = done["fit"], done["evaluate"], ledger.total_costs(round)
+    return Record(
+        round=round,
+        costs=costs,
+        asked=ledger.costs(round),
+        labelled_fraction=costs.pixels / max(1, pool_pixels),
+        miou=scores.get("miou"),
+        per_class_iou=tuple(scores.get("per_class_iou") or ()),
+        accuracy=scores.get("accuracy"),
+        label_share=fit.get("label_share"),
+        iterations=fit.get("iterations", 0),
+        seconds=seconds,
+    )
 
 
 def parse(data: Any, where: str) -> Results:

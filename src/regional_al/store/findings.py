@@ -1,0 +1,94 @@
+"""What a check of a work dir reports, and the temporary files that killed processes leave."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..types import JSON
+from .images import is_temporary
+from .ledger import Answered
+from .query import TEMPORARY
+from .results import Record
+from .work_dir import WorkDir
+
+_CACHE_SECONDS = 3600.0  # other runs may write to a cache: what is younger is theirs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference.
+
+    Args:
+        kind: 'ledger', 'results', 'query', 'checkpoint', 'label', 'unanswered' (labels that no
+            round has answered), 'index' (of pixel counts) or 'temporary'.
+        path: The file.
+        message: What is wrong with it, and what to do where `repair` cannot.
+        repairable: Whether `store.repair` mends it, which loses nothing.
+        blocks: Whether the run must not be resumed.
+        key: The image, of labels.
+
+    Example:
+        >>> str(Finding("label", Path("labels/a.png"), "is missing"))
+        'labels/a.png is missing'
+    """
+
+    kind: str
+    path: Path
+    message: str
+    repairable: bool = False
+    blocks: bool = True
+    key: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.message}"
+
+
+@dataclass
+class Books:
+    """What the ledger says."""
+
+    round: int
+    stage: str
+    stages: Mapping[tuple[int, str], JSON]
+    answered: Mapping[str, Mapping[int, Answered]]
+    acquisition: JSON
+    head: JSON | None
+    records: Sequence[Record] = ()
+
+
+def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
+    """Temporary files and folders of processes that were killed, sorted.
+
+    Args:
+        files: Of the run, which must not be going on.
+        everywhere: Also those of commands other than `train` (report, cached partitions).
+    """
+    found: list[Path] = []
+    for folder in (files.labels, files.root / "rounds"):
+        for path in _walk(folder):
+            parts = path.relative_to(files.root).parts
+            of_fit = parts[0] == "rounds" and parts[2:3] == ("fit",) and path.name.endswith(".tmp")
+            if is_temporary(path.name) or of_fit:
+                found.append(path)
+    found += (files.root / "rounds").glob(f"*/query{TEMPORARY}")
+    old = {f".{files.ledger.name}.new", f"{files.results.name}.tmp"}  # names of earlier versions
+    for path in files.root.glob("*"):
+        own = path.name.startswith((f".{files.ledger.name}.", f".{files.results.name}."))
+        if path.name in old or (is_temporary(path.name) and (own or everywhere)):
+            found.append(path)
+    if everywhere:
+        found += [path for path in _walk(files.figures) if is_temporary(path.name)]
+        before = time.time() - _CACHE_SECONDS
+        for path in _walk(files.cache):
+            if is_temporary(path.name) and path.stat().st_mtime < before:
+                found.append(path)
+    return sorted(found)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        yield from (Path(where) / name for name in names)
