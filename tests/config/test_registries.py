@@ -198,6 +198,7 @@ def test_the_console_script_finds_modules_of_the_working_folder(tmp_path: Path) 
 def test_an_unknown_argument_lists_the_valid_ones(
     registry: Registry[Any], spec: dict[str, Any], words: str
 ) -> None:
+    more = {"pool": [], "label_space": SPACE} if registry is ANNOTATORS else {}
     with pytest.raises(ConfigError, match=words) as caught:
-        build_annotator(spec, [], SPACE) if registry is ANNOTATORS else registry.build(spec)
+        registry.build(spec, **more)
     assert "label_space" not in str(caught.value)
