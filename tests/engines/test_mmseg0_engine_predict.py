@@ -13,7 +13,8 @@ import torch
 pytest.importorskip("mmcv.runner")
 import features_contract
 import passes_contract
-from mmseg0_tiny import fit_once, label_some, make_data, make_engine, write_config
+from mmseg0_tiny import TINY
+from mmseg_tiny import fit_once, label_some, make_data, make_engine
 
 from regional_al import engines
 from regional_al.errors import ConfigError, DataError, UnsupportedError
@@ -37,7 +38,7 @@ for part in ('train', 'val', 'test'):
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
-    write_config(folder)
+    TINY.write_config(folder)
     return folder
 
 
@@ -219,7 +220,7 @@ def test_checkpoint_of_another_model(root: Path, trained: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_damaged_image_is_named(tmp_path: Path, trained: Path, root: Path, workers: int) -> None:
     make_data(tmp_path)
-    write_config(tmp_path)
+    TINY.write_config(tmp_path)
     engine = make_engine(tmp_path, data__workers_per_gpu=workers)
     path = engine.pool[1].image
     path.write_bytes(path.read_bytes()[:60])  # the header survives
@@ -261,7 +262,7 @@ def test_one_channel_head(tmp_path: Path) -> None:
     for mask in (tmp_path / "gt").rglob("*.png"):
         ids = read_ids(mask)
         write_png(mask, np.where(ids == 255, 255, ids // 2).astype(np.uint8))
-    write_config(tmp_path, SIGMOID)
+    TINY.write_config(tmp_path, SIGMOID)
     engine = make_engine(tmp_path)
     engine.preflight()
     store = LabelStore(tmp_path / "labels")

@@ -14,7 +14,8 @@ import torch
 from paths import HELPERS
 
 pytest.importorskip("mmcv.runner")
-from mmseg0_tiny import fit_once, label_some, logged, make_data, make_engine, write_config
+from mmseg0_tiny import TINY
+from mmseg_tiny import fit_once, label_some, make_data, make_engine
 
 from regional_al import engines
 from regional_al.store.labels import LabelStore
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.mmseg0, pytest.mark.slow]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
-    write_config(folder)
+    TINY.write_config(folder)
     label_some(LabelStore(folder / "labels"), make_engine(folder), 3)
     return folder
 
@@ -60,7 +61,7 @@ def run_two(worker_root: Path, out: Path) -> None:
 def test_two_processes_train_and_share_evaluation(root: Path, tmp_path: Path) -> None:
     """Gloo, 3 validation and 5 pool images on 2 ranks: nothing is padded or counted twice. mmseg's
     own DistEvalHook runs as well, and its `save_best`."""
-    write_config(root, "\nevaluation = dict(interval=4, metric='mIoU', save_best='mIoU')\n")
+    TINY.write_config(root, "\nevaluation = dict(interval=4, metric='mIoU', save_best='mIoU')\n")
     run_two(root, tmp_path)
     assert (tmp_path / "hash-0").read_text() == (tmp_path / "hash-1").read_text()
     engine = make_engine(root)
@@ -75,7 +76,7 @@ def test_two_processes_train_and_share_evaluation(root: Path, tmp_path: Path) ->
     share, samples = np.load(tmp_path / "share.npy")
     assert samples == 2 * 2 * 6, "both ranks' samples of the second stretch"
     assert 0.1 < share < 1.5
-    assert sum("mIoU" in line for line in logged(tmp_path / "second")) == 2
+    assert sum("mIoU" in line for line in TINY.records(tmp_path / "second")) == 2
     assert list((tmp_path / "second").glob("best_mIoU_iter_*.pth"))
 
 
@@ -211,7 +212,7 @@ def test_models_of_mmseg(root: Path, tmp_path: Path, name: str) -> None:
         "test_cfg": {"mode": "whole"},
         **MODELS[name],
     }
-    write_config(root)
+    TINY.write_config(root)
     engine: Any = engines.load(root / "tiny.py", {"model": model}, tmp_path / "work").build()
     engine.preflight()
     result = fit_once(engine, LabelStore(root / "labels"), tmp_path / "fit", iterations=2)

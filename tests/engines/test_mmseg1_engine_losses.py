@@ -11,7 +11,8 @@ import pytest
 import torch
 
 pytest.importorskip("mmseg")
-from mmseg1_tiny import make_data, make_engine, write_config
+from mmseg1_tiny import TINY
+from mmseg_tiny import make_data, make_engine
 
 from regional_al.errors import ConfigError, DataError, UnsupportedError
 from regional_al.store.images import write_png
@@ -108,7 +109,7 @@ def test_heads_that_cannot_are_refused(change: dict[str, Any], match: str) -> No
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
-    write_config(folder)
+    TINY.write_config(folder)
     return folder
 
 
@@ -145,7 +146,7 @@ def test_pool_without_annotations(tmp_path: Path) -> None:
     make_data(tmp_path)
     for mask in (tmp_path / "gt" / "train").rglob("*.png"):
         mask.unlink()
-    write_config(tmp_path)
+    TINY.write_config(tmp_path)
     engine = make_engine(tmp_path)
     assert all(item.annotation is None for item in engine.pool)
     engine.preflight()

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("mmseg")
-from mmseg1_tiny import make_data, make_engine, write_config
+from mmseg1_tiny import TINY
+from mmseg_tiny import make_data, make_engine
 
 from regional_al import engines
 from regional_al.errors import (
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.mmseg1
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
-    write_config(folder)
+    TINY.write_config(folder)
     return folder
 
 
@@ -150,7 +151,7 @@ def broken(root: Path, tmp_path: Path, name: str, change: Callable[[Path], None]
     shutil.copytree(root / "img", tmp_path / "img")
     shutil.copytree(root / "gt", tmp_path / "gt")
     change(tmp_path / name)
-    write_config(tmp_path)
+    TINY.write_config(tmp_path)
     return tmp_path
 
 

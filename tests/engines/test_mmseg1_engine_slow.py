@@ -14,7 +14,8 @@ import torch
 from paths import HELPERS
 
 pytest.importorskip("mmseg")
-from mmseg1_tiny import fit_once, label_some, make_data, make_engine, write_config
+from mmseg1_tiny import TINY
+from mmseg_tiny import fit_once, label_some, make_data, make_engine
 
 from regional_al import engines
 from regional_al.store.labels import LabelStore
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.mmseg1, pytest.mark.slow]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
-    write_config(folder)
+    TINY.write_config(folder)
     label_some(LabelStore(folder / "labels"), make_engine(folder), 3)
     return folder
 

@@ -1,22 +1,17 @@
-"""A tiny data set and config for the tests of the mmseg0 engine."""
+"""The tiny config of MMSegmentation 0.x; see mmseg_tiny.py."""
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from mmseg_tiny import EpochLoader, Options, Tiny
 
-from regional_al import engines
-from regional_al.engines.base import Engine, FitRequest
-from regional_al.store.images import read_ids, write_png
-from regional_al.store.labels import LabelStore
-from regional_al.types import ImageAnswer
-
-CLASSES = ("left", "right", "low")
 CONFIG = """
 import os
 crop = (64, 64)
@@ -77,63 +72,103 @@ acquisition = dict(level='region', heuristic='RIPU')
 """
 
 
-def make_data(root: Path, train: int = 5, val: int = 3) -> None:
-    """Images whose colours give their class away; two sizes; a void stripe on top."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", train), ("val", val)):
-        for i in range(count):
-            height, width = (96, 128) if i % 2 else (90, 122)
-            mask = np.zeros((height, width), np.uint8)
-            mask[:, width // 2 :] = 1
-            mask[height // 2 :] = 2
-            mask[:5] = 255
-            noise = rng.integers(0, 40, (height, width, 3))
-            image = (np.minimum(mask, 2)[..., None] * 90 + noise).astype(np.uint8)
-            write_png(root / "img" / split / "town" / f"{i:02d}_img.png", image)
-            write_png(root / "gt" / split / "town" / f"{i:02d}_gt.png", mask)
+class Tiny0(Tiny):
+    name = "mmseg0"
+    config = CONFIG
+    train_set = "data.train"
+    val_set = "data.val"
+    train_images = "data.train.img_dir"
+    batch_size = "data.samples_per_gpu"
+    train_workers = "data.workers_per_gpu"
+    val_workers = "data.workers_per_gpu"
+    iterations = "runner.max_iters"
+    loop = "IterBasedRunner"
+    drops_last = True
+    checkpoint_keys = {"meta", "state_dict", "optimizer"}  # noqa: RUF012
+    checkpoint_files = {"checkpoint.pth", "iter_8.pth", "latest.pth"}  # noqa: RUF012
+    saved_rate = -1
+    logged_precision = 5e-6
+    last_line = "Iter [8/8]"
+
+    def frozen(self) -> Options:
+        return {"optimizer.lr": 0.0, "optimizer.weight_decay": 0.0, "lr_config": None}
+
+    def policy(self, policy: str, **more: Any) -> Options:
+        return {"lr_config": {"_delete_": True, "policy": policy, "by_epoch": False, **more}}
+
+    def steps(self, milestones: Sequence[int], gamma: float) -> Options:
+        return self.policy("step", step=list(milestones), gamma=gamma)
+
+    def warm_up(self, iterations: int) -> Options:
+        warm = {"warmup": "linear", "warmup_iters": iterations, "warmup_ratio": 1e-6}
+        return self.policy("poly", power=1.0, **warm)
+
+    def epochs(self, count: int) -> Options:
+        return {
+            "runner": {"_delete_": True, "type": "EpochBasedRunner", "max_epochs": count},
+            "lr_config": {"_delete_": True, "policy": "step", "step": [count]},
+            "log_config": {"interval": 1, "hooks": [{"type": "TextLoggerHook"}]},
+        }
+
+    def finite_sampler(self) -> Options:
+        return {}  # there is no other
+
+    def persistent_workers(self) -> Options:
+        return {self.train_workers: 1, "data.persistent_workers": True}
+
+    def poly(self, first: float, iterations: int) -> list[float]:
+        shares = [(1 - i / iterations) ** 0.9 for i in range(iterations)]
+        return [(first - 1e-4) * share + 1e-4 for share in shares]
+
+    def segformer_rates(self, iterations: int) -> list[float]:
+        from mmcv import Config
+        from mmcv.runner import IterBasedRunner
+
+        class Rates(torch.nn.Linear):
+            def train_step(self, *_: Any) -> dict[str, Any]:
+                rates.append(optimizer.param_groups[0]["lr"])
+                return {}
+
+        policy = self.policy("poly", power=1.0, min_lr=0.0)["lr_config"]
+        policy.update(warmup="linear", warmup_iters=1500, warmup_ratio=1e-6)
+        policy.pop("_delete_")
+        runner = {"type": "IterBasedRunner", "max_iters": 160000}
+        cfg = Config({"runner": runner, "lr_config": policy})
+        self.part("fit").set_iterations(cfg, iterations)
+        assert cfg.runner.max_iters == iterations
+        rates: list[float] = []
+        model = Rates(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        logger = logging.getLogger("rates")
+        run = IterBasedRunner(model, optimizer=optimizer, logger=logger, max_iters=iterations)
+        run.register_lr_hook(cfg.lr_config)
+        run.run([[None] * iterations], [("train", 1)])
+        return rates
+
+    def records(self, folder: Path) -> list[dict[str, Any]]:
+        """What TextLoggerHook wrote, one entry an iteration or evaluation."""
+        (path,) = folder.glob("*.log.json")
+        return [line for line in map(json.loads, path.read_text().splitlines()) if "mode" in line]
+
+    def logged(self, folder: Path) -> list[dict[str, Any]]:
+        return [line for line in self.records(folder) if line["mode"] == "train"]
+
+    def saved_classes(self, content: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(content["meta"]["CLASSES"])
+
+    def has_average(self, content: Mapping[str, Any]) -> bool:
+        return any(key.startswith("ema_") for key in content["state_dict"])
+
+    def epoch_loader(
+        self, engine: Any, images: int, batch: int, drop_last: bool | None
+    ) -> EpochLoader:
+        cfg = copy.deepcopy(engine.cfg)
+        cfg.data.samples_per_gpu = batch
+        if drop_last is not None:
+            cfg.data.train_dataloader = {"drop_last": drop_last}
+        loader = self.part("loaders").train_loader(cfg, list(range(images)), 0, None)
+        finite = len(list(loader.batch_sampler)) == len(loader)
+        return EpochLoader(len(loader.dataset), loader.drop_last, finite)
 
 
-def write_config(root: Path, more: str = "") -> Path:
-    """The tiny config, with lines added at its end."""
-    path = root / "tiny.py"
-    path.write_text(CONFIG.replace("ROOT", str(root)) + more)
-    return path
-
-
-def make_engine(root: Path, **options: Any) -> Engine:
-    """The engine of the tiny config with overrides: `a__b=1` is a.b=1."""
-    keys = {key.replace("__", "."): value for key, value in options.items()}
-    return engines.load(root / "tiny.py", keys, root / "work").build()
-
-
-def label_some(store: LabelStore, engine: Engine, images: int, share: float = 0.05) -> None:
-    """Label a random share of the pixels of the first images."""
-    rng = np.random.default_rng(1)
-    for item in engine.pool[:images]:
-        assert item.annotation is not None
-        truth = read_ids(item.annotation)
-        store.write(ImageAnswer(item.key, truth, rng.random(truth.shape) < share), 0)
-
-
-def fit_once(engine: Engine, store: LabelStore, out: Path, **request: Any) -> Any:
-    """engine.fit into a fresh folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    request.setdefault("round", 0)
-    request.setdefault("seed", 3)
-    return engine.fit(FitRequest(store=store, out_dir=out, **request))
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    """What TextLoggerHook wrote, one entry an iteration or evaluation."""
-    (path,) = folder.glob("*.log.json")
-    return [line for line in map(json.loads, path.read_text().splitlines()) if "mode" in line]
-
-
-def weights_hash(checkpoint: Path) -> str:
-    """Hash of all weights and buffers of a checkpoint."""
-    state = torch.load(checkpoint, weights_only=True)["state_dict"]
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode())
-        digest.update(state[key].numpy().tobytes())
-    return digest.hexdigest()
+TINY = Tiny0()

@@ -1,21 +1,16 @@
-"""A tiny data set and config for the tests of the mmseg1 engine."""
+"""The tiny config of MMSegmentation 1.x; see mmseg_tiny.py."""
 
 from __future__ import annotations
 
-import hashlib
+import copy
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from mmseg_tiny import EpochLoader, Options, Tiny
 
-from regional_al import engines
-from regional_al.engines.base import Engine, FitRequest
-from regional_al.store.images import read_ids, write_png
-from regional_al.store.labels import LabelStore
-from regional_al.types import ImageAnswer
-
-CLASSES = ("left", "right", "low")
 CONFIG = """
 default_scope = 'mmseg'
 crop = (64, 64)
@@ -87,57 +82,107 @@ acquisition = dict(level='region', heuristic='RIPU')
 """
 
 
-def make_data(root: Path, train: int = 5, val: int = 3) -> None:
-    """Images whose colours give their class away; two sizes; a void stripe on top."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", train), ("val", val)):
-        for i in range(count):
-            height, width = (96, 128) if i % 2 else (90, 122)
-            mask = np.zeros((height, width), np.uint8)
-            mask[:, width // 2 :] = 1
-            mask[height // 2 :] = 2
-            mask[:5] = 255
-            noise = rng.integers(0, 40, (height, width, 3))
-            image = (np.minimum(mask, 2)[..., None] * 90 + noise).astype(np.uint8)
-            write_png(root / "img" / split / "town" / f"{i:02d}_img.png", image)
-            write_png(root / "gt" / split / "town" / f"{i:02d}_gt.png", mask)
+class Tiny1(Tiny):
+    name = "mmseg1"
+    config = CONFIG
+    train_set = "train_dataloader.dataset"
+    val_set = "val_dataloader.dataset"
+    train_images = "train_dataloader.dataset.data_prefix.img_path"
+    batch_size = "train_dataloader.batch_size"
+    train_workers = "train_dataloader.num_workers"
+    val_workers = "val_dataloader.num_workers"
+    iterations = "train_cfg.max_iters"
+    loop = "IterBasedTrainLoop"
+    drops_last = False
+    checkpoint_keys = {  # noqa: RUF012
+        "meta",
+        "state_dict",
+        "message_hub",
+        "optimizer",
+        "param_schedulers",
+    }
+    checkpoint_files = {"checkpoint.pth"}  # noqa: RUF012
+    saved_rate = 0
+    logged_precision = 5e-11
+    last_line = "Iter(train) [8/8]"
+
+    def frozen(self) -> Options:
+        return {"optim_wrapper.optimizer.lr": 0.0, "param_scheduler": []}
+
+    def steps(self, milestones: Sequence[int], gamma: float) -> Options:
+        spec = {"type": "MultiStepLR", "milestones": list(milestones), "gamma": gamma}
+        return {"param_scheduler": [{**spec, "by_epoch": False}]}
+
+    def warm_up(self, iterations: int) -> Options:
+        warm = {"type": "LinearLR", "start_factor": 1e-6, "begin": 0, "end": iterations}
+        poly = {"type": "PolyLR", "power": 1.0, "begin": iterations, "end": 2 * iterations}
+        return {"param_scheduler": [{**spec, "by_epoch": False} for spec in (warm, poly)]}
+
+    def epochs(self, count: int) -> Options:
+        return {
+            "train_cfg": {"_delete_": True, "by_epoch": True, "max_epochs": count},
+            "param_scheduler": [],
+            "train_dataloader.drop_last": True,
+            "log_processor": {"by_epoch": True},
+        }
+
+    def finite_sampler(self) -> Options:
+        sampler = {"_delete_": True, "type": "DefaultSampler", "shuffle": True}
+        return {"train_dataloader.sampler": sampler}
+
+    def persistent_workers(self) -> Options:
+        return {self.train_workers: 1, "train_dataloader.persistent_workers": True}
+
+    def poly(self, first: float, iterations: int) -> list[float]:
+        shares = [(1 - i / (iterations - 1)) ** 0.9 for i in range(iterations)]
+        return [(first - 1e-4) * share + 1e-4 for share in shares]
+
+    def segformer_rates(self, iterations: int) -> list[float]:
+        from mmengine.config import Config
+        from mmengine.registry import PARAM_SCHEDULERS
+
+        warm = {"type": "LinearLR", "start_factor": 1e-6, "begin": 0, "end": 1500}
+        poly = {"type": "PolyLR", "power": 1.0, "eta_min": 0.0, "begin": 1500, "end": 160000}
+        loop = {"type": "IterBasedTrainLoop", "max_iters": 160000, "val_interval": 1}
+        schedulers = [{**spec, "by_epoch": False} for spec in (warm, poly)]
+        cfg = Config({"train_cfg": loop, "param_scheduler": schedulers})
+        self.part("fit").set_iterations(cfg, iterations)
+        assert cfg.train_cfg["max_iters"] == iterations
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        built = [
+            PARAM_SCHEDULERS.build({**spec, "optimizer": optimizer}) for spec in cfg.param_scheduler
+        ]
+        rates = []
+        for _ in range(iterations):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            for scheduler in built:
+                scheduler.step()
+        return rates
+
+    def logged(self, folder: Path) -> list[dict[str, Any]]:
+        """What LoggerHook wrote for each iteration."""
+        (path,) = folder.glob("*/vis_data/scalars.json")
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{**line, "iter": line["step"]} for line in lines]
+
+    def saved_classes(self, content: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(content["meta"]["dataset_meta"]["classes"])
+
+    def has_average(self, content: Mapping[str, Any]) -> bool:
+        return "ema_state_dict" in content
+
+    def epoch_loader(
+        self, engine: Any, images: int, batch: int, drop_last: bool | None
+    ) -> EpochLoader:
+        cfg = copy.deepcopy(engine.cfg)
+        cfg.train_cfg = {"by_epoch": True, "max_epochs": 1}
+        cfg.train_dataloader.batch_size = batch
+        if drop_last is not None:
+            cfg.train_dataloader.drop_last = drop_last
+        loader = self.part("fit").loader_config(cfg, list(range(images)))
+        finite = loader["sampler"]["type"] == "DefaultSampler"
+        return EpochLoader(len(loader["dataset"]), bool(loader.get("drop_last")), finite)
 
 
-def write_config(root: Path, more: str = "") -> Path:
-    """The tiny config, with lines added at its end."""
-    path = root / "tiny.py"
-    path.write_text(CONFIG.replace("ROOT", str(root)) + more)
-    return path
-
-
-def make_engine(root: Path, **options: Any) -> Engine:
-    """The engine of the tiny config with overrides: `a__b=1` is a.b=1."""
-    keys = {key.replace("__", "."): value for key, value in options.items()}
-    return engines.load(root / "tiny.py", keys, root / "work").build()
-
-
-def label_some(store: LabelStore, engine: Engine, images: int, share: float = 0.05) -> None:
-    """Label a random share of the pixels of the first images."""
-    rng = np.random.default_rng(1)
-    for item in engine.pool[:images]:
-        assert item.annotation is not None
-        truth = read_ids(item.annotation)
-        store.write(ImageAnswer(item.key, truth, rng.random(truth.shape) < share), 0)
-
-
-def fit_once(engine: Engine, store: LabelStore, out: Path, **request: Any) -> Any:
-    """engine.fit into a fresh folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    request.setdefault("round", 0)
-    request.setdefault("seed", 3)
-    return engine.fit(FitRequest(store=store, out_dir=out, **request))
-
-
-def weights_hash(checkpoint: Path) -> str:
-    """Hash of all weights and buffers of a checkpoint."""
-    state = torch.load(checkpoint, weights_only=True)["state_dict"]
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode())
-        digest.update(state[key].numpy().tobytes())
-    return digest.hexdigest()
+TINY = Tiny1()
