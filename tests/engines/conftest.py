@@ -8,7 +8,9 @@ from typing import Any
 import mmseg0_tiny
 import mmseg1_tiny
 import pytest
-from mmseg_tiny import Tiny, make_data, make_engine
+from mmseg_tiny import Tiny, fit_once, label_some, make_data, make_engine
+
+from regional_al.store.labels import LabelStore
 
 
 @pytest.fixture(
@@ -37,3 +39,20 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> Path:
 def engine(root: Path) -> Any:
     """The engine of the tiny config."""
     return make_engine(root)
+
+
+@pytest.fixture(scope="module")
+def store(root: Path, engine: Any) -> LabelStore:
+    """Labels on three of the five images."""
+    store = LabelStore(root / "labels")
+    label_some(store, engine, 3)
+    return store
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, engine: Any) -> Path:
+    """The checkpoint of a training on four images."""
+    store = LabelStore(root / "labels_of_trained")
+    label_some(store, engine, 4)
+    found: Path = fit_once(engine, store, root / "trained").checkpoint
+    return found

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("mmcv.runner")
 from mmseg0_tiny import TINY, Tiny0
-from mmseg_tiny import fit_once, label_some, make_engine
+from mmseg_tiny import fit_once, make_engine
 
 from regional_al.engines.mmseg0.loaders import Drawn
 from regional_al.errors import ConfigError, UnsupportedError
@@ -23,13 +24,6 @@ pytestmark = pytest.mark.mmseg0
 @pytest.fixture(scope="module")
 def tiny() -> Tiny0:
     return TINY
-
-
-@pytest.fixture(scope="module")
-def store(root: Path, engine: Any) -> LabelStore:
-    store = LabelStore(root / "labels")
-    label_some(store, engine, 3)
-    return store
 
 
 def test_resume_from_goes_on_with_its_schedule(

@@ -28,13 +28,6 @@ FIRST = "backbone.encoder.0.0.convs.0.conv.weight"
 
 
 @pytest.fixture(scope="module")
-def store(root: Path, engine: Any) -> LabelStore:
-    store = LabelStore(root / "labels")
-    label_some(store, engine, 3)
-    return store
-
-
-@pytest.fixture(scope="module")
 def whole(engine: Any, store: LabelStore, root: Path) -> Any:
     """An uninterrupted training."""
     return fit_once(engine, store, root / "whole")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmseg_tiny import EpochLoader, Options, Tiny
 
@@ -169,6 +170,70 @@ class Tiny0(Tiny):
         loader = self.part("loaders").train_loader(cfg, list(range(images)), 0, None)
         finite = len(list(loader.batch_sampler)) == len(loader)
         return EpochLoader(len(loader.dataset), loader.drop_last, finite)
+
+    one_channel = """
+model['decode_head'].update(
+    num_classes=2, out_channels=1, threshold=0.4,
+    loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
+model['auxiliary_head'].update(num_classes=2)
+for part in ('train', 'val', 'test'):
+    data[part].update(classes=('up', 'low'), palette=[[0, 0, 0], [9, 9, 9]])
+"""
+
+    def test_input(
+        self, engine: Any, width: int = 100, keep_ratio: bool = True, divisor: int = 4
+    ) -> Options:
+        pipeline = copy.deepcopy(engine.cfg.data.test.pipeline)
+        views = pipeline[1]
+        views.img_scale = (width, 75)
+        views.transforms[0].keep_ratio = keep_ratio
+        assert views.transforms[3].type == "Pad"
+        views.transforms[3].size_divisor = divisor
+        return {"data.test.pipeline": pipeline}
+
+    def validation_workers(self) -> Options:
+        return {"data.val_dataloader": {"workers_per_gpu": 2}}
+
+    def mmseg_model(self, engine: Any, checkpoint: Path, **test_cfg: Any) -> Any:
+        from mmcv.cnn.utils import revert_sync_batchnorm
+        from mmcv.runner import load_checkpoint
+        from mmseg.models import build_segmentor
+
+        spec = copy.deepcopy(engine.cfg.model)
+        spec.test_cfg.update(test_cfg)
+        model = revert_sync_batchnorm(build_segmentor(spec))
+        load_checkpoint(model, str(checkpoint), map_location="cpu")
+        return model.eval()
+
+    def mmseg_answer(self, engine: Any, model: Any, item: Any) -> torch.Tensor:
+        from mmseg.datasets.pipelines import Compose
+
+        sample = Compose(engine.cfg.data.test.pipeline)(
+            {"img_prefix": None, "img_info": {"filename": str(item.image)}, "seg_fields": []}
+        )
+        with torch.no_grad():
+            found = model.inference(sample["img"][0][None], [sample["img_metas"][0].data], True)
+        return found[0]
+
+    def as_mmseg(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.softmax(0)
+
+    def mmseg_counts(self, engine: Any, model: Any) -> tuple[np.ndarray, np.ndarray]:
+        """By single_gpu_test and the data set, whose IoU they give."""
+        from mmcv.parallel import MMDataParallel
+        from mmseg.apis import single_gpu_test
+        from mmseg.datasets import build_dataloader, build_dataset
+
+        dataset = build_dataset(copy.deepcopy(engine.cfg.data.val), {"test_mode": True})
+        loader = build_dataloader(
+            dataset, 1, 0, dist=False, shuffle=False, persistent_workers=False
+        )
+        results = single_gpu_test(MMDataParallel(model), loader, pre_eval=True)
+        inter, union, _, _ = (sum(column).numpy() for column in zip(*results, strict=True))
+        told = dataset.evaluate(results, logger="silent")
+        expected = [told[f"IoU.{name}"] for name in dataset.CLASSES]
+        np.testing.assert_allclose(inter / union, expected, atol=1e-4)  # mmseg rounds
+        return inter, union
 
 
 TINY = Tiny0()

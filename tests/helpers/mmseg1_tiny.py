@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmseg_tiny import EpochLoader, Options, Tiny
 
@@ -183,6 +184,71 @@ class Tiny1(Tiny):
         loader = self.part("fit").loader_config(cfg, list(range(images)))
         finite = loader["sampler"]["type"] == "DefaultSampler"
         return EpochLoader(len(loader["dataset"]), bool(loader.get("drop_last")), finite)
+
+    one_channel = """
+model['decode_head'].update(
+    num_classes=2, out_channels=1, threshold=0.4,
+    loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True))
+model['auxiliary_head'].update(num_classes=2)
+for loader in (train_dataloader, val_dataloader):
+    loader['dataset'].update(
+        metainfo=dict(classes=('up', 'low'), palette=[[0, 0, 0], [9, 9, 9]]),
+        data_root='ROOT')
+"""
+
+    def test_input(
+        self, engine: Any, width: int = 100, keep_ratio: bool = True, divisor: int = 4
+    ) -> Options:
+        pipeline = copy.deepcopy(engine.cfg.test_dataloader.dataset.pipeline)
+        assert pipeline[1].type == "Resize"
+        pipeline[1].update(scale=(width, 75), keep_ratio=keep_ratio)
+        return {
+            "test_dataloader.dataset.pipeline": pipeline,
+            "model.data_preprocessor.test_cfg.size_divisor": divisor,
+        }
+
+    def validation_workers(self) -> Options:
+        return {self.val_workers: 2, "val_dataloader.persistent_workers": True}
+
+    def mmseg_model(self, engine: Any, checkpoint: Path, **test_cfg: Any) -> Any:
+        from mmengine.model import revert_sync_batchnorm
+        from mmengine.runner import load_checkpoint
+        from mmseg.registry import MODELS
+
+        spec = copy.deepcopy(engine.cfg.model)
+        spec.test_cfg.update(test_cfg)
+        model = revert_sync_batchnorm(MODELS.build(spec))
+        load_checkpoint(model, str(checkpoint))
+        return model.eval()
+
+    def mmseg_answer(self, engine: Any, model: Any, item: Any) -> torch.Tensor:
+        from mmengine.dataset import Compose
+
+        pipeline = engine.cfg.test_dataloader.dataset.pipeline
+        steps = [step for step in pipeline if step["type"] != "LoadAnnotations"]
+        sample = Compose(steps)({"img_path": str(item.image), "seg_fields": []})
+        batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+        with torch.no_grad():
+            return model.test_step(batch)[0].seg_logits.data
+
+    def as_mmseg(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits
+
+    def mmseg_counts(self, engine: Any, model: Any) -> tuple[np.ndarray, np.ndarray]:
+        from mmseg.evaluation import IoUMetric
+        from mmseg.registry import DATASETS
+
+        dataset = DATASETS.build(copy.deepcopy(engine.cfg.val_dataloader.dataset))
+        metric = IoUMetric()
+        metric.dataset_meta = dataset.metainfo
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            batch = {"inputs": [sample["inputs"]], "data_samples": [sample["data_samples"]]}
+            with torch.no_grad():
+                outputs = model.test_step(batch)
+            metric.process(batch, [output.to_dict() for output in outputs])
+        inter, union, _, _ = (sum(column) for column in zip(*metric.results, strict=True))
+        return inter.numpy(), union.numpy()
 
 
 TINY = Tiny1()

@@ -178,3 +178,35 @@ class Tiny(ABC):
         self, engine: Any, images: int, batch: int, drop_last: bool | None
     ) -> EpochLoader:
         """The loader over so many labelled images; drop_last: what the config says."""
+
+    # Predictions
+
+    one_channel: ClassVar[str]
+    """Lines that turn the tiny config's head into one with a single channel, of two classes."""
+
+    @abstractmethod
+    def test_input(
+        self, engine: Any, width: int = 100, keep_ratio: bool = True, divisor: int = 4
+    ) -> Options:
+        """Predict from images of (width, 75), padded to multiples of `divisor`."""
+
+    @abstractmethod
+    def validation_workers(self) -> Options:
+        """Two workers that load validation images."""
+
+    @abstractmethod
+    def mmseg_model(self, engine: Any, checkpoint: Path, **test_cfg: Any) -> Any:
+        """The model as mmseg itself builds and loads it."""
+
+    @abstractmethod
+    def mmseg_answer(self, engine: Any, model: Any, item: Any) -> torch.Tensor:
+        """[C, H, W] by the model's own inference on what mmseg's own pipeline makes: logits in
+        1.x, probabilities in 0.x; probabilities of class 1 for a head of one channel."""
+
+    @abstractmethod
+    def as_mmseg(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits as `mmseg_answer` gives them."""
+
+    @abstractmethod
+    def mmseg_counts(self, engine: Any, model: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(intersection, union) a class by mmseg's own metric over the validation set."""
