@@ -171,6 +171,43 @@ class Tiny0(Tiny):
         finite = len(list(loader.batch_sampler)) == len(loader)
         return EpochLoader(len(loader.dataset), loader.drop_last, finite)
 
+    needed = ("model", "data", "optimizer", "runner")
+    minimal = "data = dict(samples_per_gpu=2)\nrunner = dict()\n"
+    resume = "auto_resume"
+    train_list = "data.train.split"
+    no_length = "no runner"
+    wrong_mode = r"model\.test_cfg\.mode='hole'"
+    training_mistakes = {  # noqa: RUF012
+        "optimizer": ("optimizer = dict(type='NoOptimizer')", "NoOptimizer"),
+        "scheduler": ("lr_config = dict(policy='nothing')", "lr_config.*Nothing"),
+        "hooks": ("custom_hooks = ['x']", "custom_hooks holds 'x'"),
+    }
+    val_masks = "data.val.ann_dir"
+    classes_key = "classes"
+    half = "fp16"
+
+    def unpadded(self) -> Options:
+        views = {
+            "type": "MultiScaleFlipAug",
+            "img_scale": (101, 75),
+            "transforms": [
+                {"type": "Resize", "keep_ratio": False},
+                {"type": "RandomFlip"},
+                {"type": "ImageToTensor", "keys": ["img"]},
+                {"type": "Collect", "keys": ["img"]},
+            ],
+        }
+        return {"data.test.pipeline": [{"type": "LoadImageFromFile"}, views]}
+
+    def without_length(self) -> Options:
+        return {"runner": {"_delete_": True, "type": "IterBasedRunner"}}
+
+    def classes(self, key: str, names: Sequence[str] | None) -> Options:
+        return {f"{key}.classes": names}
+
+    def uses_half(self, cfg: Any) -> bool:
+        return cfg.fp16 is not None and cfg.optimizer_config.type == "Fp16OptimizerHook"
+
     one_channel = """
 model['decode_head'].update(
     num_classes=2, out_channels=1, threshold=0.4,

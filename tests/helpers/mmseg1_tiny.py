@@ -185,6 +185,41 @@ class Tiny1(Tiny):
         finite = loader["sampler"]["type"] == "DefaultSampler"
         return EpochLoader(len(loader["dataset"]), bool(loader.get("drop_last")), finite)
 
+    needed = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
+    minimal = "train_dataloader = dict()\ntrain_cfg = dict()\n"
+    resume = "resume"
+    train_list = "train_dataloader.dataset.ann_file"
+    no_length = "train_cfg needs"
+    wrong_mode = "test mode are supported, but got hole"
+    training_mistakes = {  # noqa: RUF012
+        "optimizer": (
+            "optim_wrapper['optimizer'] = dict(type='NoOptimizer')",
+            "optim_wrapper .*NoOptimizer",
+        ),
+        "scheduler": (
+            "param_scheduler = [dict(type='NoScheduler')]",
+            "param_scheduler .*NoScheduler",
+        ),
+        "hooks": ("custom_hooks = ['x']", "custom_hooks .*got x"),
+    }
+    val_masks = "val_dataloader.dataset.data_prefix.seg_map_path"
+    classes_key = "metainfo"
+    half = "AmpOptimWrapper"
+
+    def unpadded(self) -> Options:
+        return {"model.data_preprocessor.test_cfg": None}
+
+    def without_length(self) -> Options:
+        return {"train_cfg": {"_delete_": True, "by_epoch": True}}
+
+    def classes(self, key: str, names: Sequence[str] | None) -> Options:
+        if names is None:
+            return {f"{key}.metainfo": {"_delete_": True}}
+        return {f"{key}.metainfo.classes": names}
+
+    def uses_half(self, cfg: Any) -> bool:
+        return bool(cfg.optim_wrapper.type == "AmpOptimWrapper")
+
     one_channel = """
 model['decode_head'].update(
     num_classes=2, out_channels=1, threshold=0.4,

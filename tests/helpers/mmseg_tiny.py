@@ -179,6 +179,44 @@ class Tiny(ABC):
     ) -> EpochLoader:
         """The loader over so many labelled images; drop_last: what the config says."""
 
+    # Mistakes
+
+    needed: ClassVar[Sequence[str]]
+    """Keys that a config must have."""
+    minimal: ClassVar[str]
+    """A config without acquisition that is recognised as one of this generation."""
+    resume: ClassVar[str]
+    """A key of configs that changes no result."""
+    val_masks: ClassVar[str]
+    train_list: ClassVar[str]
+    """A file that lists the training images."""
+    no_length: ClassVar[str]
+    """What tells that there is no number of iterations or epochs."""
+    wrong_mode: ClassVar[str]
+    """What tells that model.test_cfg.mode='hole' is no way to predict."""
+    training_mistakes: ClassVar[Mapping[str, tuple[str, str]]]
+    """Lines with an unknown optimizer, scheduler or hook, and what the error tells."""
+    classes_key: ClassVar[str]
+    """What gives a data set its classes."""
+    half: ClassVar[str]
+    """What a warning calls half precision."""
+
+    @abstractmethod
+    def unpadded(self) -> Options:
+        """Predict from images whose size does not suit the model."""
+
+    @abstractmethod
+    def without_length(self) -> Options:
+        """No number of iterations or epochs."""
+
+    @abstractmethod
+    def classes(self, key: str, names: Sequence[str] | None) -> Options:
+        """Class names of the data set at `key`; None: none."""
+
+    @abstractmethod
+    def uses_half(self, cfg: Any) -> bool:
+        """Whether a config trains in half precision."""
+
     # Predictions
 
     one_channel: ClassVar[str]

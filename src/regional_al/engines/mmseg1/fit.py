@@ -1,4 +1,4 @@
-"""One training stretch with mmengine's Runner, as it is."""
+"""One training stretch with mmengine's Runner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset
 
 from ...config.schedule import stretch_schedule
-from ...errors import RegionalALError
+from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
 from ..base import FitRequest, FitResult
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
-from ..specs import without_traceback
-from .config import type_name
+from ..specs import dicts, first_line, type_name, without_traceback
 from .hooks import Console, LabelShareHook, PlainCheckpointHook, calm_console, quiet_warnings
 from .pool import Pool, read_sample
 from .source import Source
@@ -121,6 +120,31 @@ def repeated(dataset: Any, times: int) -> Any:
     return many
 
 
+class StretchRunner(Runner):  # type: ignore[misc]
+    """mmengine's Runner; a part of the config that it cannot build is one line, a ConfigError."""
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        return built("optim_wrapper", optim_wrapper, super().build_optim_wrapper)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        return built("param_scheduler", scheduler, super().build_param_scheduler)
+
+    def register_custom_hooks(self, hooks: Any) -> None:
+        built("custom_hooks", hooks, super().register_custom_hooks)
+
+
+def built(key: str, spec: Any, build: Callable[[Any], Any]) -> Any:
+    """`build(spec)`. Raises ConfigError naming the key of the config and the types in it."""
+    names = ", ".join(type_name(part) for part in dicts(spec) if "type" in part)
+    try:
+        return build(spec)
+    except RegionalALError:
+        raise
+    except Exception as error:  # whatever the classes named in a config raise
+        kinds = f" ({names})" if names else ""
+        raise ConfigError(f"{key}{kinds} cannot be built: {first_line(error)}") from None
+
+
 def build_runner(
     cfg: Config,
     request: FitRequest,
@@ -156,7 +180,7 @@ def build_runner(
     randomness = {**(cfg.get("randomness") or {}), "seed": request.seed}
     screen, buffer = sys.stdout, io.StringIO()
     with quiet_warnings(), contextlib.redirect_stdout(buffer):
-        runner = Runner(
+        runner = StretchRunner(
             model=cfg.model,
             work_dir=cfg.work_dir,
             train_dataloader=loader,
