@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from mmseg_tiny import EpochLoader, Options, Tiny
 
+from regional_al.store.images import write_png
+
 CONFIG = """
 import os
 crop = (64, 64)
@@ -207,6 +209,65 @@ class Tiny0(Tiny):
 
     def uses_half(self, cfg: Any) -> bool:
         return cfg.fp16 is not None and cfg.optimizer_config.type == "Fp16OptimizerHook"
+
+    refused_heads = (
+        ({"type": "STDCHead"}, "STDCHead"),
+        ({"type": "EncHead"}, "EncHead.*use_se_loss"),
+    )
+    averages_weighted = True
+
+    def folders(self, images: str, masks: str | None) -> dict[str, Any]:
+        return {"img_dir": images, "ann_dir": masks}
+
+    def joined(self, specs: Sequence[Mapping[str, Any]]) -> Options:
+        return {self.train_set: list(specs)}
+
+    def step(self, engine: Any, model: Any, samples: Sequence[Any]) -> float:
+        from mmcv.parallel import collate
+        from mmcv.runner import build_optimizer
+
+        model = self.part("parallel").wrapped(model)
+        optimizer = build_optimizer(model, copy.deepcopy(engine.cfg.optimizer))
+        loss = model.train_step(collate(samples, samples_per_gpu=len(samples)), optimizer)["loss"]
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    def head_loss(self, head: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return head.losses(logits, target)["loss_ce"]
+
+    def letters(
+        self, folder: Path, chosen: Sequence[str] | None, reduce_zero_label: bool
+    ) -> tuple[Sequence[Any], np.ndarray]:
+        """By hand: the class map first, then `reduce_zero_label`; training and evaluation."""
+        from mmseg.datasets import CustomDataset
+
+        class Letters(CustomDataset):  # type: ignore[misc]
+            CLASSES = ("a", "b", "c", "d")
+            PALETTE = [[i, i, i] for i in range(4)]  # noqa: RUF012
+
+        write_png(folder / "img" / "x.jpg", np.zeros((16, 16, 3), np.uint8))
+        load = {"type": "LoadAnnotations", "reduce_zero_label": reduce_zero_label}
+        dataset = Letters(
+            [{"type": "LoadImageFromFile"}, load],
+            img_dir=str(folder / "img"),
+            ann_dir="gt",
+            reduce_zero_label=reduce_zero_label,
+            classes=chosen,
+        )
+        names = list(chosen or Letters.CLASSES)
+        expected = []
+        for raw in range(256):
+            found = raw
+            if chosen and raw < 4:
+                letter = Letters.CLASSES[raw]
+                found = names.index(letter) if letter in names else 255
+            if reduce_zero_label:
+                found = 255 if found in (0, 255) else found - 1
+            expected.append(found if found < len(names) or found == 255 else -1)
+        pool = self.part("pool")
+        loads = (pool.loads_annotations(dataset), pool.loads_truth(dataset))
+        return [pool.label_space(dataset, load) for load in loads], np.array(expected)
 
     one_channel = """
 model['decode_head'].update(

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from mmseg_tiny import EpochLoader, Options, Tiny
 
+from regional_al.store.images import write_png
+
 CONFIG = """
 default_scope = 'mmseg'
 crop = (64, 64)
@@ -219,6 +221,57 @@ class Tiny1(Tiny):
 
     def uses_half(self, cfg: Any) -> bool:
         return bool(cfg.optim_wrapper.type == "AmpOptimWrapper")
+
+    refused_heads = (({"type": "Mask2FormerHead"}, "Mask2FormerHead"),)
+    averages_weighted = False  # class weights raise an IndexError in mmseg then
+
+    def folders(self, images: str, masks: str | None) -> dict[str, Any]:
+        there = {} if masks is None else {"seg_map_path": masks}
+        return {"data_prefix": {"img_path": images, **there}}
+
+    def joined(self, specs: Sequence[Mapping[str, Any]]) -> Options:
+        spec = {"_delete_": True, "type": "ConcatDataset", "datasets": list(specs)}
+        return {self.train_set: spec}
+
+    def step(self, engine: Any, model: Any, samples: Sequence[Any]) -> float:
+        from mmengine.optim import build_optim_wrapper
+
+        batch = {key: [sample[key] for sample in samples] for key in samples[0]}
+        wrapper = build_optim_wrapper(model, copy.deepcopy(engine.cfg.optim_wrapper))
+        return float(model.train_step(batch, wrapper)["loss"])
+
+    def head_loss(self, head: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        from mmengine.structures import PixelData
+        from mmseg.structures import SegDataSample
+
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in target]
+        return head.loss_by_feat(logits, samples)["loss_ce"]
+
+    def letters(
+        self, folder: Path, chosen: Sequence[str] | None, reduce_zero_label: bool
+    ) -> tuple[Sequence[Any], np.ndarray]:
+        """By mmseg's own LoadAnnotations."""
+        from mmseg.datasets import BaseSegDataset
+        from mmseg.datasets.transforms import LoadAnnotations
+
+        class Letters(BaseSegDataset):  # type: ignore[misc]
+            METAINFO = {  # noqa: RUF012
+                "classes": ("a", "b", "c", "d"),
+                "palette": [[i, i, i] for i in range(4)],
+            }
+
+        write_png(folder / "img" / "x.png", np.zeros((16, 16, 3), np.uint8))
+        write_png(folder / "gt" / "x.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+        dataset = Letters(
+            data_root=str(folder),
+            img_suffix=".png",
+            reduce_zero_label=reduce_zero_label,
+            data_prefix={"img_path": "img", "seg_map_path": "gt"},
+            metainfo=None if chosen is None else {"classes": chosen},
+        )
+        ids = LoadAnnotations()(dataset.get_data_info(0))["gt_seg_map"].ravel().astype(int)
+        known = (ids < len(chosen or "abcd")) | (ids == 255)
+        return [self.part("pool").label_space(dataset)], np.where(known, ids, -1)
 
     one_channel = """
 model['decode_head'].update(

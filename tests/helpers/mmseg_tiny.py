@@ -217,6 +217,45 @@ class Tiny(ABC):
     def uses_half(self, cfg: Any) -> bool:
         """Whether a config trains in half precision."""
 
+    # Losses, pools and label spaces
+
+    refused_heads: ClassVar[Sequence[tuple[Mapping[str, Any], str]]]
+    """Changes to a head's config that make one which no loss helps, and what the error tells."""
+    averages_weighted: ClassVar[bool]
+    """Whether cross entropy with class weights can average over labelled pixels; if not, it
+    divides by the sum of their weights."""
+
+    def train_spec(self, engine: Any) -> dict[str, Any]:
+        """The config of the training data set."""
+        found = engine.cfg
+        for key in self.train_set.split("."):
+            found = found[key]
+        spec: dict[str, Any] = found.to_dict()
+        return spec
+
+    @abstractmethod
+    def folders(self, images: str, masks: str | None) -> dict[str, Any]:
+        """What gives a data set its folders."""
+
+    @abstractmethod
+    def joined(self, specs: Sequence[Mapping[str, Any]]) -> Options:
+        """Data sets joined to the training data set."""
+
+    @abstractmethod
+    def step(self, engine: Any, model: Any, samples: Sequence[Any]) -> float:
+        """One training iteration on a batch of samples, and its loss."""
+
+    @abstractmethod
+    def head_loss(self, head: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """A decode head's loss; target: [N, 1, H, W]."""
+
+    @abstractmethod
+    def letters(
+        self, folder: Path, chosen: Sequence[str] | None, reduce_zero_label: bool
+    ) -> tuple[Sequence[Any], np.ndarray]:
+        """The label spaces that the engine finds in a data set of the classes a, b, c, d of which
+        `chosen` are used, and what mmseg makes of the raw ids 0 to 255; -1: no class."""
+
     # Predictions
 
     one_channel: ClassVar[str]
