@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -332,6 +333,50 @@ for part in ('train', 'val', 'test'):
         expected = [told[f"IoU.{name}"] for name in dataset.CLASSES]
         np.testing.assert_allclose(inter / union, expected, atol=1e-4)  # mmseg rounds
         return inter, union
+
+    evaluating = "\nevaluation = dict(interval=4, metric='mIoU', save_best='mIoU')\n"
+    evaluations = 2
+    bases = {  # noqa: RUF012
+        "fcn": "fcn/fcn_r50-d8_512x1024_40k_cityscapes.py",
+        "deeplabv3plus": "deeplabv3plus/deeplabv3plus_r50-d8_512x1024_40k_cityscapes.py",
+        "segformer": "segformer/segformer_mit-b0_512x512_160k_ade20k.py",
+        "point_rend": "point_rend/pointrend_r50_512x1024_80k_cityscapes.py",
+    }
+    on_tiny_data = """
+crop_size = (64, 64)
+norm_img = dict(mean=[120., 120., 120.], std=[60., 60., 60.], to_rgb=True)
+folder = dict(
+    _delete_=True, type='CustomDataset', data_root='ROOT', img_suffix='_img.png',
+    seg_map_suffix='_gt.png', classes=('left', 'right', 'low'),
+    palette=[[9, 0, 0], [0, 9, 0], [0, 0, 9]])
+images = dict(img_dir='img/val', ann_dir='gt/val', pipeline=[
+    dict(type='LoadImageFromFile'),
+    dict(type='MultiScaleFlipAug', img_scale=(128, 96), flip=False, transforms=[
+        dict(type='Resize', keep_ratio=True), dict(type='RandomFlip'),
+        dict(type='Normalize', **norm_img), dict(type='ImageToTensor', keys=['img']),
+        dict(type='Collect', keys=['img'])])], **folder)
+data = dict(
+    samples_per_gpu=2, workers_per_gpu=0, val=images, test=images,
+    train=dict(img_dir='img/train', ann_dir='gt/train', pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+        dict(type='Resize', img_scale=(128, 96), ratio_range=(0.5, 2.0)),
+        dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+        dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion'),
+        dict(type='Normalize', **norm_img),
+        dict(type='Pad', size=crop_size, pad_val=0, seg_pad_val=255),
+        dict(type='DefaultFormatBundle'), dict(type='Collect', keys=['img', 'gt_semantic_seg'])],
+        **folder))
+runner = dict(max_iters=2)
+model = dict()
+acquisition = dict(level='region', heuristic='RIPU')
+"""
+
+    def base(self, name: str) -> str:
+        (package,) = importlib.util.find_spec("mmseg").submodule_search_locations
+        return f"{package}/.mim/configs/{self.bases[name]}"
+
+    def scores(self, folder: Path) -> list[float]:
+        return [line["mIoU"] for line in self.records(folder) if "mIoU" in line]
 
 
 TINY = Tiny0()

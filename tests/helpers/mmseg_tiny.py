@@ -287,3 +287,22 @@ class Tiny(ABC):
     @abstractmethod
     def mmseg_counts(self, engine: Any, model: Any) -> tuple[np.ndarray, np.ndarray]:
         """(intersection, union) a class by mmseg's own metric over the validation set."""
+
+    # Whole runs
+
+    evaluating: ClassVar[str]
+    """Lines that make a training of 8 iterations evaluate itself as often as it can."""
+    evaluations: ClassVar[int]
+    """How often it then does, in a stretch from iteration 2 on."""
+    bases: ClassVar[Mapping[str, str]]
+    """mmseg's own configs of some models, by names of their classes."""
+    on_tiny_data: ClassVar[str]
+    """Lines that let a config of mmseg's own train on the tiny data set."""
+
+    @abstractmethod
+    def base(self, name: str) -> str:
+        """The `_base_` that is mmseg's own config of a model."""
+
+    @abstractmethod
+    def scores(self, folder: Path) -> list[float]:
+        """The mIoU that a training logged of itself."""

@@ -1,4 +1,4 @@
-"""One rank of a run of the tiny config: `torchrun mmseg0_worker.py ROOT OUT`."""
+"""One rank of a run of the tiny config: `torchrun mmseg_worker.py ROOT OUT`."""
 
 from __future__ import annotations
 
