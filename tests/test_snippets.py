@@ -102,10 +102,11 @@ def prepare_baal(folder: Path) -> None:
     """A tiny config in the place of the one that the script names."""
     pytest.importorskip("baal")
     pytest.importorskip("mmengine")
-    import mmseg1_tiny
+    from mmseg1_tiny import TINY
+    from mmseg_tiny import make_data
 
-    mmseg1_tiny.make_data(folder, train=20, val=2)
-    config = mmseg1_tiny.write_config(folder, "train_cfg['max_iters'] = 2\n")
+    make_data(folder, train=20, val=2)
+    config = TINY.write_config(folder, "train_cfg['max_iters'] = 2\n")
     (folder / "configs/streets").mkdir(parents=True)
     config.rename(folder / "configs/streets/image_entropy.py")
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mmseg1_tiny import weights_hash
+from mmseg_tiny import weights_hash
 from paths import ROOT
 
 from regional_al.testing import streets

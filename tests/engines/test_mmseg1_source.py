@@ -19,7 +19,8 @@ from torch.utils.data import BatchSampler
 pytest.importorskip("mmseg")
 import mmengine.dataset.sampler as mmengine_sampler
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS
-from mmseg1_tiny import fit_once, label_some, make_data, make_engine, weights_hash, write_config
+from mmseg1_tiny import TINY
+from mmseg_tiny import fit_once, label_some, make_data, make_engine, weights_hash
 
 from regional_al.config import grammar as config
 from regional_al.engines.base import has_source
@@ -50,7 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
     make_data(folder / "source", train=3, val=0)
-    write_config(folder, SOURCE.replace("ROOT", str(folder)))
+    TINY.write_config(folder, SOURCE.replace("ROOT", str(folder)))
     return folder
 
 

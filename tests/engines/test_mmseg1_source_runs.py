@@ -13,7 +13,8 @@ import torch
 from paths import HELPERS, ROOT
 
 pytest.importorskip("mmseg")
-from mmseg1_tiny import fit_once, make_data, make_engine, write_config
+from mmseg1_tiny import TINY
+from mmseg_tiny import fit_once, make_data, make_engine
 from test_mmseg1_source import SOURCE
 
 from regional_al import engines
@@ -35,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder, train=4, val=1)
     make_data(folder / "source", train=3, val=0)
-    write_config(folder, SOURCE.replace("ROOT", str(folder)))
+    TINY.write_config(folder, SOURCE.replace("ROOT", str(folder)))
     return folder
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmseg_tiny import fit_once, label_some, make_data, make_engine, weights_hash
 
 from regional_al.errors import ConfigError, EnvironmentProblem, RegionalALError
 from regional_al.store.images import write_png
@@ -24,13 +25,13 @@ Tiny = tuple[Any, Path]
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=m) for n, m in GENERATIONS.items()])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """(helper module, folder with data and config) of a generation."""
+    """(Tiny, folder with data and config) of a generation."""
     return prepared(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def prepared(generation: str, root: Path) -> Tiny:
-    helper = importlib.import_module(f"{generation}_tiny")
-    helper.make_data(root)
+    helper = importlib.import_module(f"{generation}_tiny").TINY
+    make_data(root)
     helper.write_config(root)
     return helper, root
 
@@ -49,9 +50,9 @@ def tinies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tiny]:
 
 def engine_of(tiny: Tiny, folder: Path, more: str) -> Any:
     """The engine of the tiny config with lines added at its end."""
-    helper, root = tiny
+    _, root = tiny
     (folder / "tiny.py").write_text((root / "tiny.py").read_text() + f"\n{more}\n")
-    return helper.make_engine(folder)
+    return make_engine(folder)
 
 
 MISTAKES: dict[str, list[tuple[str, str]]] = {
@@ -179,14 +180,14 @@ CUSTOM = {
 
 def registry(tiny: Tiny, name: str) -> Any:
     """mm*'s registry of hooks, or that of logging backends."""
-    if tiny[0].__name__ == "mmseg1_tiny":
+    if tiny[0].name == "mmseg1":
         registries = importlib.import_module("mmengine.registry")
         return registries.HOOKS if name == "hook" else registries.VISBACKENDS
     return importlib.import_module("mmcv.runner").HOOKS
 
 
 def hook_class(tiny: Tiny) -> Any:
-    module = "mmengine.hooks" if tiny[0].__name__ == "mmseg1_tiny" else "mmcv.runner"
+    module = "mmengine.hooks" if tiny[0].name == "mmseg1" else "mmcv.runner"
     return importlib.import_module(module).Hook
 
 
@@ -199,14 +200,14 @@ def test_one_iteration_is_trained_with_the_hooks_of_the_config(tiny: Tiny, tmp_p
 
     hook = type("Noting", (hook_class(tiny),), {stage: noting(stage) for stage in stages})
     registry(tiny, "hook").register_module(module=hook, force=True)
-    text = CUSTOM[tiny[0].__name__.removesuffix("_tiny")].format("Noting")
+    text = CUSTOM[tiny[0].name].format("Noting")
     engine_of(tiny, tmp_path, text).preflight()
     assert calls == list(stages)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_epochs_end_after_an_iteration_too(tiny: Tiny, tmp_path: Path, epochs: int) -> None:
-    one = tiny[0].__name__ == "mmseg1_tiny"
+    one = tiny[0].name == "mmseg1"
     text = (
         f"train_cfg = dict(by_epoch=True, max_epochs={epochs})\nparam_scheduler = None\n"
         if one
@@ -222,7 +223,7 @@ def test_servers_are_not_contacted(tiny: Tiny, tmp_path: Path) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("constructed")
 
-    one = tiny[0].__name__ == "mmseg1_tiny"
+    one = tiny[0].name == "mmseg1"
     backend = type("FarBackend", (), {"__init__": refuse})
     registry(tiny, "backend").register_module(module=backend, force=True)
     text = (
@@ -250,13 +251,13 @@ def test_nothing_is_left_behind(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No file, no random state, no line; and the first training is the same bytes."""
-    helper, root = tiny
+    _, root = tiny
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "tmp").mkdir()
-    engine, store = helper.make_engine(root), LabelStore(tmp_path / "labels")
-    helper.label_some(store, engine, 2)
+    engine, store = make_engine(root), LabelStore(tmp_path / "labels")
+    label_some(store, engine, 2)
     before = state()
     files = set(root.rglob("*"))
     capsys.readouterr()
@@ -265,9 +266,9 @@ def test_nothing_is_left_behind(
     assert state() == before
     assert set(root.rglob("*")) == files
     assert list((tmp_path / "tmp").iterdir()) == []
-    after = helper.weights_hash(helper.fit_once(engine, store, tmp_path / "a").checkpoint)
-    fresh = helper.make_engine(root)
-    plain = helper.weights_hash(helper.fit_once(fresh, store, tmp_path / "b").checkpoint)
+    after = weights_hash(fit_once(engine, store, tmp_path / "a").checkpoint)
+    fresh = make_engine(root)
+    plain = weights_hash(fit_once(fresh, store, tmp_path / "b").checkpoint)
     assert after == plain
 
 
@@ -289,26 +290,26 @@ def test_mmengines_current_logger_is_not_the_rehearsals(
 
 def test_the_pools_annotations_stay_shut(tiny: Tiny, tmp_path: Path) -> None:
     helper, _ = tiny
-    helper.make_data(tmp_path)
+    make_data(tmp_path)
     for path in (tmp_path / "gt" / "train").rglob("*.png"):
         path.write_bytes(b"secret")
     helper.write_config(tmp_path)
-    helper.make_engine(tmp_path).preflight()
+    make_engine(tmp_path).preflight()
     write_png(tmp_path / "gt" / "val" / "town" / "00_gt.png", np.full((90, 122), 7, np.uint8))
     with pytest.raises(RegionalALError, match="holds id 7"):
-        helper.make_engine(tmp_path).preflight()
+        make_engine(tmp_path).preflight()
     assert "mlflow" not in sys.modules
 
 
 def remade(tiny: Tiny, folder: Path, val: np.ndarray, more: str = "") -> Any:
     """The tiny data set with one validation mask, `val`, for all images."""
     helper, _ = tiny
-    helper.make_data(folder, val=2)
+    make_data(folder, val=2)
     for path in (folder / "gt" / "val").rglob("*.png"):
         height, width = (96, 128) if "01" in path.name else (90, 122)
         write_png(path, np.resize(val, (height, width)).astype(np.uint8))
     helper.write_config(folder, more)
-    return helper.make_engine(folder)
+    return make_engine(folder)
 
 
 TWO = """
@@ -330,7 +331,7 @@ TWO_CLASSES = {
 
 
 def test_binary_masks_of_0_and_255(tiny: Tiny, tmp_path: Path) -> None:
-    more = TWO_CLASSES[tiny[0].__name__.removesuffix("_tiny")]
+    more = TWO_CLASSES[tiny[0].name]
     with pytest.raises(RegionalALError, match=r"0 and 255 alone.*'on'.*write 1 in place") as caught:
         remade(tiny, tmp_path / "a", np.array([0, 255]), more).preflight()
     assert "\n" not in str(caught.value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmseg_tiny import fit_once, label_some, make_data, make_engine
 
 from regional_al.engines.mmseg.checkpoints import read_checkpoint, safely
 from regional_al.engines.torch import TorchEngine
@@ -50,32 +51,32 @@ def refused(bad: Path, way: Callable[[], Any]) -> None:
 
 @pytest.fixture(scope="module", params=BOTH)
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(helper module, folder with data, config and a few labels) of a generation."""
-    helper = importlib.import_module(f"{request.param}_tiny")
+    """(Tiny, folder with data, config and a few labels) of a generation."""
+    helper = importlib.import_module(f"{request.param}_tiny").TINY
     root = tmp_path_factory.mktemp(request.param)
-    helper.make_data(root, train=2, val=1)
+    make_data(root, train=2, val=1)
     helper.write_config(root)
-    helper.label_some(LabelStore(root / "labels"), helper.make_engine(root), 2)
+    label_some(LabelStore(root / "labels"), make_engine(root), 2)
     return helper, root
 
 
 def fit(tiny: Any, out: Path, options: dict[str, Any], **request: Any) -> Any:
-    helper, root = tiny
-    engine = helper.make_engine(root, **options)
-    return helper.fit_once(engine, LabelStore(root / "labels"), out, **request)
+    _, root = tiny
+    engine = make_engine(root, **options)
+    return fit_once(engine, LabelStore(root / "labels"), out, **request)
 
 
 @pytest.mark.parametrize("init", ["pretrained", "continue"])
 def test_load_from(tiny: Any, bad: Path, init: str) -> None:
-    (helper, root), options = tiny, {"load_from": str(bad)}
+    (_, root), options = tiny, {"load_from": str(bad)}
     refused(bad, lambda: fit(tiny, bad.parent / "out", options, init=init))
     options["acquisition__round_init"] = init
-    refused(bad, helper.make_engine(root, **options).preflight)
+    refused(bad, make_engine(root, **options).preflight)
 
 
 def test_own_start(tiny: Any, bad: Path) -> None:
-    helper, root = tiny
-    engine = helper.make_engine(root, load_from=str(bad))
+    _, root = tiny
+    engine = make_engine(root, load_from=str(bad))
     refused(bad, lambda: list(engine.predict(None, [0], PredictRequest())))
 
 
@@ -85,8 +86,8 @@ def test_resume(tiny: Any, bad: Path) -> None:
 
 
 def test_prediction(tiny: Any, bad: Path) -> None:
-    helper, root = tiny
-    engine = helper.make_engine(root)
+    _, root = tiny
+    engine = make_engine(root)
     refused(bad, lambda: list(engine.predict(bad, [0], PredictRequest())))
     refused(bad, lambda: list(engine.predict(None, [0], PredictRequest(ensemble=(bad,)))))
     refused(bad, lambda: engine.evaluate(bad))
@@ -97,13 +98,13 @@ def test_prediction(tiny: Any, bad: Path) -> None:
 def test_pretrained_backbone(
     tiny: Any, bad: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    helper, root = tiny
+    _, root = tiny
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(bad.parent / "hub"))
     (bad.parent / "hub" / "checkpoints").mkdir(parents=True)
     shutil.copy(bad, bad.parent / "hub" / "checkpoints")  # it has been downloaded before
     name = str(bad) if where == "file" else "http://127.0.0.1:9/bad.pth"
     options = {"model__backbone__init_cfg": {"type": "Pretrained", "checkpoint": name}}
-    engine = helper.make_engine(root, **options)
+    engine = make_engine(root, **options)
     refused(bad, engine.preflight)
     refused(bad, lambda: list(engine.predict(None, [0], PredictRequest())))
     refused(bad, lambda: fit(tiny, bad.parent / "out", options))
@@ -132,7 +133,7 @@ def test_an_ordinary_checkpoint_of_mmengine_is_read(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its own CheckpointHook leaves it: histories, numpy scalars, configs as text."""
-    if tiny[0].__name__ != "mmseg1_tiny":
+    if tiny[0].name != "mmseg1":
         pytest.skip("of mmengine")
     from mmengine.logging import HistoryBuffer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mmseg1_tiny import fit_once, weights_hash
+from mmseg_tiny import fit_once, weights_hash
 
 from regional_al import engines
 from regional_al.runtime import distributed as dist

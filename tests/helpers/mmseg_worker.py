@@ -1,4 +1,4 @@
-"""One rank of a run of the tiny config: `torchrun mmseg0_worker.py ROOT OUT`."""
+"""One rank of a run of the tiny config: `torchrun mmseg_worker.py ROOT OUT`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from mmseg0_tiny import fit_once, weights_hash
+from mmseg_tiny import fit_once, weights_hash
 
 from regional_al import engines
 from regional_al.runtime import distributed as dist
