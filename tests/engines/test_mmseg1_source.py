@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import mmengine.dataset.sampler as mmengine_sampler
 from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 from mmseg1_tiny import TINY
 from mmseg_tiny import fit_once, label_some, make_data, make_engine, weights_hash
+from refusals import refused
 
 from regional_al.config import grammar as config
 from regional_al.engines.base import has_source
@@ -275,14 +275,6 @@ def test_workers_load_both_domains(root: Path, store: LabelStore, tmp_path: Path
     loader = engine._source.loader({**engine.cfg.train_dataloader, "dataset": engine._pool.dataset})
     assert (loader["num_workers"], loader["batch_size"]) == (1, 4)
     assert fit_once(engine, store, tmp_path / "a").iterations == 2
-
-
-def refused(kind: type[RegionalALError], match: str, make: Callable[[], Any]) -> None:
-    """`make()` raises exactly that kind of error, with one line that matches."""
-    with pytest.raises(kind, match=match) as caught:
-        make()
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
