@@ -15,6 +15,9 @@ import torch
 
 from conftest import mmseg_generation
 from regional_al.engines.base import FitRequest
+from regional_al.engines.mmseg import resumable
+from regional_al.engines.mmseg.resumable import Resumable
+from regional_al.engines.mmseg.training import LabelCount
 from regional_al.errors import TrainingStopped
 from regional_al.runtime import randomness
 from regional_al.store import fit_state
@@ -24,10 +27,6 @@ GENERATION = mmseg_generation()
 if GENERATION is None:
     pytest.skip("MMSegmentation is not installed", allow_module_level=True)
 pytest.importorskip("mmseg")
-
-from regional_al.engines.mmseg import resumable
-from regional_al.engines.mmseg.resumable import Resumable
-from regional_al.engines.mmseg.training import LabelCount
 
 tiny = importlib.import_module(f"{GENERATION}_tiny")
 KEYS = {
@@ -259,7 +258,7 @@ def test_each_part_of_the_state_counts(
 
 
 def from_the_start(self: Any, stream: Any, count: int) -> list[Any]:
-    return [next(stream) for _ in range(count)] if self._found is None or count < 4 else []
+    return [next(stream) for _ in range(count)] if self.entry is None or count < 4 else []
 
 
 def moved(entry: Any) -> Any:

@@ -44,7 +44,8 @@ class Resumable:
 
     Attributes:
         checkpoint: The state that the stretch resumes from, a checkpoint of the framework, or None.
-        first: Iteration at which the stretch began, when it resumes.
+        entry: Its entry in the meta data, with the iteration at which the stretch had begun as
+            `first`, or None.
         save: Set by the engine: writes a checkpoint to a path, with an entry of its meta data.
         stop: Which signal asks to stop.
     """
@@ -55,15 +56,13 @@ class Resumable:
         self.save: Callable[[Path, JSON], None] | None = None
         self.stop = signals.StopRequest()
         self.checkpoint: Path | None = None
-        self.first: int | None = None
         self._sampler: JSON = {}  # state of the generators, for samplers that draw from them
         try:
-            self._found = fit_state.read(request.out_dir, request.identity)
+            self.entry = fit_state.read(request.out_dir, request.identity)
         except fit_state.UnusableStateError:
-            self._found = None
-        if self._found is not None:
+            self.entry = None
+        if self.entry is not None:
             self.checkpoint = request.out_dir / fit_state.FILE
-            self.first = int(self._found["first"])
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -82,11 +81,11 @@ class Resumable:
             TrainingStopped: A signal asked to stop; the state is saved.
         """
         start, end = iteration, min(self._save_point(iteration), stop)
-        first = iteration if self.first is None else self.first
-        skipped, resumed = 0, None
-        if self._found is not None:
-            resumed = self._own(self._found)
-            start, end = (int(place) for place in self._found["block"])
+        first, skipped, resumed = iteration, 0, None
+        if self.entry is not None:
+            first = int(self.entry["first"])
+            resumed = self._own(self.entry)
+            start, end = (int(place) for place in self.entry["block"])
             end, skipped = min(end, stop), iteration - start
         before = resumed["before"] if resumed else randomness.state()
         stream = endless(loader)
@@ -135,7 +134,7 @@ class Resumable:
         block of a stretch, None for a later one."""
         if before is not None:
             # As the framework's own iterator: workers are seeded as the config says.
-            if self._found is not None:
+            if self.entry is not None:
                 randomness.restore(before)
             return iter(over(loader, block, loader.worker_init_fn))
         numbers = (self.request.seed, dist.rank(), start)
