@@ -8,24 +8,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import importlib.metadata
 
 import hypothesis
 import pytest
+from generation import mmseg_generation
 
 hypothesis.settings.register_profile("here", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("here")
-
-
-def mmseg_generation() -> str | None:
-    """'mmseg1' beside MMSegmentation 1.x, 'mmseg0' beside 0.x, None without; imports nothing."""
-    for distribution in ("onedl-mmsegmentation", "mmsegmentation"):
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return "mmseg0" if version.startswith("0.") else "mmseg1"
-    return None
 
 
 # The files of an engine's tests import its packages.

@@ -40,3 +40,9 @@ class ScoreError(RegionalALError):
 
 class EnvironmentProblem(RegionalALError):
     """A required package is missing or incompatible with the others."""
+
+
+class TrainingStopped(RegionalALError):
+    """A signal stopped a training, whose state is saved: the same command resumes it."""
+
+    exit_code = 75

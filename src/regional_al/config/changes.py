@@ -6,6 +6,7 @@ variables of a config file stand below `variables`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,6 +179,23 @@ def changes(
         if rule is not Rule.FREE:
             found.append(Change(name, old, new, rule))
     return found
+
+
+def training_digest(config: Any) -> str:
+    """A hash of the keys of a config that affect a training which is under way.
+
+    Example:
+        >>> one, two = {"log_config": {"interval": 5}}, {"log_config": {"interval": 9}}
+        >>> training_digest(one) == training_digest(two)
+        True
+    """
+    leaves = [
+        (name, value)
+        for name, value, _ in differences(config, None)
+        if not name.startswith("acquisition") and rule_of(name) is not Rule.FREE
+    ]
+    text = json.dumps(leaves, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _path_rule(name: str, old: Any, new: Any, same_file: Callable[[str, str], bool]) -> Rule | None:

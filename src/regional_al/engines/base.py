@@ -31,7 +31,8 @@ class FitRequest:
         round: Of the run; round 0 trains on the warm start.
         seed: Of this training.
         store: The labels so far.
-        out_dir: An empty folder; the engine leaves its final checkpoint and logs there.
+        out_dir: A folder, empty unless it contains the state of this very training; the engine
+            leaves its final checkpoint and logs there.
         init: 'scratch': the model as the config builds it, pretrained backbone included.
             'pretrained': weights from the config's `load_from`. 'continue': weights of `previous`,
             in round 0 those of `load_from` if set. Optimizer and schedule start anew in all three.
@@ -41,6 +42,8 @@ class FitRequest:
             (None: start as `init` says) and stop at this iteration of the config's own schedule;
             -1: at its end.
         iterations: Length of this training instead of the config's own; its schedule is stretched.
+        identity: What determines this training. An engine that can resume in the middle of it saves
+            its state under this identity, see `store.fit_state`. None: nothing is saved.
 
     Example:
         >>> from regional_al.store.labels import LabelStore
@@ -56,6 +59,7 @@ class FitRequest:
     previous: Path | None = None
     until: int | None = None
     iterations: int | None = None
+    identity: JSON | None = None
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,23 @@ ends: nothing left to query, or answers missing.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import metrics
 from ..annotators.collect import collect_answers
+from ..config.changes import training_digest
 from ..engines.base import FitRequest, has_source
 from ..runtime import distributed as dist
+from ..store import fit_state
+from ..store.labels import LabelStore
 from ..store.query import read_query
-from ..types import JSON
+from ..types import JSON, Bool
+from .resume import config_tree
 
 if TYPE_CHECKING:
     from .loop import ActiveLearningLoop
@@ -66,12 +72,14 @@ def train(loop: ActiveLearningLoop) -> JSON:
         round=round_,
         seed=config.seed * 1000 + round_,
         store=loop.store,
-        out_dir=empty_folder(loop.work_dir.fit(round_)),
+        out_dir=loop.work_dir.fit(round_),
         init=config.round_init,
         previous=loop.records.checkpoint(round_ - 1),
         until=until,
         iterations=loop.records.iterations(round_),
     )
+    request = replace(request, identity=identity(loop, request))
+    prepare_folder(request)
     with loop.watch("fit"):
         result = loop.engine.fit(request)
         dist.barrier()
@@ -84,6 +92,8 @@ def train(loop: ActiveLearningLoop) -> JSON:
 
 def evaluate(loop: ActiveLearningLoop) -> JSON:
     """Measure the model of this round on the validation set."""
+    if dist.is_main():
+        fit_state.remove(loop.work_dir.fit(loop.round))  # its training has been recorded
     with loop.watch("evaluate"):
         confusion = loop.engine.evaluate(loop.records.checkpoint(loop.round))
     return {
@@ -93,13 +103,65 @@ def evaluate(loop: ActiveLearningLoop) -> JSON:
     }
 
 
+def identity(loop: ActiveLearningLoop, request: FitRequest) -> JSON:
+    """What determines a training, on every rank; a saved state is resumed only by its own."""
+
+    def look() -> JSON:
+        previous = request.previous
+        return {
+            "round": request.round,
+            "seed": request.seed,
+            "init": request.init,
+            "until": request.until,
+            "iterations": request.iterations,
+            "previous": None if previous is None else previous.parent.parent.name,
+            "labels": label_digest(loop.store, loop.engine.label_space.trainable),
+            "config": training_digest(config_tree(loop.records.origin.text, {})),
+            "processes": dist.world_size(),
+        }
+
+    return dist.on_main(look)
+
+
+def label_digest(store: LabelStore, trainable: Bool) -> str:
+    """Hash of the label files that a training reads."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key in store.trainable_keys(trainable):
+        digest.update(key.encode() + b"\0" + store.path(key).read_bytes())
+    return digest.hexdigest()
+
+
+def prepare_folder(request: FitRequest) -> None:
+    """Rank 0 makes the folder of a training anew, unless it contains a state to resume from; the
+    others wait for it."""
+
+    def prepare() -> JSON:
+        folder, name = request.out_dir, f"the training of round {request.round}"
+        try:
+            state = fit_state.read(folder, request.identity)
+            if state is not None:
+                print(f"{name} resumes at iteration {state['iteration']}", flush=True)
+                return {}
+        except fit_state.UnusableStateError as error:
+            print(f"{name} starts anew: {error}", flush=True)
+        empty(folder)
+        return {}
+
+    dist.on_main(prepare)
+
+
 def empty_folder(folder: Path) -> Path:
     """Rank 0 makes the folder anew; the others wait for it."""
     if dist.is_main():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        empty(folder)
     dist.barrier()
     return folder
+
+
+def empty(folder: Path) -> None:
+    """Make a folder anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def none_if_nan(value: float) -> float | None:

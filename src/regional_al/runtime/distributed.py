@@ -152,6 +152,15 @@ def sum_array(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.asarray(tensor.numpy(), dtype=np.int64)
 
 
+def max_number(number: int) -> int:
+    """The largest number of all ranks, on every rank."""
+    if not active():
+        return number
+    tensor = torch.tensor([number])
+    td.all_reduce(tensor, op=td.ReduceOp.MAX, group=_group())
+    return int(tensor)
+
+
 def raise_together(error: RegionalALError | None) -> None:
     """Raise the error of the first rank that has one on every rank, so that no rank waits for one
     that has stopped, and rank 0 alone prints the line."""

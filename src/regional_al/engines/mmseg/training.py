@@ -27,6 +27,14 @@ class LabelCount:
         self.reached, self.drawn = self.reached + reached, self.drawn + drawn
         self.samples, self.empty = self.samples + 1, self.empty + (reached == 0)
 
+    def state(self) -> list[int]:
+        """The counts, for `load`."""
+        return [self.reached, self.drawn, self.samples, self.empty, self.steps]
+
+    def load(self, state: list[int]) -> None:
+        """Continue from the counts of a stretch that was interrupted."""
+        self.reached, self.drawn, self.samples, self.empty, self.steps = state
+
     def result(self) -> tuple[float, dict[str, int]]:
         """(share over all ranks, NaN when unknown; samples drawn and those without a label)."""
         counts = [self.reached, self.drawn, self.samples, self.empty]

@@ -34,9 +34,12 @@ from mmseg.utils import setup_multi_processes
 from ...config.schedule import stretch_policy
 from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
+from ...store import fit_state
+from ...types import JSON
 from ..base import FitRequest, FitResult
 from ..mmseg.checkpoints import strip
 from ..mmseg.rehearsal import Blame
+from ..mmseg.resumable import INTERVAL, Resumable, can_resume
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import without_traceback
@@ -44,7 +47,7 @@ from . import hooks  # noqa: F401 - registers StretchRunner
 from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
 from .hooks import LabelShareHook, close_logger, stretch_logger
-from .loaders import train_loader, val_loader
+from .loaders import InBlocks, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
@@ -81,11 +84,12 @@ BLAME = Blame(
 def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
     share = LabelShareHook()
-    runner, loaders = prepare(cfg, pool, request, share)
+    stretch = Resumable(request, save_interval(cfg), accumulation(cfg), share.count)
+    runner, loaders = prepare(cfg, pool, request, share, stretch)
     try:
-        with quiet_warnings(), safe_loading():
+        with stretch.stoppable(), quiet_warnings(), safe_loading():
             runner.run(loaders, phases(cfg))
-        checkpoint = save(runner, request.out_dir)
+            checkpoint = save(runner, request.out_dir)
     except RegionalALError as error:
         raise without_traceback(error) from None
     finally:
@@ -94,14 +98,18 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     return FitResult(checkpoint, share.count.steps, ratio, extra)
 
 
-def prepare(cfg: Config, pool: Pool, request: FitRequest, hook: Any) -> tuple[Any, list[Any]]:
+def prepare(
+    cfg: Config, pool: Pool, request: FitRequest, hook: Any, stretch: Resumable
+) -> tuple[Any, list[Any]]:
     """The runner of a stretch, ready to run, and its loaders. hook: ours, beside those of the
     config. Raises ConfigError naming the config key."""
     cfg = copy.deepcopy(cfg)  # registering hooks takes it apart
     if request.iterations is not None:
         set_iterations(cfg, request.iterations)
     start = starting_point(request, cfg.get("load_from"), cfg.get("resume_from"))
-    stop_at = length_of(cfg).stop(request)
+    length = length_of(cfg)
+    stop_at = length.stop(request)
+    in_blocks = length.length is not None and length.continuous and len(phases(cfg)) == 1
     dataset = labelled_dataset(pool, request, read_sample)
     prepare_process(cfg, request.seed)
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
@@ -109,7 +117,14 @@ def prepare(cfg: Config, pool: Pool, request: FitRequest, hook: Any) -> tuple[An
         try:
             register_hooks(runner, cfg, request, hook)
             begin(runner, start)
-            return runner, make_loaders(cfg, runner, dataset, request)
+            first = runner.iter
+            if in_blocks and stretch.entry is not None:
+                first = resume(runner, stretch)
+            loaders = make_loaders(cfg, runner, dataset, request, first)
+            if in_blocks and can_resume(loaders[0]):
+                stretch.save = lambda path, entry: write_state(runner, path, entry)
+                loaders[0] = InBlocks(loaders[0], runner, stretch)
+            return runner, loaders
         except BaseException:
             close(runner)
             raise
@@ -215,12 +230,44 @@ def begin(runner: Any, start: Start) -> None:
         runner.load_checkpoint(start.load, map_location="cpu")
 
 
-def make_loaders(cfg: Config, runner: Any, dataset: Any, request: FitRequest) -> list[Any]:
+def resume(runner: Any, stretch: Resumable) -> int:
+    """Restore the state of a stretch that was interrupted. Returns the iteration at which it had
+    begun."""
+    entry = stretch.entry or {}
+    runner.resume(str(stretch.checkpoint), map_location="cpu")
+    runner.meta = entry["runner"]  # such as the loss scale of Fp16OptimizerHook
+    return int(entry["first"])
+
+
+def write_state(runner: Any, path: Path, entry: JSON) -> None:
+    """Write a checkpoint of the runner as it is, with an entry of its meta data."""
+    entry = {**entry, "runner": strip(runner.meta)}
+    runner.save_checkpoint(
+        str(path.parent), path.name, meta={fit_state.KEY: entry}, create_symlink=False
+    )
+
+
+def save_interval(cfg: Config) -> int:
+    """Iterations between two saved states: the interval of the config's checkpoints."""
+    found = cfg.get("checkpoint_config") or {}
+    interval = found.get("interval", -1)
+    by_iteration = not found.get("by_epoch", False)
+    return interval if isinstance(interval, int) and interval > 0 and by_iteration else INTERVAL
+
+
+def accumulation(cfg: Config) -> int:
+    """Iterations of one optimizer step."""
+    return int((cfg.get("optimizer_config") or {}).get("cumulative_iters") or 1)
+
+
+def make_loaders(
+    cfg: Config, runner: Any, dataset: Any, request: FitRequest, first: int
+) -> list[Any]:
     """A loader for each phase of `workflow`; 'val' sees data.val by the training pipeline, as in
-    mmseg's tools/train.py."""
+    mmseg's tools/train.py. first: iteration at which the stretch began."""
     iterations = None
     if isinstance(runner, IterBasedRunner):
-        iterations = runner._max_iters - runner.iter
+        iterations = runner._max_iters - first
     loaders = [train_loader(cfg, dataset, request.seed, iterations)]
     if len(phases(cfg)) > 1:
         train = cfg.data.train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from ...runtime import distributed as dist
 from ...types import I64
+from ..mmseg.resumable import Resumable
 
 
 class Drawn(Dataset[Any]):
@@ -34,6 +36,22 @@ class Drawn(Dataset[Any]):
         if self.shuffle:
             place = int(order(len(self.dataset), self.seed, pass_)[place])
         return self.dataset[place]
+
+
+class InBlocks:
+    """A loader whose batches come in blocks, for mmcv's iteration-based runner; see `Resumable`."""
+
+    def __init__(self, loader: Any, runner: Any, stretch: Resumable) -> None:
+        self.loader, self.runner, self.stretch = loader, runner, stretch
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.stretch.batches(self.loader, self.runner.iter, self.runner._max_iters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,6 +13,8 @@ from mmcv.runner import HOOKS, Hook
 
 from ...errors import ConfigError
 from ..mmseg.rehearsal import RehearsedError, local_only, rehearsal
+from ..mmseg.resumable import INTERVAL, Resumable
+from ..mmseg.training import LabelCount
 from .checkpoints import safe_loading
 from .config import phases
 from .fit import BLAME, close, prepare
@@ -42,7 +44,8 @@ def rehearse(cfg: Config, pool: Pool, validation: Any) -> None:
     one validation image. Raises RegionalALError naming the config key. No collectives."""
     cfg = lightened(cfg)
     with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
-        runner, loaders = prepare(cfg, pool, request, OneIteration())
+        stretch = Resumable(request, INTERVAL, 1, LabelCount())
+        runner, loaders = prepare(cfg, pool, request, OneIteration(), stretch)
         try:
             # mmcv pauses for the sake of worker processes, of which there are none
             pauses = patch.object(time, "sleep", lambda _: None)

@@ -22,7 +22,9 @@ from torch.utils.data import ConcatDataset
 from ...config.schedule import stretch_schedule
 from ...errors import RegionalALError
 from ...runtime import distributed as dist
+from ...store import fit_state
 from ..base import FitRequest, FitResult
+from ..mmseg.resumable import INTERVAL, Resumable
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
 from .checkpoints import safe_loading
@@ -40,11 +42,12 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
     beside the labels, or alone when there are none."""
     share = LabelShareHook()
-    runner, console = prepare(cfg, pool, request, source, [share])
+    stretch = Resumable(request, save_interval(cfg), accumulation(cfg), share.count)
+    runner, console = prepare(cfg, pool, request, source, [share], stretch)
     try:
-        with contextlib.redirect_stdout(Console(sys.stdout)), safe_loading():
+        with stretch.stoppable(), contextlib.redirect_stdout(Console(sys.stdout)), safe_loading():
             runner.train()
-        checkpoint = save(runner, request.out_dir)
+            checkpoint = save(runner, request.out_dir)
     except RegionalALError as error:
         raise without_traceback(error) from None
     finally:
@@ -59,6 +62,7 @@ def prepare(
     request: FitRequest,
     source: Source | None,
     hooks: list[Hook],
+    stretch: Resumable,
     name: str | None = None,
 ) -> tuple[Runner, list[logging.Handler]]:
     """The Runner of a stretch, ready to train, and the handlers of its log. hooks: ours, beside
@@ -68,14 +72,38 @@ def prepare(
     if request.iterations is not None:
         set_iterations(cfg, request.iterations)
     start = starting_point(request, cfg.get("load_from"))
-    stop_at = schedule_of(cfg).stop(request)
+    schedule = schedule_of(cfg)
+    stop_at = schedule.stop(request)
+    if schedule.length is not None and schedule.continuous:
+        stop_at = schedule.length if stop_at is None else stop_at
     dataset = labelled_dataset(pool, request, read_sample, alone=source is not None)
     loader = loader_config(cfg, dataset)
     if source is not None:
         loader = source.loader(loader)
         source.rewrite(cfg)
     name = name or f"round-{request.round}-{next(_stretches)}"
-    return build_runner(cfg, request, loader, start, stop_at, hooks, name)
+    runner, console = build_runner(cfg, request, loader, start, stop_at, hooks, name)
+    if stop_at is not None:
+        runner.stretch = stretch
+        if stretch.checkpoint is not None:
+            runner._load_from, runner._resume = str(stretch.checkpoint), True
+        stretch.save = lambda path, entry: write(runner, path, {fit_state.KEY: entry})
+    return runner, console
+
+
+def save_interval(cfg: Config) -> int:
+    """Iterations between two saved states: the interval of the config's CheckpointHook."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if isinstance(hook, Mapping) and not hook.get("by_epoch", True):
+        interval = hook.get("interval", -1)
+        if isinstance(interval, int) and interval > 0:
+            return interval
+    return INTERVAL
+
+
+def accumulation(cfg: Config) -> int:
+    """Iterations of one optimizer step."""
+    return int(cfg.optim_wrapper.get("accumulative_counts") or 1)
 
 
 def schedule_of(cfg: Config) -> Schedule:
@@ -146,7 +174,8 @@ def build_runner(
     more_hooks: list[Hook],
     name: str,
 ) -> tuple[Runner, list[logging.Handler]]:
-    """A Runner of its own for this stretch, without validation and without CheckpointHook."""
+    """A Runner of its own for this stretch, without validation and without CheckpointHook.
+    stop_at: iteration at which it ends; None: as the config's own loop does."""
     cfg.work_dir = str(request.out_dir)
     cfg.launcher = "pytorch" if dist.active() else "none"
     cfg.load_from, cfg.resume = start.load, start.resume
@@ -201,17 +230,22 @@ def build_runner(
 def save(runner: Runner, out_dir: Path) -> Path:
     """Rank 0 writes the stretch's checkpoint, whole or not at all; the others wait for it."""
     final = out_dir / CHECKPOINT
-    runner.save_checkpoint(
-        str(out_dir),
-        CHECKPOINT + ".tmp",
-        meta={"epoch": runner.epoch, "iter": runner.iter},
-        by_epoch=False,
-        save_param_scheduler=runner.param_schedulers is not None,
-    )
+    write(runner, out_dir / (CHECKPOINT + ".tmp"), {})
     if dist.is_main():
         os.replace(out_dir / (CHECKPOINT + ".tmp"), final)
     dist.barrier()
     return final
+
+
+def write(runner: Runner, path: Path, meta: Mapping[str, Any]) -> None:
+    """Rank 0 writes a checkpoint of the runner as it is."""
+    runner.save_checkpoint(
+        str(path.parent),
+        path.name,
+        meta={"epoch": runner.epoch, "iter": runner.iter, **meta},
+        by_epoch=False,
+        save_param_scheduler=runner.param_schedulers is not None,
+    )
 
 
 def close(runner: Runner, handlers: list[logging.Handler]) -> None:

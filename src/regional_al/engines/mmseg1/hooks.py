@@ -4,8 +4,9 @@ console (the log file keeps everything)."""
 from __future__ import annotations
 
 import io
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -14,6 +15,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ...types import UNLABELED
 from ..mmseg.checkpoints import strip
+from ..mmseg.resumable import Resumable, can_resume
 from ..mmseg.training import LabelCount
 from ..quiet import quiet_warnings as quiet_warnings
 
@@ -68,6 +70,7 @@ class StretchTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
 
     When it resumes from a checkpoint it does not skip what was drawn before: the images differ
     after each query, so each stretch draws afresh. Epoch hooks run once, at the schedule's end.
+    The runner's `stretch`, a `Resumable`, saves its state while it runs.
     """
 
     def __init__(self, *args: Any, stop_at: int, **kwargs: Any) -> None:
@@ -78,13 +81,24 @@ class StretchTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
         """Train up to `stop_at`."""
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
-        while self._iter < self.stop_at and not self.stop_training:
+        for batch in self.batches():
             self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
+            self.run_iter(batch)
+            if self.stop_training:
+                break
         if self._iter >= self._max_iters or self.stop_training:
             self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
+
+    def batches(self) -> Iterator[Any]:
+        """The batches up to `stop_at`."""
+        if can_resume(self.dataloader):
+            self.dataloader_iterator: Any = None
+            stretch: Resumable = self.runner.stretch
+            yield from stretch.batches(self.dataloader, self._iter, self.stop_at)
+        else:
+            yield from itertools.islice(self.dataloader_iterator, max(0, self.stop_at - self._iter))
 
 
 class LabelShareHook(Hook):  # type: ignore[misc]

@@ -20,6 +20,8 @@ from mmengine.visualization.vis_backend import BaseVisBackend
 
 from ...errors import ConfigError
 from ..mmseg.rehearsal import Blame, RehearsedError, local_only, rehearsal
+from ..mmseg.resumable import INTERVAL, Resumable
+from ..mmseg.training import LabelCount
 from .checkpoints import safe_loading
 from .fit import close, prepare
 from .pool import Pool
@@ -83,9 +85,12 @@ def rehearse(cfg: Config, pool: Pool, validation: Any, source: Source | None = N
     one validation image. Raises RegionalALError naming the config key. No collectives."""
     cfg = lightened(cfg)
     with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
+        stretch = Resumable(request, INTERVAL, 1, LabelCount())
         try:
             with BLAME.named("the training cannot be set up"), safe_loading():
-                runner, console = prepare(cfg, pool, request, source, [OneIteration()], NAME)
+                runner, console = prepare(
+                    cfg, pool, request, source, [OneIteration()], stretch, NAME
+                )
                 try:
                     runner.train()
                 finally:

@@ -1,0 +1,268 @@
+"""A training stretch that was interrupted ends as one that was not, byte for byte."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from generation import mmseg_generation
+from mmseg_tiny import label_some, make_data, make_engine
+
+from regional_al.engines.base import FitRequest
+from regional_al.engines.mmseg import resumable
+from regional_al.engines.mmseg.resumable import Resumable
+from regional_al.engines.mmseg.training import LabelCount
+from regional_al.errors import TrainingStopped
+from regional_al.runtime import randomness
+from regional_al.store import fit_state
+from regional_al.store.labels import LabelStore
+
+GENERATION = mmseg_generation()
+if GENERATION is None:
+    pytest.skip("MMSegmentation is not installed", allow_module_level=True)
+pytest.importorskip("mmseg")
+
+TINY = importlib.import_module(f"{GENERATION}_tiny").TINY
+KEYS = {
+    "mmseg1": {
+        "interval": "default_hooks.checkpoint.interval",
+        "workers": "train_dataloader.num_workers",
+        "batch": "train_dataloader.batch_size",
+        "accumulate": "optim_wrapper.accumulative_counts",
+    },
+    "mmseg0": {
+        "interval": "checkpoint_config.interval",
+        "workers": "data.workers_per_gpu",
+        "batch": "data.samples_per_gpu",
+        "accumulate": "optimizer_config.cumulative_iters",
+    },
+}[GENERATION]
+IDENTITY = {"round": 0, "labels": "a", "processes": 1}
+
+
+class Killed(BaseException):
+    """In place of SIGKILL, which takes a process of its own (see the slow tests)."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("tiny")
+    make_data(folder)
+    TINY.write_config(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(root: Path) -> LabelStore:
+    store = LabelStore(root / "labels")
+    label_some(store, make_engine(root), 5)
+    return store
+
+
+def engine_of(root: Path, **values: Any) -> Any:
+    options = {KEYS[key].replace(".", "__"): value for key, value in values.items()}
+    if GENERATION == "mmseg0" and "accumulate" in values:
+        options["optimizer_config__type"] = "GradientCumulativeOptimizerHook"
+    return make_engine(root, **options)
+
+
+def fit(engine: Any, store: LabelStore, out: Path, identity: Any = IDENTITY, **more: Any) -> Any:
+    out.mkdir(parents=True, exist_ok=True)
+    request = FitRequest(round=0, seed=3, store=store, out_dir=out, identity=identity, **more)
+    return engine.fit(request)
+
+
+@contextmanager
+def at_step(step: int, action: Callable[[], None]) -> Iterator[None]:
+    """Do something before the step-th iteration of a stretch, counted over all its runs."""
+    steps = LabelCount.__dict__.get("steps")
+    assert steps is None
+
+    def get(self: Any) -> int:
+        return int(self.__dict__.get("steps", 0))
+
+    def put(self: Any, value: int) -> None:
+        self.__dict__["steps"] = value
+        if value == step:
+            action()
+
+    LabelCount.steps = property(get, put)  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        del LabelCount.steps
+
+
+def killed(step: int, *arguments: Any, **more: Any) -> None:
+    def kill() -> None:
+        raise Killed
+
+    with at_step(step, kill), pytest.raises(Killed):
+        fit(*arguments, **more)
+
+
+def signalled(step: int, number: int, *arguments: Any, **more: Any) -> str:
+    with (
+        at_step(step, lambda: os.kill(os.getpid(), number)),
+        pytest.raises(TrainingStopped) as info,
+    ):
+        fit(*arguments, **more)
+    return str(info.value)
+
+
+def content(result: Any) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(result.checkpoint, weights_only=True)
+    for part in (found["meta"], found.get("message_hub", {}).get("runtime_info", {})):
+        for key in ("time", "experiment_name", "cfg", "hook_msgs"):  # they contain paths
+            part.pop(key, None)
+    return found
+
+
+def differences(one: Any, two: Any, name: str = "") -> list[str]:
+    """Where two checkpoints differ."""
+    if isinstance(one, torch.Tensor):
+        same = isinstance(two, torch.Tensor) and torch.equal(one, two) and one.dtype == two.dtype
+        return [] if same else [name]
+    if isinstance(one, Mapping) and isinstance(two, Mapping) and set(one) == set(two):
+        return [d for key in one for d in differences(one[key], two[key], f"{name}.{key}")]
+    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)) and len(one) == len(two):
+        pairs = enumerate(zip(one, two, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{name}.{i}")]
+    return [] if one == two else [name]
+
+
+def assert_same(one: Any, two: Any) -> None:
+    assert differences(content(one), content(two)) == []
+    assert (one.iterations, one.label_share, one.extra) == (
+        two.iterations,
+        two.label_share,
+        two.extra,
+    )
+
+
+def iteration_of(out: Path) -> int:
+    state = fit_state.read(out, IDENTITY)
+    assert state is not None
+    return int(state["iteration"])
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_twice_ends_as_not_killed(
+    root: Path, store: LabelStore, tmp_path: Path, workers: int
+) -> None:
+    engine = engine_of(root, interval=3, workers=workers)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    killed(5, engine, store, broken)
+    assert iteration_of(broken) == 3
+    killed(8, engine, store, broken)
+    assert iteration_of(broken) == 6
+    assert_same(whole, fit(engine, store, broken))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_signal_in_the_middle_of_a_block(
+    root: Path, store: LabelStore, tmp_path: Path, workers: int, step: int
+) -> None:
+    """Before the first save point, and after it; then killed again after the next one."""
+    engine = engine_of(root, interval=4, workers=workers)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    before = signal.getsignal(signal.SIGUSR1)
+    said = signalled(step, signal.SIGUSR1, engine, store, broken)
+    assert said == (
+        f"stopped by SIGUSR1: state saved at iteration {step}; run the same command with --resume"
+    )
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert iteration_of(broken) == step
+    killed(7, engine, store, broken)
+    assert_same(whole, fit(engine, store, broken))
+
+
+def test_a_stretch_of_a_continuous_run(root: Path, store: LabelStore, tmp_path: Path) -> None:
+    engine = engine_of(root, interval=2)
+    first = fit(engine, store, tmp_path / "first", until=3)
+    more: Any = {"until": -1, "previous": first.checkpoint}
+    whole = fit(engine, store, tmp_path / "whole", **more)
+    broken = tmp_path / "broken"
+    killed(4, engine, store, broken, **more)  # of 5
+    assert iteration_of(broken) == 6
+    assert_same(whole, fit(engine, store, broken, **more))
+
+
+def test_accumulated_gradients_are_not_cut(root: Path, store: LabelStore, tmp_path: Path) -> None:
+    engine = engine_of(root, interval=2, accumulate=3)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    signalled(2, signal.SIGTERM, engine, store, broken)
+    assert iteration_of(broken) == 3
+    killed(8, engine, store, broken)
+    assert iteration_of(broken) == 6
+    assert_same(whole, fit(engine, store, broken))
+
+
+def test_saving_changes_nothing(root: Path, store: LabelStore, tmp_path: Path) -> None:
+    saved = fit(engine_of(root, interval=1), store, tmp_path / "a")
+    unsaved = fit(engine_of(root, interval=100), store, tmp_path / "b", identity=None)
+    assert differences(content(saved)["state_dict"], content(unsaved)["state_dict"]) == []
+    assert not (tmp_path / "b" / fit_state.FILE).exists()
+
+
+def test_a_state_of_another_training_or_a_damaged_one_is_not_used(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    engine = engine_of(root, interval=2)
+    other = {**IDENTITY, "labels": "b"}
+    whole = fit(engine, store, tmp_path / "whole")
+    for name, now in (("other", other), ("damaged", IDENTITY)):
+        out = tmp_path / name
+        killed(4, engine, store, out)
+        if name == "damaged":
+            file = out / fit_state.FILE
+            file.write_bytes(file.read_bytes()[:-200])
+        with pytest.raises(fit_state.UnusableStateError):
+            fit_state.read(out, now)
+        assert_same(whole, fit(engine, store, out, identity=now))
+
+
+@pytest.mark.parametrize("fault", ["generators", "position", "count", "workers", "replay"])
+def test_each_part_of_the_state_counts(
+    root: Path, store: LabelStore, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tests above compare does differ when a part of the state is not restored."""
+    needs_workers = fault in ("workers", "replay")
+    engine = engine_of(root, interval=4, workers=1 if needs_workers else 0)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    signalled(6, signal.SIGTERM, engine, store, broken)
+    if fault == "generators":
+        monkeypatch.setattr(randomness, "restore", lambda state: None)
+    elif fault == "position":
+        monkeypatch.setattr(Resumable, "_draw", from_the_start)
+    elif fault == "count":
+        monkeypatch.setattr(LabelCount, "load", lambda self, state: None)
+    elif fault == "workers":
+        monkeypatch.setattr(resumable.SeededWorker, "__call__", lambda self, worker: None)
+    else:
+        own = Resumable._own
+        monkeypatch.setattr(Resumable, "_own", lambda self, entry: own(self, moved(entry)))
+    with pytest.raises(AssertionError):
+        assert_same(whole, fit(engine, store, broken))
+
+
+def from_the_start(self: Any, stream: Any, count: int) -> list[Any]:
+    return [next(stream) for _ in range(count)] if self.entry is None or count < 4 else []
+
+
+def moved(entry: Any) -> Any:
+    """The state, with a block that begins where it was saved."""
+    entry["block"][0] = entry["iteration"]
+    return entry
