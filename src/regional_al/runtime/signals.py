@@ -18,9 +18,14 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int = 0
         self.answered = False
+        self._parent = os.getppid()
 
     def note(self, number: int, _: FrameType | None = None) -> None:
-        """Remember the first signal; the handler."""
+        """The handler: remember the first signal. One that says that the parent has died
+        (`cli.train.end_with_parent`) still ends the process at once."""
+        if os.getppid() != self._parent:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self.signal = self.signal or number
 
 
