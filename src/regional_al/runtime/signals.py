@@ -29,9 +29,12 @@ class StopRequest:
         self.signal = self.signal or number
 
 
-def name_of(number: int) -> str:
-    """'SIGUSR1' of its number."""
-    return signal.Signals(number).name
+def stopped_line(number: int, iteration: int) -> str:
+    """What is said when a signal has stopped a training."""
+    return (
+        f"stopped by {signal.Signals(number).name}: state saved at iteration {iteration}; run the "
+        "same command with --resume"
+    )
 
 
 @contextmanager
