@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..errors import RegionalALError
+from ..errors import RegionalALError, TrainingStopped
 from . import outcome
 
 RESUME_HINT = "interrupted; resume with the same command and --resume"
@@ -25,13 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv[1:]`) and return the exit code.
 
     0: finished or waiting for answers; 1: `doctor` found that the engine does not work, or `check`
-    that the files of a run disagree; 2: a user's mistake; 130: interrupted. Raises SystemExit
-    where argparse does (--help, wrong usage).
+    that the files of a run disagree; 2: a user's mistake; 75: a signal stopped a training, whose
+    state is saved; 130: interrupted. Raises SystemExit where argparse does (--help, wrong usage).
     """
     parser = build_parser()
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     try:
         return _run(args)
+    except TrainingStopped as error:
+        return outcome.stopped(str(error), error.exit_code)
     except RegionalALError as error:
         return outcome.fail(str(error), error.exit_code)
     except OSError as error:

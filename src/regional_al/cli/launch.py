@@ -12,11 +12,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from ..errors import ConfigError, RegionalALError
-from .outcome import LAUNCHED, say
+from ..errors import ConfigError, RegionalALError, TrainingStopped
+from .outcome import LAUNCHED, PID_FILE, STOPPED_FILE, say
 from .train import check_config, follow_parent
 
 DEFAULT_PORT = "29500"  # torchrun's, for several machines, where all must agree beforehand
@@ -29,13 +31,27 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     processes = positive("GPUS", gpus)
     check_devices(processes)
     set_threads(processes)
-    os.environ[LAUNCHED] = "1"
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
     # torch before 2.2 checks its ranks every 5 s only, longer than `outcome.crash` waits.
     watch = ["--monitor-interval", "0.1"]
     with tempfile.TemporaryDirectory(prefix="regional-al-") as logs:
+        os.environ[LAUNCHED] = logs
+        pass_on_warnings(Path(logs))
         arguments = [*torchrun_arguments(processes, os.environ), *watch, "--log-dir", logs]
-        return _elastic([*arguments, *worker])
+        return _elastic([*arguments, *worker], Path(logs))
+
+
+def pass_on_warnings(folder: Path) -> None:
+    """Send SIGUSR1, a scheduler's warning, to the ranks, which have left their ids in `folder`.
+    (torchrun itself passes on SIGTERM.)"""
+
+    def forward(number: int, _: FrameType | None) -> None:
+        for file in folder.glob(PID_FILE.format("*")):
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(file.read_text()), number)
+
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, forward)
 
 
 def set_threads(processes: int) -> None:
@@ -90,7 +106,7 @@ def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[s
     return [*arguments, *where]
 
 
-def _elastic(arguments: list[str]) -> int:
+def _elastic(arguments: list[str], folder: Path) -> int:
     import torch.distributed.run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -104,6 +120,9 @@ def _elastic(arguments: list[str]) -> int:
     except SignalException as error:
         from . import RESUME_HINT
 
+        stopped = folder / STOPPED_FILE
+        if stopped.is_file():
+            return _say_stopped(stopped.read_text())
         say(RESUME_HINT)
         return 128 + int(error.sigval)
     except RuntimeError as error:
@@ -116,12 +135,20 @@ def _elastic(arguments: list[str]) -> int:
     return 0
 
 
+def _say_stopped(message: str) -> int:
+    """A training was stopped by a signal: no error."""
+    print(message, file=sys.stderr, flush=True)
+    return TrainingStopped.exit_code
+
+
 def _report(error: Any) -> int:
     """One line for the first rank that failed, and its exit code."""
     reported = [f for f in error.failures.values() if isinstance(f.message, dict)]
     rank, first = error.get_first_failure()
     first = min(reported, key=lambda f: int(f.timestamp)) if reported else first
     code = int(first.exitcode)
+    if code == TrainingStopped.exit_code and reported:
+        return _say_stopped(str(first.message.get("message", "")))
     if reported:
         say(str(first.message.get("message", "")))
     elif code < 0:

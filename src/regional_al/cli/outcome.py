@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 LAUNCHED = "REGIONAL_AL_LAUNCHED"
-"""Environment variable that `launch` sets for its ranks."""
+"""Environment variable that `launch` sets for its ranks: the folder where they leave `PID_FILE` and
+`STOPPED_FILE`."""
+PID_FILE, STOPPED_FILE = "pid-{}", "stopped"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 SETTLE_SECONDS = 3.0
 
@@ -37,6 +39,19 @@ def fail(message: str, code: int) -> int:
         _write_error_file(Path(file), one_line(message))
     if not (file and os.environ.get(LAUNCHED)):
         say(message if rank == "0" else f"[rank {rank}] {message}")
+    return code
+
+
+def stopped(message: str, code: int) -> int:
+    """Say once for all ranks that a signal stopped a training, whose state is saved. Returns
+    `code`."""
+    file, folder = os.environ.get(ERROR_FILE), os.environ.get(LAUNCHED)
+    if file:
+        _write_error_file(Path(file), one_line(message))
+    if file and folder:
+        (Path(folder) / STOPPED_FILE).write_text(one_line(message))
+    elif os.environ.get("RANK", "0") == "0":
+        print(one_line(message), file=sys.stderr, flush=True)
     return code
 
 

@@ -7,11 +7,12 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 from ..compare import WITH_PARENT
 from ..errors import ConfigError
 from .options import parse_options
-from .outcome import LAUNCHED
+from .outcome import LAUNCHED, PID_FILE
 
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
@@ -22,8 +23,11 @@ def run(args: argparse.Namespace) -> int:
     check_config(args.config)
     options = parse_options(args.cfg_options)
     settle_launcher(args.launcher)
-    if os.environ.get(LAUNCHED):
+    launcher = os.environ.get(LAUNCHED)
+    if launcher:
         end_with_parent()
+        name = PID_FILE.format(os.environ.get("RANK", "0"))
+        (Path(launcher) / name).write_text(str(os.getpid()))
     from ..loop.runner import run_training
 
     return run_training(

@@ -22,7 +22,10 @@ from torch.utils.data import Dataset
 
 from .. import metrics
 from ..data import ActiveLearningDataset
-from ..errors import ConfigError, DataError, UnsupportedError
+from ..errors import ConfigError, DataError, TrainingStopped, UnsupportedError
+from ..runtime import distributed as dist
+from ..runtime import randomness, signals
+from ..store import fit_state
 from ..store.images import read_ids, read_rgb
 from ..store.labels import LabelStore
 from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem, PredictRequest
@@ -45,6 +48,7 @@ class TorchEngine:
         lr: Initial learning rate.
         load_from: State dict file for `round_init='pretrained'`.
         device: Of the model.
+        save_interval: Iterations after which the state of a training is saved.
 
     Example:
         >>> from regional_al.types import LabelSpace
@@ -63,6 +67,7 @@ class TorchEngine:
     lr: float = 1e-2
     load_from: Path | None = None
     device: str = "cpu"
+    save_interval: int = 1000
 
     def preflight(self) -> None:
         """Check that validation annotations exist and that `load_from` fits the model."""
@@ -86,17 +91,29 @@ class TorchEngine:
         keys = set(request.store.trainable_keys(self.label_space.trainable))
         items = [item for item in self.pool if item.key in keys]
         rng = np.random.default_rng([request.seed, start])
-        for step in range(start, end):
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * (1 - step / max(length, 1)) ** 0.9
-            chosen = rng.choice(len(items), min(self.batch_size, len(items)), replace=False)
-            images, labels = self._batch([items[i] for i in chosen], request)
-            loss = masked_cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        saved = self._resume(model, optimizer, request)
+        with signals.noted() if request.identity is not None else nullcontext() as stop:
+            for step in range(start, end):
+                chosen = rng.choice(len(items), min(self.batch_size, len(items)), replace=False)
+                if step < saved:
+                    continue  # only the choice is repeated
+                for group in optimizer.param_groups:
+                    group["lr"] = self.lr * (1 - step / max(length, 1)) ** 0.9
+                images, labels = self._batch([items[i] for i in chosen], request)
+                loss = masked_cross_entropy(model(images), labels)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                done = step + 1
+                if stop is not None and done < end:
+                    asked = dist.max_number(stop.signal)
+                    if asked or done % self.save_interval == 0:
+                        self._save_state(model, optimizer, request, done)
+                    if asked:
+                        stop.answered = True
+                        raise TrainingStopped(signals.stopped_line(asked, done))
         path = request.out_dir / "checkpoint.pth"
-        if int(os.environ.get("RANK", "0")) == 0:
+        if dist.is_main():
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": end}
             temporary = path.with_suffix(".tmp")
             torch.save(state, temporary)
@@ -169,6 +186,38 @@ class TorchEngine:
         if source is not None:
             _fill(model, source)
         return 0
+
+    def _resume(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, request: FitRequest
+    ) -> int:
+        """Restore the state of this very training; returns its iteration, or 0."""
+        try:
+            entry = fit_state.read(request.out_dir, request.identity)
+        except fit_state.UnusableStateError:
+            entry = None
+        if entry is None:
+            return 0
+        content = read_checkpoint(request.out_dir / fit_state.FILE)
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        randomness.restore(entry["generators"])
+        return int(entry["iteration"])
+
+    def _save_state(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        request: FitRequest,
+        iteration: int,
+    ) -> None:
+        """Rank 0 writes the state; all ranks train the same replica."""
+        entry = {"identity": request.identity, "iteration": iteration}
+        entry["generators"] = randomness.state()
+        content = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        content["meta"] = {fit_state.KEY: entry}
+        if dist.is_main():
+            fit_state.write(request.out_dir, lambda path: torch.save(content, path))
+        dist.barrier()
 
     def _load(self, checkpoint: Path | None) -> torch.nn.Module:
         torch.manual_seed(0)

@@ -18,15 +18,23 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int = 0
         self.answered = False
+        self._parent = os.getppid()
 
     def note(self, number: int, _: FrameType | None = None) -> None:
-        """Remember the first signal; the handler."""
+        """The handler: remember the first signal. One that says that the parent has died
+        (`cli.train.end_with_parent`) still ends the process at once."""
+        if os.getppid() != self._parent:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self.signal = self.signal or number
 
 
-def name_of(number: int) -> str:
-    """'SIGUSR1' of its number."""
-    return signal.Signals(number).name
+def stopped_line(number: int, iteration: int) -> str:
+    """What is said when a signal has stopped a training."""
+    return (
+        f"stopped by {signal.Signals(number).name}: state saved at iteration {iteration}; run the "
+        "same command with --resume"
+    )
 
 
 @contextmanager

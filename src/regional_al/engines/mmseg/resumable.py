@@ -156,11 +156,7 @@ class Resumable:
 
     def _end(self, iteration: int) -> None:
         self.stop.answered = True
-        name = signals.name_of(self.stop.signal)
-        raise TrainingStopped(
-            f"stopped by {name}: state saved at iteration {iteration}; run the same command with "
-            "--resume"
-        )
+        raise TrainingStopped(signals.stopped_line(self.stop.signal, iteration))
 
     def _save(self, iteration: int, first: int, start: int, end: int, before: JSON) -> None:
         """Rank 0 writes the state, with the generators and counts of all ranks."""

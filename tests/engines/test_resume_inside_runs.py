@@ -1,0 +1,136 @@
+"""Runs that are killed, or asked to stop, in the middle of a training, as a user starts them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from generation import mmseg_generation
+from mmseg_tiny import make_data
+from paths import ROOT
+
+GENERATION = mmseg_generation()
+if GENERATION is None:
+    pytest.skip("MMSegmentation is not installed", allow_module_level=True)
+pytest.importorskip("mmseg")
+TINY = importlib.import_module(f"{GENERATION}_tiny").TINY
+
+pytestmark = pytest.mark.slow
+OPTIONS = {
+    "mmseg1": (
+        "train_cfg.max_iters=60",
+        "default_hooks.checkpoint.interval=20",
+        "train_dataloader.num_workers=",
+    ),
+    "mmseg0": ("runner.max_iters=60", "checkpoint_config.interval=20", "data.workers_per_gpu="),
+}[GENERATION]
+ACQUISITION = """
+acquisition = dict(level='pixel', heuristic='Margin', rounds=1, previews=0)
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("tiny")
+    make_data(folder)
+    TINY.write_config(folder, ACQUISITION)
+    return folder
+
+
+def start(root: Path, work_dir: Path, gpus: int, workers: int) -> subprocess.Popen[str]:
+    """Start or resume a run."""
+    *length, loading = OPTIONS
+    script, config = str(ROOT / "tools/dist_train.sh"), str(root / "tiny.py")
+    more = ["--resume", "--no-report", "--cfg-options", *length, f"{loading}{workers}"]
+    return subprocess.Popen(
+        ["bash", script, config, str(gpus), "--work-dir", str(work_dir), *more],
+        env={**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""},
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err[-3000:]
+    return out
+
+
+def interrupt(process: subprocess.Popen[str], fit: Path, number: int) -> tuple[int, str]:
+    """Send a signal when the training in `fit` has saved a state. Returns exit code and stderr."""
+    state = fit / "resume.pth"
+    before = state.stat().st_mtime_ns if state.exists() else 0
+    deadline = time.monotonic() + 300
+    while not state.exists() or state.stat().st_mtime_ns == before:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=100)
+    time.sleep(1)  # ranks follow a launcher that was killed
+    assert not (fit / "checkpoint.pth").exists(), "too late"
+    return process.returncode, err
+
+
+def ending(work_dir: Path) -> dict[str, Any]:
+    """Picks and checkpoints of a run."""
+    files = [f for f in sorted(work_dir.glob("rounds/*/query/**/*")) if f.is_file()]
+    found: dict[str, Any] = {str(f.relative_to(work_dir)): f.read_bytes() for f in files}
+    for path in sorted(work_dir.glob("rounds/*/fit/checkpoint.pth")):
+        content = torch.load(path, weights_only=True)
+        for key in ("state_dict", "optimizer", "param_schedulers"):
+            for name, value in flat(content.get(key)):
+                found[f"{path.parent.parent.name} {key}{name}"] = value
+    assert not list(work_dir.glob("rounds/*/fit/resume*"))
+    return found
+
+
+def flat(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flat(item, f"{name}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from flat(item, f"{name}.{index}")
+    else:
+        yield name, value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(1, 0), (1, 2), (2, 0)])
+def test_interrupted_three_times(root: Path, tmp_path: Path, gpus: int, workers: int) -> None:
+    """SIGKILL and SIGUSR1 in the second training, SIGTERM in the first."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(start(root, whole, gpus, workers))
+    for round_, number in ((0, signal.SIGTERM), (1, signal.SIGKILL), (1, signal.SIGUSR1)):
+        process = start(root, broken, gpus, workers)
+        code, err = interrupt(process, broken / f"rounds/{round_:03d}/fit", number)
+        if number == signal.SIGKILL:
+            assert code == -9
+        else:
+            assert code == 75
+            last = err.strip().splitlines()[-1]
+            assert last.startswith(f"stopped by {number.name}: state saved at iteration ")
+            assert err.count("stopped by") == 1
+    said = finish(start(root, broken, gpus, workers))
+    assert "the training of round 1 resumes at iteration" in said
+    one, two = ending(whole), ending(broken)
+    assert [name for name in {*one, *two} if one.get(name) != two.get(name)] == []
+
+
+def test_another_number_of_processes_starts_the_training_anew(root: Path, tmp_path: Path) -> None:
+    work_dir = tmp_path / "run"
+    process = start(root, work_dir, 2, 0)
+    interrupt(process, work_dir / "rounds/000/fit", signal.SIGKILL)
+    said = finish(start(root, work_dir, 1, 0))
+    why = "the number of processes changed since it was interrupted"
+    assert f"the training of round 0 starts anew: {why}\n" in said
