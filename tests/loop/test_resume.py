@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from regional_al.errors import WorkDirError
+from regional_al.errors import DataError, WorkDirError
 from regional_al.loop import runner
 from regional_al.store import results
 from regional_al.store.files import FileStamp, same, stamp
@@ -187,3 +188,13 @@ def test_images_with_another_spelling_of_the_suffix_are_mentioned(
     said = capsys.readouterr().err
     assert said.startswith(f"2 files are not in the pool of {len(engine.pool)} images")
     assert str(first.with_name("x.JPG")) in said
+
+
+def test_an_image_whose_label_file_cannot_be_named_is_refused_first(
+    data: Path, tmp_path: Path
+) -> None:
+    engine = toy_engine(data, SPACE)
+    engine.pool = [*engine.pool, replace(engine.pool[0], key="n" * 260)]
+    with pytest.raises(DataError, match="has 264 bytes"):
+        runner.run(engine, ACQUISITION, tmp_path / "run", report=False)
+    assert not (tmp_path / "run" / "ledger.sqlite").exists()

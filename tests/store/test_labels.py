@@ -263,3 +263,28 @@ def test_any_sequence_of_answers_matches_a_plain_model(data):
         assert store.rounds_of("k") == np.unique(rounds[rounds >= 0]).tolist()
         assert store.is_complete("k") == bool((rounds >= 0).all())
         assert store.labelled_pixels("k", CLASSES) == (label < 3).sum()
+
+
+@pytest.mark.parametrize("name", ["n" * 251, "é" * 125, "town/" + "n" * 251, "ünïcode", "a b"])
+def test_names_as_long_as_a_file_name_may_be(tmp_path: Path, name: str) -> None:
+    store = LabelStore(tmp_path)
+    labels = np.zeros((2, 2), np.uint8)
+    assert store.write(ImageAnswer(name, labels, labels == 0), 0) == 4
+    assert store.keys() == [name]
+    assert LabelStore(tmp_path).labelled_pixels(name, labels.ravel()[:1].repeat(256) == 0) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("n" * 252, "has 256 bytes, more than 255"),
+        ("é" * 126, "has 256 bytes"),
+        ("x" * 300 + "/a", "has 304 bytes"),
+        ("a\0b", "null character"),
+        ("bad\udcff", "is not valid UTF-8"),
+    ],
+)
+def test_names_that_no_file_can_have(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        LabelStore(tmp_path).path(name)
+    str(caught.value).encode()  # can be printed

@@ -17,6 +17,7 @@ from ..report import table
 from ..runtime import distributed as dist
 from ..store import results as results_file
 from ..store.check import refuse_differences
+from ..store.labels import LabelStore
 from ..store.ledger import HEAD, STOPPED, Ledger, pool_fingerprint
 from ..store.lock import FolderLock
 from ..store.repair import sweep
@@ -84,6 +85,9 @@ class RunRecords:
 
         def look() -> JSON:
             root, engine = self.work_dir.root, self.engine
+            store = LabelStore(self.work_dir.labels)
+            for item in engine.pool:
+                store.path(item.key)
             if Ledger.exists(root):
                 with Ledger.open(root, readonly=True) as ledger:
                     check_resume(ledger, self.origin)

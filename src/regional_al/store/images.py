@@ -34,7 +34,8 @@ _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 def temporary_name(path: Path) -> Path:
     """A unique hidden name beside `path`; `is_temporary` recognises it."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    name = path.name.encode(errors="surrogateescape")[:100].decode(errors="ignore")
+    return path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 def is_temporary(name: str) -> bool:

@@ -22,6 +22,8 @@ from .images import read_ids, replacing, write_png
 
 SIDECAR = "_annotated"
 MAX_ROUND = 253
+MAX_NAME = 255
+"""Bytes of a file name on all common file systems."""
 _INDEX = "index.json"
 _INDEX_VERSION = 1
 
@@ -63,11 +65,20 @@ class LabelStore:
         self._index_changed = False
 
     def path(self, key: str) -> Path:
-        """The label file of an image, which need not exist. Raises DataError for a key that leads
-        out of the store or into its sidecar folder."""
+        """The label file of an image, which need not exist. Raises DataError for a key that cannot
+        be a file name, or leads out of the store or into its sidecar folder."""
         parts = key.split("/")
         if not key or parts[0] == SIDECAR or any(part in ("", ".", "..") for part in parts):
             raise DataError(f"{key!r} cannot be the key of an image: rename the image file")
+        try:
+            length = max(len(part.encode()) for part in parts) + len(".png")
+        except UnicodeEncodeError:
+            raise DataError(f"{key!a}: its name is not valid UTF-8: rename the image") from None
+        if length > MAX_NAME or "\0" in key:
+            raise DataError(
+                f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or it has "
+                "a null character: rename the image file"
+            )
         return self.root / f"{key}.png"
 
     def sidecar_path(self, key: str) -> Path:
