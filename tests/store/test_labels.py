@@ -280,7 +280,7 @@ def test_names_as_long_as_a_file_name_may_be(tmp_path: Path, name: str) -> None:
         ("n" * 252, "has 256 bytes, more than 255"),
         ("é" * 126, "has 256 bytes"),
         ("x" * 300 + "/a", "has 304 bytes"),
-        ("a\0b", "null character"),
+        ("a\0b", "null character in it"),
         ("bad\udcff", "is not valid UTF-8"),
     ],
 )

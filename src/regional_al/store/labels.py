@@ -76,8 +76,8 @@ class LabelStore:
             raise DataError(f"{key!a}: its name is not valid UTF-8: rename the image") from None
         if length > MAX_NAME or "\0" in key:
             raise DataError(
-                f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or it has "
-                "a null character: rename the image file"
+                f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or there "
+                "is a null character in it: rename the image file"
             )
         return self.root / f"{key}.png"
 
