@@ -151,9 +151,14 @@ def test_a_rank_leaves_its_message_to_the_launcher(
     assert cli.main(["train", config]) == 2
     assert capsys.readouterr().err == "error: [rank 1] a.png is 3x3\n"
     assert json.loads(file.read_text())["message"]["message"] == "a.png is 3x3"
-    monkeypatch.setenv(outcome.LAUNCHED, "1")
+    monkeypatch.setenv(outcome.LAUNCHED, str(tmp_path))
     assert cli.main(["train", config]) == 2
     assert capsys.readouterr().err == ""
+    assert (tmp_path / "pid-1").read_text() == str(os.getpid())
+    training.error = TrainingStopped("stopped by SIGTERM: ...")
+    assert cli.main(["train", config]) == 75
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / outcome.STOPPED_FILE).read_text() == "stopped by SIGTERM: ..."
 
 
 @pytest.mark.parametrize(
