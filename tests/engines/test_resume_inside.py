@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import mmseg_generation
 from regional_al.engines.base import FitRequest
 from regional_al.engines.mmseg import resumable
 from regional_al.engines.mmseg.resumable import Resumable
@@ -23,10 +23,8 @@ from regional_al.runtime import randomness
 from regional_al.store import fit_state
 from regional_al.store.labels import LabelStore
 
-GENERATION = mmseg_generation()
-if GENERATION is None:
-    pytest.skip("MMSegmentation is not installed", allow_module_level=True)
 pytest.importorskip("mmseg")
+GENERATION = "mmseg1" if importlib.util.find_spec("mmengine") else "mmseg0"
 
 tiny = importlib.import_module(f"{GENERATION}_tiny")
 KEYS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -15,12 +16,8 @@ import pytest
 import torch
 from paths import ROOT
 
-from conftest import mmseg_generation
-
-GENERATION = mmseg_generation()
-if GENERATION is None:
-    pytest.skip("MMSegmentation is not installed", allow_module_level=True)
 pytest.importorskip("mmseg")
+GENERATION = "mmseg1" if importlib.util.find_spec("mmengine") else "mmseg0"
 tiny = importlib.import_module(f"{GENERATION}_tiny")
 
 pytestmark = pytest.mark.slow
