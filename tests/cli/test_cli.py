@@ -17,7 +17,7 @@ from paths import ROOT
 from regional_al import cli
 from regional_al.cli import outcome
 from regional_al.cli.options import parse_options
-from regional_al.errors import ConfigError, DataError
+from regional_al.errors import ConfigError, DataError, TrainingStopped
 
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", outcome.ERROR_FILE, outcome.LAUNCHED)
 
