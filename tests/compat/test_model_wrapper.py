@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmseg_tiny import make_data
 from paths import ROOT
 from torch import nn
 from torch.utils.data import Subset
@@ -393,9 +395,8 @@ def test_the_heuristic_of_the_page_works(monkeypatch: pytest.MonkeyPatch) -> Non
     [pytest.param("1", marks=pytest.mark.mmseg1), pytest.param("0", marks=pytest.mark.mmseg0)],
 )
 def test_over_a_config_of_mmsegmentation(generation: str, tmp_path: Path) -> None:
-    tiny: Any = __import__(f"mmseg{generation}_tiny")
-    tiny.make_data(tmp_path)
-    tiny.write_config(tmp_path)
+    make_data(tmp_path)
+    importlib.import_module(f"mmseg{generation}_tiny").TINY.write_config(tmp_path)
     wrapper = ModelWrapper.from_config(
         tmp_path / "tiny.py", tmp_path / "work", {"acquisition.level": "image"}
     )

@@ -492,12 +492,13 @@ def picks(work_dir: Path) -> dict[str, bytes]:
 
 
 def kill_until_finished(
-    data: Path, work_dir: Path, rng: random.Random, most: int, by_time: bool
+    data: Path, work_dir: Path, rng: random.Random, most: int, longest: float | None
 ) -> int:
-    """Kill and resume; after each kill nothing may keep the run from being resumed."""
+    """Kill and resume; after each kill nothing may keep the run from being resumed. longest: in
+    seconds, until a kill; None: kills come at acts."""
     kills = 0
     while kills < most:
-        wait = rng.uniform(0.0, 0.5) if by_time else None
+        wait = None if longest is None else rng.uniform(0.0, longest)
         if killed_run(data, work_dir, rng.randrange(1, 60), wait):
             break
         kills += 1
@@ -517,8 +518,11 @@ def test_kills_at_any_moment_are_no_differences(
     seed: int, by_time: bool, data: Path, tmp_path: Path
 ) -> None:
     start(data, tmp_path / "whole", rounds=3)
-    rng = random.Random(seed)
-    assert kill_until_finished(data, tmp_path / "broken", rng, 40, by_time) >= 3
+    begun = time.monotonic()
+    assert killed_run(data, tmp_path / "timed", at=10**9)
+    longest = 0.3 * (time.monotonic() - begun) if by_time else None
+    kills = kill_until_finished(data, tmp_path / "broken", random.Random(seed), 40, longest)
+    assert kills >= (1 if by_time else 3)
     assert picks(tmp_path / "broken") == picks(tmp_path / "whole")
     one, other = records.load(tmp_path / "broken"), records.load(tmp_path / "whole")
     assert [(r.costs, r.miou) for r in one.records] == [(r.costs, r.miou) for r in other.records]
