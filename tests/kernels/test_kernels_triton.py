@@ -109,7 +109,17 @@ def test_gpu_is_repeatable_and_chosen_by_default() -> None:
         assert torch.equal(first.entropy, kernels.region_stats(logits, regions, 100).entropy)
 
 
-I32 = ("classes", "width", "height", "pixels", "number", "stride_c", "stride_y", "stride_x")
+I32 = (
+    "classes",
+    "width",
+    "height",
+    "blocks",
+    "pixels",
+    "number",
+    "stride_c",
+    "stride_y",
+    "stride_x",
+)
 TYPES = {
     "score": "*fp32",
     "entropy": "*fp32",
@@ -131,9 +141,9 @@ from triton.compiler import ASTSource, compile
 from regional_al.kernels import _triton
 import json
 types = json.loads(sys.argv[1])
-jobs = [("pixel_kernel", dict(KIND=k, BLOCK=512), t) for k, t in
+jobs = [("pixel_kernel", dict(KIND=k, FLAT=k == 0, HELD=5 * (k < 2), BLOCK=512), t) for k, t in
         ((0, "fp32"), (1, "fp16"), (2, "bf16"))]
-jobs += [("region_kernel", dict(BLOCK=512, GROUP=8), "fp32"),
+jobs += [("region_kernel", dict(FLAT=True, HELD=0, BLOCK=512, GROUP=8), "fp32"),
          ("ripu3_kernel", dict(PIXEL=False, BLOCK=512), "fp32"),
          ("ripu3_kernel", dict(PIXEL=True, BLOCK=512), "fp32")]
 for name, constants, dtype in jobs:

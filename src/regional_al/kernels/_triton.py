@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
-"""The Triton kernels. One program processes BLOCK pixels and loops over the classes twice: once for
-the maximum (from memory), once for the sums (from cache), so the logits are read from memory once.
+"""The Triton kernels. One program processes BLOCK pixels and goes over the classes twice: once for
+the maximum, once for the sums. The logits are read from memory once.
 
 Arithmetic as in `_fixed`; launch with enable_fp_fusion=False, since a fused multiply-add would
 change the results. All sums are atomic additions of integers and hence deterministic.
@@ -23,6 +23,8 @@ _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (tl.constexpr(v) for v in _fixed.L
 _SPLIT = tl.constexpr(_fixed.LOG_SPLIT)
 _MAX = tl.constexpr(3.4028234663852886e38)
 _ROUND64 = tl.constexpr(1.5 * 2.0**52)
+_ROUND_BITS = tl.constexpr(0x4338000000000000)
+_NINE_ROUND_BITS = tl.constexpr(9 * 0x4338000000000000 % 2**64)  # as it wraps around
 
 
 @triton.jit
@@ -49,32 +51,54 @@ def _log1p(s):
 
 
 @triton.jit
-def _pixels(z, mask, classes, stride, KIND: tl.constexpr):
-    """(score, argmax, number of NaN or infinite logits) of pixels whose class 0 is at `z`."""
+def _larger(value, c, top, arg, low):
+    """One class of the first pass: maximum, its class, and the minimum, which keeps a NaN."""
+    larger = value > top
+    low = tl.minimum(low, value, propagate_nan=tl.PropagateNan.ALL)
+    return tl.where(larger, value, top), tl.where(larger, c, arg), low
+
+
+@triton.jit
+def _summed(value, c, top, arg, total, weighted, second):
+    """One class of the second pass."""
+    d = tl.maximum(value - top, _LOWEST)
+    e = tl.where(arg == c, 0.0, _exp(d))
+    return total + e, weighted + e * d, tl.maximum(second, e)
+
+
+@triton.jit
+def _pixels(z, mask, classes, stride, KIND: tl.constexpr, HELD: tl.constexpr):
+    """(score, argmax, whether all logits are finite) of pixels whose class 0 is at `z`.
+
+    HELD: the number of classes, all of which are kept in registers between the passes; or 0: they
+    are read again, from cache.
+    """
+    stride = tl.cast(stride, tl.int64)  # c * stride may not fit 32 bits
     top = tl.load(z, mask=mask, other=0.0).to(tl.float32)
+    low = top
     arg = tl.zeros_like(top).to(tl.int32)
-    bad = (tl.abs(top) <= _MAX).to(tl.int32) ^ 1
-    at = z  # walks from plane to plane: c * stride may not fit 32 bits
-    for c in range(1, classes):
-        at += stride
-        value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
-        bad += (tl.abs(value) <= _MAX).to(tl.int32) ^ 1
-        larger = value > top
-        top = tl.where(larger, value, top)
-        arg = tl.where(larger, c, arg)
     total = tl.zeros_like(top)
     weighted = tl.zeros_like(top)
     second = tl.zeros_like(top)
-    at = z
-    for c in range(classes):
-        value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
-        d = value - top
-        d = tl.where(d > _LOWEST, d, _LOWEST)
-        e = tl.where(arg == c, 0.0, _exp(d))
-        total += e
-        weighted += e * d
-        second = tl.where(e > second, e, second)
-        at += stride
+    if HELD > 0:
+        held = (top,)
+        for c in tl.static_range(1, HELD):
+            held = held + (tl.load(z + c * stride, mask=mask, other=0.0).to(tl.float32),)  # noqa: RUF005
+        for c in tl.static_range(1, HELD):
+            top, arg, low = _larger(held[c], c, top, arg, low)
+        for c in tl.static_range(HELD):
+            total, weighted, second = _summed(held[c], c, top, arg, total, weighted, second)
+    else:
+        at = z
+        for c in range(1, classes):
+            at += stride
+            value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
+            top, arg, low = _larger(value, c, top, arg, low)
+        at = z
+        for c in range(classes):
+            value = tl.load(at, mask=mask, other=0.0).to(tl.float32)
+            total, weighted, second = _summed(value, c, top, arg, total, weighted, second)
+            at += stride
     if KIND == 0:
         score = _log1p(total) - tl.div_rn(weighted, total + 1.0)
     elif KIND == 1:
@@ -83,7 +107,17 @@ def _pixels(z, mask, classes, stride, KIND: tl.constexpr):
         score = tl.div_rn(total, total + 1.0)
     else:
         score = second
-    return score, arg, bad
+    return score, arg, (tl.abs(low) <= _MAX) & (tl.abs(top) <= _MAX)
+
+
+@triton.jit
+def _first_class(logits, p, width, stride_y, stride_x, FLAT: tl.constexpr):
+    """Address of class 0 of each pixel. FLAT: rows follow one another without a gap, so that
+    neighbouring pixels are loaded together."""
+    if FLAT:
+        return logits + p * stride_x
+    else:
+        return logits + (p // width) * stride_y + (p % width) * stride_x
 
 
 @triton.jit
@@ -99,17 +133,25 @@ def pixel_kernel(
     stride_y,
     stride_x,
     KIND: tl.constexpr,
+    FLAT: tl.constexpr,
+    HELD: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Score and argmax of every pixel; status[0] counts NaN or infinite logits."""
+    """Score and argmax of every pixel; status[0] becomes 1 at a NaN or infinite logit."""
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = p < pixels
-    z = logits + (p // width) * stride_y + (p % width) * stride_x
-    value, arg, bad = _pixels(z, mask, classes, stride_c, KIND)
+    z = _first_class(logits, p, width, stride_y, stride_x, FLAT)
+    value, arg, finite = _pixels(z, mask, classes, stride_c, KIND, HELD)
     tl.store(score + p, value, mask=mask)
     tl.store(label + p, arg.to(label.dtype.element_ty), mask=mask)
-    wrong = tl.sum(bad, axis=0)
-    tl.atomic_add(status, wrong, mask=wrong > 0)
+    _raise(status, mask & (finite == 0))
+
+
+@triton.jit
+def _raise(status, where):
+    """status = 1 if any of `where` is true."""
+    one = where.to(tl.int32)
+    tl.store(status + one - one, one, mask=where)
 
 
 @triton.jit
@@ -127,35 +169,68 @@ def region_kernel(
     stride_y,
     stride_x,
     scale,
+    FLAT: tl.constexpr,
+    HELD: tl.constexpr,
     BLOCK: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    """Entropy and argmax straight into sums [R] and counts [R, C]; status[1] counts bad ids.
+    """Entropy and argmax straight into sums [R] and counts [R, C]; status[0] becomes 1 at a NaN or
+    infinite logit, status[1] at an id outside 0..R-1.
 
-    GROUP neighbouring pixels of one region are added up first and cost one atomic addition.
+    GROUP neighbouring pixels of one region (sums), of one region and class (counts), are added up
+    first and cost one atomic addition.
     """
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = p < pixels
-    region = tl.load(regions + p, mask=mask, other=0).to(tl.int64)
-    inside = (region >= 0) & (region < number)
-    z = logits + (p // width) * stride_y + (p % width) * stride_x
-    entropy, arg, bad = _pixels(z, mask, classes, stride_c, 0)
-    wrong = tl.sum(bad, axis=0)
-    tl.atomic_add(status, wrong, mask=wrong > 0)
-    wrong = tl.sum((mask & (inside == 0)).to(tl.int32), axis=0)
-    tl.atomic_add(status + 1, wrong, mask=wrong > 0)
-    fine = mask & inside & (tl.abs(entropy) <= _MAX)
-    value = tl.where(fine, entropy, 0.0).to(tl.float64)
-    fixed = ((value * scale + _ROUND64) - _ROUND64).to(tl.int64)
-    tl.atomic_add(counts + region * classes + arg, tl.full((BLOCK,), 1, tl.int64), mask=fine)
+    given = tl.load(regions + p, mask=mask, other=0)
+    inside = (given >= 0) & (given < number)
+    z = _first_class(logits, p, width, stride_y, stride_x, FLAT)
+    entropy, arg, finite = _pixels(z, mask, classes, stride_c, 0, HELD)
+    _raise(status, mask & (finite == 0))
+    _raise(status + 1, mask & (inside == 0))
+    fine = mask & inside & finite
+    fixed = _fixed_point(tl.where(fine, entropy, 0.0), scale) - _ROUND_BITS
     shape: tl.constexpr = (BLOCK // GROUP, GROUP)
-    by_group = tl.reshape(region, shape)
-    lowest, highest = tl.min(by_group, axis=1), tl.max(by_group, axis=1)
-    all_fine = tl.min(tl.reshape(fine.to(tl.int32), shape), axis=1)
-    alone = (lowest == highest) & (all_fine == 1)
-    tl.atomic_add(sums + lowest, tl.sum(tl.reshape(fixed, shape), axis=1), mask=alone)
-    mixed = (alone == 0)[:, None] & (tl.reshape(fine.to(tl.int32), shape) == 1)
-    tl.atomic_add(sums + by_group, tl.reshape(fixed, shape), mask=mixed)
+    region = tl.reshape(tl.where(fine, given, -1).to(tl.int32), shape)
+    arg = tl.reshape(arg, shape)
+    lowest = tl.min(region, axis=1)
+    joined = (lowest == tl.max(region, axis=1)) & (lowest >= 0)
+    tl.atomic_add(sums + lowest, tl.sum(tl.reshape(fixed, shape), axis=1), mask=joined)
+    single = (region >= 0) & (joined == 0)[:, None]
+    tl.atomic_add(sums + region, tl.reshape(fixed, shape), mask=single)
+    first = tl.min(arg, axis=1)
+    joined = joined & (first == tl.max(arg, axis=1))
+    at = lowest.to(tl.int64) * classes + first
+    tl.atomic_add(counts + at, tl.full((BLOCK // GROUP,), GROUP, tl.int64), mask=joined)
+    single = (region >= 0) & (joined == 0)[:, None]
+    at = region.to(tl.int64) * classes + arg
+    tl.atomic_add(counts + at, tl.full(shape, 1, tl.int64), mask=single)
+
+
+@triton.jit
+def _fixed_point(value, scale):
+    """Bits of 1.5 * 2^52 + value * scale in float64: the low ones are the rounded integer."""
+    return (value.to(tl.float64) * scale + _ROUND64).to(tl.int64, bitcast=True)
+
+
+@triton.jit
+def _class_at(pointer, inside):
+    return tl.where(inside, tl.load(pointer, mask=inside, other=0).to(tl.int32), -1)
+
+
+@triton.jit
+def _entropy_at(pointer, inside, scale):
+    return _fixed_point(tl.load(pointer, mask=inside, other=0.0), scale)
+
+
+@triton.jit
+def _same(a, b):
+    return (a == b).to(tl.int32)
+
+
+@triton.jit
+def _without(a, done):
+    return tl.where(a == done, -1, a)
 
 
 @triton.jit
@@ -167,48 +242,81 @@ def ripu3_kernel(
     constants,
     height,
     width,
+    blocks,
     PIXEL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """RIPU over 3 x 3 windows: counts by comparing the nine classes, each class counted where it
-    occurs first. constants: float64 scale, 1 / scale, unit of the table, 1 / ln C (as a tensor,
-    since a float argument would arrive as float32)."""
+    """RIPU over 3 x 3 windows: the nine classes are compared with one another.
+
+    blocks: programs per row. constants: float64 scale, 1 / scale, unit of the table, 1 / ln C (as
+    a tensor, since a float argument would arrive as float32).
+    """
     scale, scale_back = tl.load(constants), tl.load(constants + 1)
     unit, inverse = tl.load(constants + 2), tl.load(constants + 3)
-    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    pixels = tl.cast(height, tl.int64) * width
-    mask = p < pixels
-    y, x = p // width, p % width
-    area = tl.zeros((BLOCK,), tl.int32)
-    total = tl.zeros((BLOCK,), tl.int64)
+    y = tl.program_id(0) // blocks
+    x = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    row = tl.cast(y, tl.int64) * width
+    mask = x < width
+    left, right = mask & (x > 0), x < width - 1
+    ys = tl.zeros_like(x) + y
+    up, down = ys > 0, ys < height - 1
+    rows = 1 + up.to(tl.int32) + down.to(tl.int32)
+    area = (1 + left.to(tl.int32) + right.to(tl.int32)) * rows
+    # Classes of the nine pixels, row by row; -1 outside the image.
+    at = label + row + x
+    c0 = _class_at(at - width - 1, left & up)
+    c1 = _class_at(at - width, mask & up)
+    c2 = _class_at(at - width + 1, right & up)
+    c3 = _class_at(at - 1, left)
+    c4 = _class_at(at, mask)
+    c5 = _class_at(at + 1, right)
+    c6 = _class_at(at + width - 1, left & down)
+    c7 = _class_at(at + width, mask & down)
+    c8 = _class_at(at + width + 1, right & down)
     logs = tl.zeros((BLOCK,), tl.int64)
-    for i in tl.static_range(9):
-        yi, xi = y + (i // 3 - 1), x + (i % 3 - 1)
-        here = mask & (yi >= 0) & (yi < height) & (xi >= 0) & (xi < width)
-        area += here.to(tl.int32)
-        at = yi * width + xi
-        if not PIXEL:
-            h = tl.load(entropy + at, mask=here, other=0.0).to(tl.float64)
-            total += ((h * scale + _ROUND64) - _ROUND64).to(tl.int64)
-        mine = tl.load(label + at, mask=here, other=0).to(tl.int32)
-        same = tl.zeros((BLOCK,), tl.int32)
-        earlier = tl.zeros((BLOCK,), tl.int32)
-        for j in tl.static_range(9):
-            yj, xj = y + (j // 3 - 1), x + (j % 3 - 1)
-            there = here & (yj >= 0) & (yj < height) & (xj >= 0) & (xj < width)
-            other = tl.load(label + yj * width + xj, mask=there, other=0).to(tl.int32)
-            equal = (there & (other == mine)).to(tl.int32)
-            same += equal
-            if j < i:
-                earlier += equal
-        first = here & (earlier == 0)
-        logs += tl.load(table + same, mask=first, other=0)
-    area = tl.where(mask, area, 1)
+    for i in tl.static_range(9):  # count the first class, remove it, and move on to the next
+        first = c0
+        count = tl.full((BLOCK,), 1, tl.int32)
+        if i < 8:
+            count += _same(first, c1)
+            c0 = _without(c1, first)
+        if i < 7:
+            count += _same(first, c2)
+            c1 = _without(c2, first)
+        if i < 6:
+            count += _same(first, c3)
+            c2 = _without(c3, first)
+        if i < 5:
+            count += _same(first, c4)
+            c3 = _without(c4, first)
+        if i < 4:
+            count += _same(first, c5)
+            c4 = _without(c5, first)
+        if i < 3:
+            count += _same(first, c6)
+            c5 = _without(c6, first)
+        if i < 2:
+            count += _same(first, c7)
+            c6 = _without(c7, first)
+        if i < 1:
+            count += _same(first, c8)
+            c7 = _without(c8, first)
+        logs += tl.load(table + count, mask=(first >= 0) & (count > 1), other=0)  # 1 ln 1 = 0
     size = area.to(tl.float64)
     impurity = (tl.load(table + area) - logs).to(tl.float64) * unit / size
+    at = entropy + row + x
     if PIXEL:
-        mean = tl.load(entropy + p, mask=mask, other=0.0).to(tl.float64)
+        mean = tl.load(at, mask=mask, other=0.0).to(tl.float64)
     else:
-        mean = total.to(tl.float64) * scale_back / size
+        total = _entropy_at(at - width - 1, left & up, scale)
+        total += _entropy_at(at - width, mask & up, scale)
+        total += _entropy_at(at - width + 1, right & up, scale)
+        total += _entropy_at(at - 1, left, scale)
+        total += _entropy_at(at, mask, scale)
+        total += _entropy_at(at + 1, right, scale)
+        total += _entropy_at(at + width - 1, left & down, scale)
+        total += _entropy_at(at + width, mask & down, scale)
+        total += _entropy_at(at + width + 1, right & down, scale)
+        mean = (total - _NINE_ROUND_BITS).to(tl.float64) * scale_back / size
     score = (impurity * inverse) * (mean * inverse)
-    tl.store(out + p, score.to(tl.float32), mask=mask)
+    tl.store(out + row + x, score.to(tl.float32), mask=mask)

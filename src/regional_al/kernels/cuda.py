@@ -7,6 +7,7 @@ depend on the radius either.
 from __future__ import annotations
 
 import contextlib
+from functools import lru_cache
 
 import torch
 import triton
@@ -15,8 +16,12 @@ from torch import Tensor
 from . import _fixed, _triton, reference
 
 NAME = "triton"
+_TUPLES = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)
+"""Whether Triton knows tuples of tensors, which hold the classes: tried with 3.6 and newer."""
 BLOCK = 512
 GROUP = 8
+WARPS = 4
+HELD = 32  # up to so many classes are kept in registers
 
 
 def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bool:
@@ -37,7 +42,10 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
             height * width,
             *_strides(logits),
             KIND=_fixed.KINDS.index(kind),
+            FLAT=_flat(logits),
+            HELD=_held(logits),
             BLOCK=BLOCK,
+            num_warps=WARPS,
             enable_fp_fusion=False,
         )
     return int(status[0]) == 0
@@ -69,8 +77,11 @@ def accumulate(
             height * width,
             *_strides(logits),
             2.0**shift,
+            FLAT=_flat(logits),
+            HELD=_held(logits),
             BLOCK=BLOCK,
             GROUP=GROUP,
+            num_warps=WARPS,
             enable_fp_fusion=False,
         )
     bad, outside = status.tolist()
@@ -93,24 +104,44 @@ def windows(
     """As `reference.windows`; RIPU over 3 x 3 windows is one fused kernel."""
     if radius != 1 or values is None or label is None or mode not in ("ripu", "ripu_pixel"):
         return reference.windows(values, label, radius, num_classes, mode, area, shift, out)
-    table, table_shift = _fixed.xlogx_table(area)
-    factors = (2.0**shift, 2.0**-shift, 2.0**-table_shift, _fixed.inverse_log(num_classes))
-    constants = torch.tensor(factors, dtype=torch.float64, device=out.device)
+    table, constants = _constants(area, shift, num_classes, out.device)
     height, width = out.shape
     with _on(out):
-        _triton.ripu3_kernel[_grid(height * width)](
+        blocks = triton.cdiv(width, BLOCK)
+        _triton.ripu3_kernel[(height * blocks,)](
             values.contiguous(),
             label.contiguous(),
             out,
-            torch.tensor(table, device=out.device),
+            table,
             constants,
             height,
             width,
+            blocks,
             PIXEL=mode == "ripu_pixel",
             BLOCK=BLOCK,
+            num_warps=WARPS,
             enable_fp_fusion=False,
         )
     return True
+
+
+@lru_cache(maxsize=16)
+def _constants(area: int, shift: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What `ripu3_kernel` reads besides the maps, on the device: copied there once."""
+    table, table_shift = _fixed.xlogx_table(area)
+    factors = (2.0**shift, 2.0**-shift, 2.0**-table_shift, _fixed.inverse_log(classes))
+    constants = torch.tensor(factors, dtype=torch.float64, device=device)
+    return torch.tensor(table, device=device), constants
+
+
+def _flat(logits: Tensor) -> bool:
+    """Whether the rows of each class follow one another without a gap."""
+    return logits.stride(1) == logits.shape[2] * logits.stride(2)
+
+
+def _held(logits: Tensor) -> int:
+    """Number of classes, if the kernel is to keep them in registers, else 0."""
+    return logits.shape[0] if _TUPLES and logits.shape[0] <= HELD else 0
 
 
 def _grid(pixels: int) -> tuple[int]:
