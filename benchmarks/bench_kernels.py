@@ -31,7 +31,7 @@ def dense_ripu(logits: Tensor, radius: int, epsilon: float = 1e-6) -> Tensor:
     entropy = torch.sum(-p * torch.log(p + epsilon), dim=0) / log_c
     one_hot = torch.nn.functional.one_hot(p.argmax(0), classes).permute(2, 0, 1).to(p.dtype)
     side = 2 * radius + 1
-    ones = torch.ones(classes, 1, side, side, dtype=p.dtype)
+    ones = torch.ones(classes, 1, side, side, dtype=p.dtype, device=p.device)
     convolve = torch.nn.functional.conv2d
     counts = convolve(one_hot[None], ones, padding=radius, groups=classes)[0]
     area = counts.sum(0)
@@ -47,10 +47,10 @@ def scatter_stats(logits: Tensor, regions: Tensor, number: int) -> tuple[Tensor,
     entropy = -(p * torch.log(p.clamp_min(1e-30))).sum(0).flatten()
     index = regions.flatten().long()
     one_hot = torch.nn.functional.one_hot(p.argmax(0).flatten(), logits.shape[0]).to(p.dtype)
-    area = torch.zeros(number, dtype=p.dtype).scatter_add_(0, index, torch.ones_like(entropy))
-    total = torch.zeros(number, dtype=p.dtype).scatter_add_(0, index, entropy)
+    area = p.new_zeros(number).scatter_add_(0, index, torch.ones_like(entropy))
+    total = p.new_zeros(number).scatter_add_(0, index, entropy)
     wide = index[:, None].expand(-1, logits.shape[0])
-    counts = torch.zeros(number, logits.shape[0], dtype=p.dtype).scatter_add_(0, wide, one_hot)
+    counts = p.new_zeros(number, logits.shape[0]).scatter_add_(0, wide, one_hot)
     return area, total / area, counts
 
 
@@ -118,30 +118,6 @@ def bars(height: int, width: int, repeats: int) -> Rows:
         ours = timed(scatter, repeats)
         rows.append(_ratio(f"region_stats R={number} [{name}]", size, ours, plain))
         rows[-1]["peak_extra_mb"] = peak_extra_mb(scatter)
-    rows += [
-        {
-            "what": what,
-            "size": size,
-            "note": "not measured" if not torch.cuda.is_available() else "",
-        }
-        for what in ("region_stats [triton, GPU]", "ripu k=1 [triton, GPU]")
-    ]
-    if torch.cuda.is_available():
-        rows[-2:] = gpu(logits.cuda(), regions.cuda(), number, repeats)
-    return rows
-
-
-def gpu(logits: Tensor, regions: Tensor, number: int, repeats: int) -> Rows:
-    """Share of the measured copy bandwidth that one read of the logits reaches."""
-    copied = torch.empty_like(logits)
-    copy = timed(lambda: copied.copy_(logits), 20, 3)["median_s"] / 2  # a read and a write
-    rows: Rows = []
-    for what, call in (
-        ("region_stats [triton, GPU]", _stats(logits, regions, number, "triton")),
-        ("ripu k=1 [triton, GPU]", _ripu(logits, 1, "triton")),
-    ):
-        ours = timed(call, max(20, repeats), 3)["median_s"]
-        rows.append({"what": what, "ours_s": ours, "note": f"{copy / ours:.0%} of copy bandwidth"})
     return rows
 
 

@@ -9,12 +9,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
-import hypothesis
 import pytest
 from generation import mmseg_generation
 
-hypothesis.settings.register_profile("here", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.load_profile("here")
+try:
+    import hypothesis
+except ModuleNotFoundError:  # a GPU machine with torch, numpy, numba and pytest: tests/gpu
+    pass
+else:
+    hypothesis.settings.register_profile("here", deadline=None, derandomize=True, print_blob=True)
+    hypothesis.settings.load_profile("here")
 
 
 # The files of an engine's tests import its packages.

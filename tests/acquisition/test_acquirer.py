@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from regional_al.acquisition import scorer
 from regional_al.acquisition.acquirer import Acquirer
 from regional_al.acquisition.candidates import make_picks
 from regional_al.config.grammar import parse
@@ -169,3 +171,41 @@ def test_tables_of_ranks_that_are_gone_are_not_read(data: Path, tmp_path: Path) 
     assert query is not None
     assert len({tuple(p)[:4] for p in query.picks}) == len(query.picks)
     assert not (tmp_path / "rounds/001/scores").exists()
+
+
+GRID = {"region": {"type": "grid", "cell": 8}}
+WAYS = {
+    "units of the pool": {**GRID, "heuristic": "RIPU", "budget": {"amount": 7, "unit": "region"}},
+    "windows": {"heuristic": "RIPU", "region": {"type": "window", "radius": 1}, "budget": "3%"},
+    "pixels": {"level": "pixel", "heuristic": "Margin", "budget": 9},
+    "images": {"level": "image", "heuristic": "Entropy", "budget": 2},
+    "dropout passes": {**GRID, "heuristic": {"type": "BALD", "passes": 3}, "budget": "5%"},
+    "a table of the pool": {**GRID, "heuristic": "CoreSet", "budget": "5%"},
+    "no model": {**GRID, "heuristic": "Random", "budget": "5%"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_scoring_beside_the_next_forward_pass_changes_no_pick(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; here with predictions on the CPU."""
+    streets.generate(tmp_path / "data", train=6, val=1, size=(40, 48), seed=4)
+    threads = set()
+    observation = scorer.Scorer._observation
+
+    def noted(self: Any, *args: Any) -> Observation:
+        threads.add(threading.current_thread() is threading.main_thread())
+        return observation(self, *args)
+
+    monkeypatch.setattr(scorer.Scorer, "_observation", noted)
+    found = []
+    for number, beside in enumerate((False, True)):
+        monkeypatch.setattr(scorer, "apart", lambda p, on=beside: on and p.more is None)
+        mine = acquirer(tmp_path / "data", tmp_path / str(number), **WAYS[way])
+        mine.prepare()
+        query = mine.query(1, None, Stopwatch(), warm=False)
+        assert query is not None
+        found.append(query.picks)
+    assert found[0].tobytes() == found[1].tobytes()
+    assert threads == ({True} if way == "dropout passes" else {True, False})

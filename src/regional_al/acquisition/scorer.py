@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +16,13 @@ from ..engines.base import Engine, Prediction
 from ..errors import DataError, RegionalALError
 from ..heuristics import GroupsUnits, Heuristic, Observation, PixelHeuristic, PoolHeuristic
 from ..heuristics.base import UnitHeuristic
+from ..runtime.overlap import overlapped
 from ..store.images import replacing
 from ..store.labels import LabelStore
-from ..types import F32, I32, PoolItem
+from ..types import F32, I32, JSON, PoolItem
 from .target import SelectionRequest, Target
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -37,18 +41,30 @@ class Scorer:
     target: Target
     seed: int
 
-    def observe(
-        self, request: SelectionRequest, indices: Sequence[int]
-    ) -> Iterator[tuple[int, Observation]]:
-        """(index, what the heuristic may know of the image), one image after another.
+    def each(
+        self,
+        request: SelectionRequest,
+        indices: Sequence[int],
+        work: Callable[[int, Observation], T],
+    ) -> Generator[T, None, None]:
+        """work(index, what the heuristic may know of the image), one image after another.
 
-        For a heuristic that needs no model the logits are [1, H, W] without storage. Raises
-        DataError, naming the image, for logits of another size than the image.
+        For a heuristic that needs no model the logits are [1, H, W] without storage. On a GPU the
+        work on an image runs while the model predicts the next one. Raises DataError, naming the
+        image, for logits of another size than the image.
         """
+
+        def on(prediction: Prediction) -> T:
+            return work(prediction.index, self._observation(prediction, request.round))
+
+        return overlapped(on, self._predictions(request, indices), apart)
+
+    def _predictions(
+        self, request: SelectionRequest, indices: Sequence[int]
+    ) -> Iterator[Prediction]:
         if request.heuristic.needs is None:
             for index in indices:
-                blank = torch.zeros(1).expand(1, *self.engine.pool[index].shape)
-                yield index, self._observation(Prediction(index, blank), request.round)
+                yield Prediction(index, torch.zeros(1).expand(1, *self.engine.pool[index].shape))
             return
         needs = request.heuristic.needs
         for prediction in self.engine.predict(request.checkpoint, indices, needs):
@@ -58,7 +74,7 @@ class Scorer:
                     f"image {item.key!r}: logits are {tuple(prediction.logits.shape[-2:])} but the "
                     f"image is {item.shape}: the test pipeline must predict at the image's own size"
                 )
-            yield prediction.index, self._observation(prediction, request.round)
+            yield prediction
 
     def unit_scores(
         self, item: PoolItem, seen: Observation, heuristic: Heuristic, groups: Path | None = None
@@ -94,8 +110,8 @@ class Scorer:
     def write_previews(self, folder: Path, request: SelectionRequest, first: Sequence[int]) -> None:
         """Score maps of some images for the report: `<key>.npy` float16 and `index.json`; a unit's
         score is on all of its pixels."""
-        entries = []
-        for index, seen in self.observe(request, first):
+
+        def write(index: int, seen: Observation) -> JSON:
             item = self.engine.pool[index]
             if self.target.partition is None:
                 score: F32 = self.dense(seen, request.heuristic).to("cpu", torch.float32).numpy()
@@ -105,7 +121,9 @@ class Scorer:
             path = folder / f"{item.key}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, score.astype(np.float16), allow_pickle=False)
-            entries.append({"key": item.key, "image": str(item.image), "score": f"{item.key}.npy"})
+            return {"key": item.key, "image": str(item.image), "score": f"{item.key}.npy"}
+
+        entries = list(self.each(request, first, write))
         if entries:
             with replacing(folder / "index.json") as temporary:
                 temporary.write_text(json.dumps(entries, indent=1) + "\n")
@@ -126,6 +144,12 @@ class Scorer:
             annotated=self.store.annotated(item.key),
             image=item.image,
         )
+
+
+def apart(prediction: Prediction) -> bool:
+    """Whether the work on a prediction can run beside the next forward pass: on a GPU the CPU is
+    free then. Further views are predicted while they are read, so they have to wait."""
+    return prediction.logits.is_cuda and prediction.more is None
 
 
 @contextmanager

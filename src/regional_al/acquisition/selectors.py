@@ -6,12 +6,13 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import selection
-from ..heuristics import PoolHeuristic
+from ..heuristics import Observation, PoolHeuristic
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..selection import Basket
@@ -21,6 +22,8 @@ from ..types import PICK_DTYPE, Picks
 from .candidates import NOTHING, fresh_pixels, make_picks, unit_candidates, window_candidates
 from .scorer import Scorer, naming
 from .target import SelectionRequest
+
+NO_PICKS: Picks = np.zeros(0, dtype=PICK_DTYPE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class StreamedSelector:
         taken = centres_taken(request)
         chosen: list[Picks] = []
         cheapest = NOTHING
-        for index, seen in progress(self.scorer.observe(request, share), "scoring", len(share)):
+
+        def look(index: int, seen: Observation) -> tuple[Picks, int]:
             item = request.pool[index]
             limit = target.image_limit(item, budget) if stream is None else stream.budget
             least = -np.inf if stream is None else stream.threshold()
@@ -62,14 +66,19 @@ class StreamedSelector:
                         request.heuristic.column_major,
                     )
             costs = budget.cost_of(picks)
-            cheapest = min(cheapest, int(costs.min(initial=NOTHING)))
+            least_cost = int(costs.min(initial=NOTHING))
             if stream is not None:
                 stream.add(picks, costs)
-            else:
-                chosen.append(picks[selection.select_units(picks["score"], costs, limit)])
+                return NO_PICKS, least_cost
+            return picks[selection.select_units(picks["score"], costs, limit)], least_cost
+
+        with closing(self.scorer.each(request, share, look)) as looked:
+            for picks, least_cost in progress(looked, "scoring", len(share)):
+                chosen.append(picks)
+                cheapest = min(cheapest, least_cost)
         if stream is not None:
             return stream.candidates()[0], cheapest
-        return (np.concatenate(chosen) if chosen else np.zeros(0, dtype=PICK_DTYPE)), cheapest
+        return np.concatenate([NO_PICKS, *chosen]), cheapest
 
     def merge(self, parts: Sequence[Picks]) -> Picks:
         """See `Selector.merge`."""
@@ -123,29 +132,34 @@ class PooledSelector:
         request = self.request
         writer = TableWriter(request.table, dist.rank())
         cheapest = NOTHING
+
+        def look(index: int, seen: Observation) -> int:
+            item = request.pool[index]
+            with naming(item):
+                columns, ids = self.scorer.describe(item, seen, self.heuristic)
+            count = len(columns["score"])
+            pixels = fresh_pixels(ids, count, seen.annotated)
+            units = np.flatnonzero(np.bincount(ids.ravel(), minlength=count))
+            picks = make_picks(index, np.zeros(len(units)), pixels[units], unit=units)
+            writer.add(picks, columns, item.key)
+            open_ = picks[picks["pixels"] > 0]
+            return int(request.budget.cost_of(open_).min(initial=NOTHING))
+
         try:
-            for index, seen in progress(self.scorer.observe(request, share), "scoring", len(share)):
-                item = request.pool[index]
-                with naming(item):
-                    columns, ids = self.scorer.describe(item, seen, self.heuristic)
-                count = len(columns["score"])
-                pixels = fresh_pixels(ids, count, seen.annotated)
-                units = np.flatnonzero(np.bincount(ids.ravel(), minlength=count))
-                picks = make_picks(index, np.zeros(len(units)), pixels[units], unit=units)
-                writer.add(picks, columns, item.key)
-                open_ = picks[picks["pixels"] > 0]
-                cheapest = min(cheapest, int(request.budget.cost_of(open_).min(initial=NOTHING)))
+            with closing(self.scorer.each(request, share, look)) as looked:
+                for least in progress(looked, "scoring", len(share)):
+                    cheapest = min(cheapest, least)
         finally:
             writer.close()
         dist.barrier()
-        return np.zeros(0, dtype=PICK_DTYPE), cheapest
+        return NO_PICKS, cheapest
 
     def merge(self, parts: Sequence[Picks]) -> Picks:
         """See `Selector.merge`. The table is deleted."""
         del parts
         request = self.request
         table = read_table(request.table, request.round, request.rounds, self.heuristic.vectors)
-        picks = np.zeros(0, dtype=PICK_DTYPE) if table is None else self._choose(table)
+        picks = NO_PICKS if table is None else self._choose(table)
         shutil.rmtree(request.table, ignore_errors=True)
         return picks
 

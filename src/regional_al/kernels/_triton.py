@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
 """The Triton kernels. One program processes BLOCK pixels and goes over the classes twice: once for
 the maximum, once for the sums. The logits are read from memory once.
 
