@@ -12,5 +12,5 @@ if [[ -z ${PYTHON:-} ]]; then
   [[ -x $PYTHON ]] || PYTHON=python3
 fi
 export PYTHONPATH=$PWD/src${PYTHONPATH:+:$PYTHONPATH}
-"$PYTHON" -m pytest -q -W ignore -p no:cacheprovider -m gpu tests/gpu
+"$PYTHON" -m pytest -q -W ignore -p no:cacheprovider -m gpu tests/kernels/test_kernels_triton.py tests/gpu
 "$PYTHON" benchmarks/gpu.py "$@"

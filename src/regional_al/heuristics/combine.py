@@ -219,7 +219,8 @@ def mixed(
     scores: Sequence[torch.Tensor], weights: Sequence[float], product: bool = False
 ) -> torch.Tensor:
     """float64: sum of w s, or product of s^w; -inf where any of them is; NaN stays NaN."""
-    terms = torch.stack([s.double() for s in scores])
+    # Parts that need no model score on the CPU.
+    terms = torch.stack([s.to(scores[0].device, torch.float64) for s in scores])
     factors = torch.tensor(weights, dtype=torch.float64, device=terms.device)
     factors = factors.reshape(-1, *[1] * (terms.ndim - 1))
     out = (terms**factors).prod(0) if product else (terms * factors).sum(0)

@@ -71,7 +71,8 @@ class RIPU(PixelHeuristic):
             raise UnsupportedError("heuristic RIPU: compat='published' scores windows and pixels")
         stats = kernels.region_stats(seen.logits, regions, num_regions)
         scale = math.log(seen.logits.shape[0]) ** 2 or 1.0  # one class: both factors are 0
-        return stats.impurity * stats.entropy / scale
+        # On the CPU: CUDA divides by a number by multiplying with its reciprocal.
+        return stats.impurity.cpu() * stats.entropy.cpu() / scale
 
     def window_scores(self, seen: Observation, radius: int) -> torch.Tensor:
         if self.published:

@@ -180,7 +180,9 @@ def region_kernel(
     GROUP neighbouring pixels of one region (sums), of one region and class (counts), are added up
     first and cost one atomic addition.
     """
-    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    # Two dimensions from the start: a group stays with its threads.
+    group = tl.arange(0, BLOCK // GROUP)[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    p = tl.program_id(0).to(tl.int64) * BLOCK + group
     mask = p < pixels
     given = tl.load(regions + p, mask=mask, other=0)
     inside = (given >= 0) & (given < number)
@@ -190,21 +192,16 @@ def region_kernel(
     _raise(status + 1, mask & (inside == 0))
     fine = mask & inside & finite
     fixed = _fixed_point(tl.where(fine, entropy, 0.0), scale) - _ROUND_BITS
-    shape: tl.constexpr = (BLOCK // GROUP, GROUP)
-    region = tl.reshape(tl.where(fine, given, -1).to(tl.int32), shape)
-    arg = tl.reshape(arg, shape)
+    region = tl.where(fine, given.to(tl.int32), -1)
     lowest = tl.min(region, axis=1)
-    joined = (lowest == tl.max(region, axis=1)) & (lowest >= 0)
-    tl.atomic_add(sums + lowest, tl.sum(tl.reshape(fixed, shape), axis=1), mask=joined)
-    single = (region >= 0) & (joined == 0)[:, None]
-    tl.atomic_add(sums + region, tl.reshape(fixed, shape), mask=single)
-    first = tl.min(arg, axis=1)
-    joined = joined & (first == tl.max(arg, axis=1))
-    at = lowest.to(tl.int64) * classes + first
-    tl.atomic_add(counts + at, tl.full((BLOCK // GROUP,), GROUP, tl.int64), mask=joined)
-    single = (region >= 0) & (joined == 0)[:, None]
+    alike = ((lowest == tl.max(region, axis=1)) & (lowest >= 0))[:, None]
+    leads = (group % GROUP) == 0  # adds for its group
+    value = tl.where(alike, tl.sum(fixed, axis=1)[:, None], fixed)
+    tl.atomic_add(sums + region, value, mask=fine & ((alike == 0) | leads), sem="relaxed")
+    alike = alike & (tl.min(arg, axis=1) == tl.max(arg, axis=1))[:, None]
+    value = tl.where(alike, GROUP, 1).to(tl.int64) + tl.zeros_like(fixed)
     at = region.to(tl.int64) * classes + arg
-    tl.atomic_add(counts + at, tl.full(shape, 1, tl.int64), mask=single)
+    tl.atomic_add(counts + at, value, mask=fine & ((alike == 0) | leads), sem="relaxed")
 
 
 @triton.jit
@@ -234,49 +231,12 @@ def _without(a, done):
 
 
 @triton.jit
-def ripu3_kernel(
-    entropy,
-    label,
-    out,
-    table,
-    constants,
-    height,
-    width,
-    blocks,
-    PIXEL: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """RIPU over 3 x 3 windows: the nine classes are compared with one another.
-
-    blocks: programs per row. constants: float64 scale, 1 / scale, unit of the table, 1 / ln C (as
-    a tensor, since a float argument would arrive as float32).
-    """
-    scale, scale_back = tl.load(constants), tl.load(constants + 1)
-    unit, inverse = tl.load(constants + 2), tl.load(constants + 3)
-    y = tl.program_id(0) // blocks
-    x = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
-    row = tl.cast(y, tl.int64) * width
-    mask = x < width
-    left, right = mask & (x > 0), x < width - 1
-    ys = tl.zeros_like(x) + y
-    up, down = ys > 0, ys < height - 1
-    rows = 1 + up.to(tl.int32) + down.to(tl.int32)
-    area = (1 + left.to(tl.int32) + right.to(tl.int32)) * rows
-    # Classes of the nine pixels, row by row; -1 outside the image.
-    at = label + row + x
-    c0 = _class_at(at - width - 1, left & up)
-    c1 = _class_at(at - width, mask & up)
-    c2 = _class_at(at - width + 1, right & up)
-    c3 = _class_at(at - 1, left)
-    c4 = _class_at(at, mask)
-    c5 = _class_at(at + 1, right)
-    c6 = _class_at(at + width - 1, left & down)
-    c7 = _class_at(at + width, mask & down)
-    c8 = _class_at(at + width + 1, right & down)
-    logs = tl.zeros((BLOCK,), tl.int64)
+def _nlogn(table, c0, c1, c2, c3, c4, c5, c6, c7, c8):
+    """Sum over the classes >= 0 of table[number of times that it is among the nine]."""
+    logs = tl.zeros_like(c0).to(tl.int64)
     for i in tl.static_range(9):  # count the first class, remove it, and move on to the next
         first = c0
-        count = tl.full((BLOCK,), 1, tl.int32)
+        count = tl.zeros_like(c0) + 1
         if i < 8:
             count += _same(first, c1)
             c0 = _without(c1, first)
@@ -302,6 +262,111 @@ def ripu3_kernel(
             count += _same(first, c8)
             c7 = _without(c8, first)
         logs += tl.load(table + count, mask=(first >= 0) & (count > 1), other=0)  # 1 ln 1 = 0
+    return logs
+
+
+@triton.jit
+def _nlogn_of_bits(table, c0, c1, c2, c3, c4, c5, c6, c7, c8, BITS: tl.constexpr):
+    """`_nlogn` for classes below BITS, all counted at once.
+
+    A word has one bit a class. Nine words with one bit each are added by full adders, which leaves
+    the counts' binary digits in four words.
+    """
+    a, a2 = _add3(_bit(c0, BITS), _bit(c1, BITS), _bit(c2, BITS))
+    b, b2 = _add3(_bit(c3, BITS), _bit(c4, BITS), _bit(c5, BITS))
+    c, c2 = _add3(_bit(c6, BITS), _bit(c7, BITS), _bit(c8, BITS))
+    ones, d2 = _add3(a, b, c)
+    e, e4 = _add3(a2, b2, c2)
+    twos, f4 = e ^ d2, e & d2
+    fours, eights = e4 ^ f4, e4 & f4
+    few = twos & ~fours  # counts 2 and 3
+    logs = tl.load(table + 2) * _ones(few & ~ones, BITS)
+    logs += tl.load(table + 3) * _ones(few & ones, BITS)
+    logs += tl.load(table + 4) * _ones(fours & ~twos & ~ones, BITS)
+    most = (fours & (twos | ones)) | eights  # at most one class is there five times or more
+    count = ((most & ones) != 0).to(tl.int32) + ((most & twos) != 0).to(tl.int32) * 2
+    count += ((most & fours) != 0).to(tl.int32) * 4 + (eights != 0).to(tl.int32) * 8
+    return logs + tl.load(table + count)  # table[0] is 0
+
+
+@triton.jit
+def _bit(c, BITS: tl.constexpr):
+    one = tl.where(c >= 0, 1, 0)
+    if BITS == 64:
+        return one.to(tl.int64) << c.to(tl.int64)
+    else:
+        return one << c
+
+
+@triton.jit
+def _add3(a, b, c):
+    """(sum, carry) of every bit."""
+    return a ^ b ^ c, (a & b) | (c & (a ^ b))
+
+
+@triton.jit
+def _ones(word, BITS: tl.constexpr):
+    """Number of bits that are set, int64."""
+    if BITS == 64:
+        word = word.to(tl.uint64, bitcast=True)
+        word = word - ((word >> 1) & 0x5555555555555555)
+        word = (word & 0x3333333333333333) + ((word >> 2) & 0x3333333333333333)
+        word = ((word + (word >> 4)) & 0x0F0F0F0F0F0F0F0F) * 0x0101010101010101 >> 56
+    else:
+        word = word.to(tl.uint32, bitcast=True)
+        word = word - ((word >> 1) & 0x55555555)
+        word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
+        word = ((word + (word >> 4)) & 0x0F0F0F0F) * 0x01010101 >> 24
+    return word.to(tl.int64)
+
+
+@triton.jit
+def ripu3_kernel(
+    entropy,
+    label,
+    out,
+    table,
+    constants,
+    height,
+    width,
+    blocks,
+    PIXEL: tl.constexpr,
+    BITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """RIPU over 3 x 3 windows.
+
+    BITS: 32 or 64, at least the number of classes, which are then counted as the bits of words; 0:
+    the nine classes are compared with one another. blocks: programs per row. constants: float64
+    scale, 1 / scale, unit of the table, 1 / ln C (as a tensor, since a float argument would arrive
+    as float32).
+    """
+    scale, scale_back = tl.load(constants), tl.load(constants + 1)
+    unit, inverse = tl.load(constants + 2), tl.load(constants + 3)
+    y = tl.program_id(0) // blocks
+    x = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    row = tl.cast(y, tl.int64) * width
+    mask = x < width
+    left, right = mask & (x > 0), x < width - 1
+    ys = tl.zeros_like(x) + y
+    up, down = ys > 0, ys < height - 1
+    rows = 1 + up.to(tl.int32) + down.to(tl.int32)
+    area = (1 + left.to(tl.int32) + right.to(tl.int32)) * rows
+    # Classes of the nine pixels, row by row; -1 outside the image.
+    at = label + row + x
+    c0 = _class_at(at - width - 1, left & up)
+    c1 = _class_at(at - width, mask & up)
+    c2 = _class_at(at - width + 1, right & up)
+    c3 = _class_at(at - 1, left)
+    c4 = _class_at(at, mask)
+    c5 = _class_at(at + 1, right)
+    c6 = _class_at(at + width - 1, left & down)
+    c7 = _class_at(at + width, mask & down)
+    c8 = _class_at(at + width + 1, right & down)
+    if BITS > 0:
+        logs = _nlogn_of_bits(table, c0, c1, c2, c3, c4, c5, c6, c7, c8, BITS)
+    else:
+        logs = _nlogn(table, c0, c1, c2, c3, c4, c5, c6, c7, c8)
     size = area.to(tl.float64)
     impurity = (tl.load(table + area) - logs).to(tl.float64) * unit / size
     at = entropy + row + x

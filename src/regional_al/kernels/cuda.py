@@ -18,7 +18,8 @@ from . import _fixed, _triton, reference
 NAME = "triton"
 _TUPLES = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)
 """Whether Triton knows tuples of tensors, which hold the classes: tried with 3.6 and newer."""
-BLOCK = 512
+BLOCK = 256
+REGION_BLOCK = 128  # one pixel a thread: what a group adds up stays in registers
 GROUP = 8
 WARPS = 4
 HELD = 32  # up to so many classes are kept in registers
@@ -32,7 +33,7 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
     classes, height, width = logits.shape
     status = torch.zeros(2, dtype=torch.int32, device=logits.device)
     with _on(logits):
-        _triton.pixel_kernel[_grid(height * width)](
+        _triton.pixel_kernel[_grid(height * width, BLOCK)](
             logits,
             score,
             label,
@@ -65,7 +66,7 @@ def accumulate(
     if regions.dtype not in (torch.int32, torch.int64):
         regions = regions.to(torch.int64)
     with _on(logits):
-        _triton.region_kernel[_grid(height * width)](
+        _triton.region_kernel[_grid(height * width, REGION_BLOCK)](
             logits,
             regions.contiguous(),
             sums,
@@ -79,7 +80,7 @@ def accumulate(
             2.0**shift,
             FLAT=_flat(logits),
             HELD=_held(logits),
-            BLOCK=BLOCK,
+            BLOCK=REGION_BLOCK,
             GROUP=GROUP,
             num_warps=WARPS,
             enable_fp_fusion=False,
@@ -118,6 +119,7 @@ def windows(
             width,
             blocks,
             PIXEL=mode == "ripu_pixel",
+            BITS=32 if num_classes <= 32 else 64 if num_classes <= 64 else 0,
             BLOCK=BLOCK,
             num_warps=WARPS,
             enable_fp_fusion=False,
@@ -144,8 +146,8 @@ def _held(logits: Tensor) -> int:
     return logits.shape[0] if _TUPLES and logits.shape[0] <= HELD else 0
 
 
-def _grid(pixels: int) -> tuple[int]:
-    return (triton.cdiv(pixels, BLOCK),)
+def _grid(pixels: int, block: int) -> tuple[int]:
+    return (triton.cdiv(pixels, block),)
 
 
 def _strides(logits: Tensor) -> tuple[int, int, int]:
