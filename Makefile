@@ -1,5 +1,6 @@
 # make demo   an environment, data made from a seed, rounds of region RIPU, report.html
 # make test   the tests (make test SLOW=1: the slow ones too, as CI does), on all cores (JOBS=1: one)
+# make gpu    GPU tests and the GPU benchmark; writes benchmarks/results/gpu_<device>.json
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs
 #
 # make env-mmseg0    the second environment, .venv-mmseg0: MMSegmentation 0.x with mmcv-full. Needs a
@@ -39,7 +40,7 @@ PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 # requirements, and these are the ones that it imports. 2.1 is for numpy 2, 2.0 for numpy 1.
 BAAL := scikit-learn tqdm 'structlog<23'
 
-.PHONY: env env-test env-mmseg0 demo test test-mmseg0 lint types bench clean
+.PHONY: env env-test env-mmseg0 demo test test-mmseg0 lint types bench gpu clean
 .DELETE_ON_ERROR:
 
 env: $(VENV)/.stamp
@@ -99,6 +100,10 @@ types: env
 
 bench: env
 	set -e; for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+
+# With the interpreter of .venv if there is one, else python3: no environment is made for it.
+gpu:
+	bash benchmarks/gpu.sh
 
 clean:
 	rm -rf work_dirs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
