@@ -122,11 +122,12 @@ def _mask(png: bytes) -> Bool:
         with open_image(Path("bitmap"), png) as image:
             if image.mode in ("RGBA", "LA") or "transparency" in image.info:
                 return np.asarray(np.array(image.convert("RGBA"))[..., 3] > 0)
-            if image.mode not in ("1", "L", "P"):
-                raise ValueError(f"is a PNG of mode {image.mode}, not of a mask")
-            return np.asarray(np.array(image) > 0)
+            mode = image.mode
+            if mode in ("1", "L", "P"):
+                return np.asarray(np.array(image) > 0)
     except DataError:
         raise ValueError("is a damaged PNG") from None
+    raise ValueError(f"is a PNG of mode {mode}, not of a mask")
 
 
 def _unbase64(text: str) -> bytes:
