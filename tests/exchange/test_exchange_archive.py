@@ -39,10 +39,10 @@ def test_zips_and_folders_are_read_one_by_one_and_files_together(tmp_path: Path)
     paths = [tmp_path / name for name in ("c.json", "set", "1.zip", "d.json")]
     found = [source.names for source in Source.open(paths)]
     assert found == [("sub/b.json",), ("a",), ("c.json", "d.json")]
+    (tmp_path / "b.json").write_text("{}")
     with pytest.raises(DataError, match=r"another file has the same name 'b.json'"):
-        (tmp_path / "b.json").write_text("{}")
         Source.open([tmp_path / "b.json", tmp_path / "set/sub/b.json"])
-    with pytest.raises(DataError, match="nothing.zip does not exist"):
+    with pytest.raises(DataError, match=r"nothing.zip does not exist"):
         Source.open([tmp_path / "nothing.zip"])
 
 

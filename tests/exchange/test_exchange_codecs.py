@@ -133,7 +133,7 @@ def test_noise_is_refused_or_has_the_right_size(data: bytes) -> None:
         (lambda: run_lengths.decode(7, 7), "whole numbers"),
         (lambda: coco.decode("é", (1, 1)), "string of COCO"),
         (lambda: coco.decode("o" * 30, (1, 1)), "string of COCO"),
-        (lambda: cvat.from_points([1, 0, 0, 0]), "1 pixels in all|no valid box|0 pixels"),
+        (lambda: cvat.from_points([2, 0, 0, 0, 0]), r"not in 0\.\.1"),
         (lambda: cvat.from_points([9, 5, 0, 4, 0]), "no valid box"),
         (lambda: cvat.from_points([9, 0]), "fewer than four"),
         (lambda: label_studio.decode(label_studio.encode(ring()), (5, 5)), "720 pixels.*25"),
@@ -145,9 +145,7 @@ def test_noise_is_refused_or_has_the_right_size(data: bytes) -> None:
 )
 def test_damaged_data_is_refused(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        found = call()
-        if message.startswith("1 pixels"):
-            raise ValueError("no valid box") if found[0].shape == (1, 1) else AssertionError
+        call()
 
 
 def test_a_looser_box_and_short_runs_are_read() -> None:

@@ -224,7 +224,7 @@ def test_label_studio_rectangles_are_read_where_they_are_exact(tmp_path: Path) -
     found = read_one("label-studio", ls_task(one), tmp_path)
     assert found.tolist() == [[0] * 6, [0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0], [0] * 6]
     one["value"]["width"] = 51
-    with pytest.raises(DataError, match="a rectangle of 'road' is no mask.*save it as a mask"):
+    with pytest.raises(DataError, match=r"a rectangle of 'road' is no mask.*save it as a mask"):
         read_one("label-studio", ls_task(one), tmp_path)
 
 
@@ -289,7 +289,7 @@ WRONG = [
     (
         "cvat",
         cvat_xml(cvat_mask("road", 0, "0, 6", (3, 0, 6, 1))),
-        "columns 3 to 8.*not lie within",
+        "columns 3 to 8.*not lie",
     ),
     ("cvat", cvat_xml(cvat_mask("road", 0, "0", (0, 0, 10**9, 10**9))), "has a box of"),
     ("cvat", {"annotations.xml": b"<annotations><image"}, "cannot be read"),
@@ -303,7 +303,7 @@ WRONG = [
     (
         "coco",
         coco(segmentation={"size": [6, 4], "counts": [24]}),
-        r"size \[6, 4\], its image \[4, 6",
+        r"\[6, 4\], its image \[4, 6",
     ),
     ("coco", coco(segmentation={"size": [4, 6], "counts": [23]}), "23 pixels in all, for 24"),
     ("coco", {"x.json": b"[1, 2"}, "x.json is not JSON"),
@@ -336,9 +336,7 @@ WRONG = [
     ),
     (
         "label-studio",
-        ls_task(
-            {"type": "brushlabels", "value": {"rle": [], "brushlabels": ["road", "background"]}}
-        ),
+        ls_task({"type": "brushlabels", "value": {"rle": [], "brushlabels": ["road", "a"]}}),
         "give it one label",
     ),
     (

@@ -191,15 +191,14 @@ def _draw_cvat(files, keys, drawn) -> None:
 
 def _draw_label_studio(files, keys, drawn) -> None:
     tasks = json.loads(files["tasks.json"])
-    by_name = {file: key for file, key in keys.items()}
     for task in tasks:
         url = task["data"]["image"]
-        file = next(name for name in by_name if Path(name).stem[-12:] in url)
+        file = next(name for name in keys if Path(name).stem[-12:] in url)
         task["data"]["image"] = f"/data/upload/1/9c01ae2f-{file}"
         prediction = task["predictions"][0]["result"]
         sizes = {"original_width": 0, "original_height": 0}
         result = [dict(one) for one in prediction]
-        for label, mask in drawn.get(by_name[file], []):
+        for label, mask in drawn.get(keys[file], []):
             sizes = {"original_width": mask.shape[1], "original_height": mask.shape[0]}
             value = {"format": "rle", "rle": brush_bytes(mask), "brushlabels": [label]}
             frame = {"id": f"x{len(result)}", "type": "brushlabels", "origin": "manual"}
