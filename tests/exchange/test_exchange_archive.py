@@ -35,7 +35,6 @@ def test_zips_and_folders_are_read_one_by_one_and_files_together(tmp_path: Path)
     (tmp_path / "set/sub").mkdir(parents=True)
     for name in ("set/sub/b.json", "set/.hidden", "c.json", "d.json"):
         (tmp_path / name).write_text("{}")
-    (tmp_path / "set/link").symlink_to("/etc/hostname")
     paths = [tmp_path / name for name in ("c.json", "set", "1.zip", "d.json")]
     found = [source.names for source in Source.open(paths)]
     assert found == [("sub/b.json",), ("a",), ("c.json", "d.json")]
@@ -67,6 +66,8 @@ def zip_with(path: Path, name: str, data: bytes = b"x", **attributes: int) -> No
         ("./x", "leads out"),
         ("a\\..\\b", "not allowed"),
         ("C:/x", "not allowed"),
+        ("a\nb.json", "not allowed"),
+        ("\x1b[2Jb.json", "not allowed"),
         ("other", "in it twice"),
     ],
 )
@@ -76,6 +77,20 @@ def test_names_that_lead_elsewhere_are_refused(name: str, message: str, tmp_path
         Source.open([tmp_path / "x.zip"])
     assert "\n" not in str(caught.value)
     assert "x.zip" in str(caught.value)
+
+
+def test_links_in_folders_are_refused(tmp_path: Path) -> None:
+    """They may lead to any file of this machine; leaving them out would lose answers silently."""
+    (tmp_path / "set/sub").mkdir(parents=True)
+    (tmp_path / "set/sub/a.json").write_text("{}")
+    for target in ("/etc/hostname", "/etc"):
+        link = tmp_path / "set/sub/link"
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=r"set/sub/link is a link"):
+            Source.open([tmp_path / "set"])
+        link.unlink()
+    (tmp_path / "other").symlink_to(tmp_path / "set")  # named by the user
+    assert Source.open([tmp_path / "other"])[0].names == ("sub/a.json",)
 
 
 def test_links_encryption_and_unmarked_names_are_refused(tmp_path: Path) -> None:
@@ -103,6 +118,10 @@ def test_links_encryption_and_unmarked_names_are_refused(tmp_path: Path) -> None
 
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zip_with(tmp_path / "x.zip", "a", bytes(5000))
+    monkeypatch.setattr(archive, "SMALL", 4999)
+    with pytest.raises(DataError, match=r"'a' unpacks from \d+ to 5000 bytes, which no"):
+        Source.open([tmp_path / "x.zip"])
+    monkeypatch.setattr(archive, "SMALL", 5000)
     monkeypatch.setattr(archive, "MAX_TOTAL", 4000)
     with pytest.raises(DataError, match="5000 bytes unpacked, more than 4000"):
         Source.open([tmp_path / "x.zip"])

@@ -52,10 +52,13 @@ CODECS = {
     "coco string": (lambda m: coco.encode(m)["counts"], coco.decode),
     "coco list": (lambda m: coco.encode(m, compressed=False)["counts"], coco.decode),
     "cvat": (cvat.encode, cvat.decode),
-    "cvat points": (lambda m: cvat.points(m, 3, 5), lambda e, s: cvat.from_points(e)[0]),
+    "cvat points": (
+        lambda m: cvat.points(m, 3, 5),
+        lambda e, s: cvat.from_points(e, (s[0] + 3, s[1] + 5))[0],
+    ),
     "label studio": (label_studio.encode, label_studio.decode),
-    "labelme": (bitmap.encode_labelme, lambda e, s: bitmap.decode_labelme(e)),
-    "supervisely": (bitmap.encode_supervisely, lambda e, s: bitmap.decode_supervisely(e)),
+    "labelme": (bitmap.encode_labelme, bitmap.decode_labelme),
+    "supervisely": (bitmap.encode_supervisely, bitmap.decode_supervisely),
 }
 
 
@@ -115,7 +118,7 @@ def test_noise_is_refused_or_has_the_right_size(data: bytes) -> None:
     for decode in (bitmap.decode_labelme, bitmap.decode_supervisely):
         for given_ in (text, base64.b64encode(data).decode()):
             with pytest.raises(ValueError, match="is "):
-                decode(given_)
+                decode(given_, (3, 5))
 
 
 @pytest.mark.parametrize(
@@ -133,14 +136,15 @@ def test_noise_is_refused_or_has_the_right_size(data: bytes) -> None:
         (lambda: run_lengths.decode(7, 7), "whole numbers"),
         (lambda: coco.decode("é", (1, 1)), "string of COCO"),
         (lambda: coco.decode("o" * 30, (1, 1)), "string of COCO"),
-        (lambda: cvat.from_points([2, 0, 0, 0, 0]), r"not in 0\.\.1"),
-        (lambda: cvat.from_points([9, 5, 0, 4, 0]), "no valid box"),
-        (lambda: cvat.from_points([9, 0]), "fewer than four"),
+        (lambda: cvat.from_points([2, 0, 0, 0, 0], (1, 1)), r"not in 0\.\.1"),
+        (lambda: cvat.from_points([9, 5, 0, 4, 0], (9, 9)), "no box in"),
+        (lambda: cvat.from_points([0, 2**40, 0, 0, 2**20, 2**20], (9, 9)), "no box in"),
+        (lambda: cvat.from_points([9, 0], (9, 9)), "fewer than four"),
         (lambda: label_studio.decode(label_studio.encode(ring()), (5, 5)), "720 pixels.*25"),
         (lambda: label_studio.decode(label_studio.encode(ring())[:-3], (30, 24)), "ends early"),
         (lambda: label_studio.decode("abc", (1, 1)), "list of bytes"),
         (lambda: label_studio.decode([256], (1, 1)), "list of bytes"),
-        (lambda: bitmap.decode_labelme(base64.b64encode(b"GIF").decode()), "not a PNG"),
+        (lambda: bitmap.decode_labelme(base64.b64encode(b"GIF").decode(), (1, 1)), "not a PNG"),
     ],
 )
 def test_damaged_data_is_refused(call, message: str) -> None:
@@ -151,7 +155,7 @@ def test_damaged_data_is_refused(call, message: str) -> None:
 def test_a_looser_box_and_short_runs_are_read() -> None:
     """CVAT's boxes may be larger than their masks, and trailing zeros may be missing."""
     mask = pixel(4, 3)
-    found, top, left = cvat.from_points([*runs(mask.ravel()), 10, 20, 16, 28])
+    found, top, left = cvat.from_points([*runs(mask.ravel()), 10, 20, 16, 28], (29, 17))
     assert (top, left) == (20, 10)
     assert np.array_equal(found, mask)
     assert np.array_equal(cvat.decode(runs(mask.ravel())[:-1], mask.shape), mask)
@@ -185,26 +189,25 @@ def test_bitmaps_of_all_kinds_are_read(mode: str) -> None:
     text = base64.b64encode(zlib.compress(data)).decode()
     if mode == "I;16":
         with pytest.raises(ValueError, match="mode I;16"):
-            bitmap.decode_supervisely(text)
+            bitmap.decode_supervisely(text, mask.shape)
         return
-    assert np.array_equal(bitmap.decode_supervisely(text), mask)
+    assert np.array_equal(bitmap.decode_supervisely(text, mask.shape), mask)
 
 
-def test_bombs_are_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bitmap, "LARGEST", 1 << 20)
-    bomb = base64.b64encode(zlib.compress(bytes(bitmap.LARGEST + 1))).decode()
+def test_bombs_are_not_unpacked() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(1 << 20))).decode()
     with pytest.raises(ValueError, match="too large"):
-        bitmap.decode_supervisely(bomb)
+        bitmap.decode_supervisely(bomb, (30, 24))
     head = png(np.zeros((1, 1), np.uint8))
     huge = head[:16] + b"\0\1\0\0\0\1\0\0" + head[24:]
-    with pytest.raises(ValueError, match="too large"):
-        bitmap.decode_labelme(base64.b64encode(huge).decode())
+    with pytest.raises(ValueError, match="65536 x 65536 pixels, its image 24 x 30"):
+        bitmap.decode_labelme(base64.b64encode(huge).decode(), (30, 24))
     cut = base64.b64encode(zlib.compress(head)[:-6]).decode()
     with pytest.raises(ValueError, match="cut off"):
-        bitmap.decode_supervisely(cut)
+        bitmap.decode_supervisely(cut, (30, 24))
     damaged = base64.b64encode(head[:40]).decode()
     with pytest.raises(ValueError, match="damaged PNG"):
-        bitmap.decode_labelme(damaged)
+        bitmap.decode_labelme(damaged, (30, 24))
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -40,7 +40,7 @@ def test_coco(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["cvat", "cvat loose"])
 def test_cvat(kind: str, entry: dict[str, Any]) -> None:
     mask = mask_of(entry)
-    found, top, left = cvat.from_points(entry[kind])
+    found, top, left = cvat.from_points(entry[kind], mask.shape)
     whole = np.zeros_like(mask)
     whole[top : top + found.shape[0], left : left + found.shape[1]] = found
     assert np.array_equal(whole, mask)

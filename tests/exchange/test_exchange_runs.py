@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import pytest
 from exchange_tools import FORMATS, Drawn, draw, keys_of, png, rezip, unzip
 from PIL import Image
 
-from regional_al import cli, exchange
+from regional_al import cli, engines, exchange
 from regional_al.config import grammar
+from regional_al.engines.loading import Loaded
 from regional_al.errors import DataError, RegionalALError, UnsupportedError, WorkDirError
 from regional_al.exchange import manifest as manifests
 from regional_al.exchange.base import tags_in
@@ -21,11 +24,12 @@ from regional_al.exchange.labels import ASK, VOID, Labels
 from regional_al.exchange.run import waiting_run
 from regional_al.loop import runner
 from regional_al.loop.loop import ActiveLearningLoop
+from regional_al.store import images
 from regional_al.store.images import read_ids, write_png
 from regional_al.store.lock import FolderLock
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
-from regional_al.types import LabelSpace
+from regional_al.types import LabelSpace, PredictRequest
 
 # As with reduce_zero_label; raw ids 1 and TWIN are one class; two classes have the same name.
 TWIN = len(streets.CLASSES) + 1
@@ -273,6 +277,51 @@ def test_prelabels_lie_below_and_count_where_ask_is_removed(
         exchange.export(run, "cvat", tmp_path / "5.zip", prelabels=lambda key: small)
 
 
+def test_prelabels_of_the_model(
+    raw_data: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--config`: what the checkpoint of the round before predicts, as raw ids, where asked."""
+    work_dir, config = tmp_path / "run", tmp_path / "config.py"
+    config.touch()
+    engine = toy_engine(raw_data, SPACES["raw"], iterations=1)
+    loaded = Loaded("torch", {}, work_dir, "", build=lambda: engine)
+    monkeypatch.setattr(engines, "load", lambda *args: loaded)
+    start(raw_data, work_dir, "raw")
+    command = ["export", str(work_dir), "--to", "cvat", "--config", str(config)]
+    assert cli.main(command) == 2
+    assert "round 0 asks before any training, so there is no model" in capsys.readouterr().err
+    drawn = truths(raw_data, work_dir, "raw")
+    back = draw("cvat", exchange.export(work_dir, "cvat"), tmp_path / "x.zip", drawn)
+    exchange.import_answers(work_dir, [back])
+    start(raw_data, work_dir, "raw")
+
+    assert cli.main(command) == 0
+    files = unzip(work_dir / "rounds/001/exchange/cvat.zip")
+    lines = files["annotations.xml"].decode().splitlines()
+    files["annotations.xml"] = "\n".join(x for x in lines if ASK not in x).encode()
+    assert exchange.import_answers(work_dir, [rezip(tmp_path / "y.zip", files)]).incomplete == 0
+    run = waiting_run(work_dir)
+    (checkpoint,) = (work_dir / "rounds/000/fit").glob("*.pth")
+    seen: set[int] = set()
+    for i, item in enumerate(engine.pool):
+        if item.key in run.query.image_keys():
+            (prediction,) = engine.predict(checkpoint, [i], PredictRequest())
+            ids = prediction.logits.argmax(0).numpy() + 1  # the lowest raw id of each class
+            found = read_ids(work_dir / f"rounds/001/answers/{item.key}.png")
+            assert np.array_equal(found, np.where(run.query.asked(item.key) > 0, ids, 255))
+            seen |= {*np.unique(found)}
+    assert len(seen) > 2
+
+    engine.pool = engine.pool[:1]
+    assert cli.main(command) == 2
+    assert "config.py does not have the image" in capsys.readouterr().err
+    checkpoint.unlink()
+    assert cli.main(command) == 2
+    assert "is gone: export without --config" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--prelabels", str(tmp_path)])
+
+
 def test_answers_that_the_run_has_stored_stay(data: Path, run: Path, tmp_path: Path) -> None:
     drawn = truths(data, run)
     first, *rest = drawn
@@ -341,6 +390,38 @@ def test_nothing_is_stored_when_a_later_file_is_wrong(
     bad = rezip(tmp_path / "bad.zip", files)
     assert "is no class of this run" in refused(run, [good, bad])
     assert "bad.zip: annotations.xml: image" in refused(run, [bad])
+
+
+@pytest.mark.parametrize("fails", ["write_bytes", "rename", "interrupt"])
+def test_all_answers_of_an_import_are_stored_or_none(
+    fails: str, data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, a rename fails, or Ctrl-C comes at the third file; one answer was there."""
+    drawn = truths(data, run)
+    exported = exchange.export(run, "cvat")
+    first = next(iter(drawn))
+    exchange.import_answers(run, [draw("cvat", exported, tmp_path / "1.zip", {first: [
+        ("sky", waiting_run(run).query.asked(first) > 0)]})])  # fmt: skip
+    back = draw("cvat", exported, tmp_path / "2.zip", drawn)
+    before = sorted((p, p.read_bytes()) for p in (run / "rounds").rglob("*") if p.is_file())
+    real, seen = (Path.write_bytes if fails == "write_bytes" else os.replace), []
+
+    def third(*args: Any) -> Any:
+        seen.append(args)
+        if len(seen) == 3:
+            raise KeyboardInterrupt if fails == "interrupt" else OSError(errno.ENOSPC, "full")
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        target = (Path, "write_bytes") if fails == "write_bytes" else (images.os, "replace")
+        patch.setattr(*target, third)
+        expected = KeyboardInterrupt if fails == "interrupt" else WorkDirError
+        with pytest.raises(expected):
+            exchange.import_answers(run, [back])
+    assert len(seen) > 2
+    after = sorted((p, p.read_bytes()) for p in (run / "rounds").rglob("*") if p.is_file())
+    assert after == before
+    assert exchange.import_answers(run, [back]).incomplete == 0
 
 
 def test_files_of_another_image_query_or_run_are_refused(

@@ -33,7 +33,7 @@ def test_pycocotools(mask: np.ndarray) -> None:
 def test_cvat_sdk(mask: np.ndarray) -> None:
     masks = pytest.importorskip("cvat_sdk.masks")
     size = {"image_width": mask.shape[1], "image_height": mask.shape[0]}
-    found, top, left = cvat.from_points(masks.encode_mask(mask))
+    found, top, left = cvat.from_points(masks.encode_mask(mask), mask.shape)
     assert np.array_equal(masks.decode_mask(cvat.points(found, top, left), **size), mask)
     assert masks.encode_mask(mask, [0, 0, *mask.shape[::-1]]) == cvat.points(mask, 0, 0)
 

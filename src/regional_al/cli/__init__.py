@@ -176,11 +176,26 @@ def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     export.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of the images, if they have moved"
     )
-    export.add_argument(
+    start = export.add_mutually_exclusive_group()
+    start.add_argument(
+        "--config",
+        type=Path,
+        metavar="CONFIG",
+        help="config of the run: start from what its model predicts",
+    )
+    start.add_argument(
         "--prelabels",
         type=Path,
         metavar="DIR",
-        help="label PNGs of the images to start from, e.g. predictions (raw ids, 255 = none)",
+        help="start from label PNGs of the images (raw ids, 255 = none)",
+    )
+    export.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        action="extend",
+        help="with --config: overrides, as for the training",
     )
     take = commands.add_parser("import", help="read answers that a labelling tool has exported")
     take.add_argument("work_dir", type=Path)
@@ -222,7 +237,15 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "export":
         from . import exchange
 
-        return exchange.export(args.work_dir, args.to, args.out, args.images, args.prelabels)
+        return exchange.export(
+            args.work_dir,
+            args.to,
+            args.out,
+            args.images,
+            args.prelabels,
+            args.config,
+            args.cfg_options,
+        )
     if args.command == "import":
         from . import exchange
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -23,7 +25,11 @@ MAX_MEMBER = 1 << 30
 """Bytes of one file that is read."""
 MAX_TOTAL = 1 << 37
 """Bytes of all files of an archive."""
+MAX_RATIO = 200
+"""Unpacked / packed size of a file above `SMALL` bytes; images and run lengths stay far below."""
+SMALL = 1 << 26
 _PEEKED = 8
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DATE = (1980, 1, 1, 0, 0, 0)
 _PACKED = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -104,14 +110,16 @@ class Source:
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises DataError when it is too large or damaged."""
-        with self.stream(name) as file:
-            try:
-                data = file.read(MAX_MEMBER + 1)
-            except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise DataError(f"{self.where(name)} cannot be read: {error}") from None
+        with self.stream(name) as file, self._reading(name):
+            data = file.read(MAX_MEMBER + 1)
         if len(data) > MAX_MEMBER:
             raise DataError(f"{self.where(name)} has more than {MAX_MEMBER} bytes")
         return data
+
+    def head(self, name: str) -> bytes:
+        """The first bytes of a file."""
+        with self.stream(name) as file, self._reading(name):
+            return file.read(4096)
 
     def stream(self, name: str) -> IO[bytes]:
         """The opened file."""
@@ -120,13 +128,17 @@ class Source:
     def sha256(self, name: str) -> str:
         """Of the content of a file."""
         digest = hashlib.sha256()
-        with self.stream(name) as file:
-            try:
-                while part := file.read(1 << 20):
-                    digest.update(part)
-            except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise DataError(f"{self.where(name)} cannot be read: {error}") from None
+        with self.stream(name) as file, self._reading(name):
+            while part := file.read(1 << 20):
+                digest.update(part)
         return digest.hexdigest()
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{self.where(name)} cannot be read: {error}") from None
 
     def where(self, name: str) -> str:
         """A file, for messages."""
@@ -204,7 +216,7 @@ def _safe_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> dict[str, z
         if not entry.flag_bits & 0x800 and not entry.orig_filename.isascii():
             raise DataError(f"{path}: the name {name!r} is not marked as UTF-8: zip it anew")
         parts = name.rstrip("/").split("/")
-        if "\\" in entry.orig_filename or ":" in parts[0] or "\0" in entry.orig_filename:
+        if "\\" in entry.orig_filename or ":" in parts[0] or _CONTROL.search(entry.orig_filename):
             raise DataError(f"{path}: the name {entry.orig_filename!r} is not allowed in a zip")
         if name.startswith("/") or any(part in ("", ".", "..") for part in parts):
             raise DataError(f"{path}: the name {name!r} leads out of the zip")
@@ -219,6 +231,11 @@ def _safe_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> dict[str, z
             raise DataError(f"{path}: {name!r} is in it twice")
         if entry.file_size > MAX_MEMBER:
             raise DataError(f"{path}: {name!r} has {entry.file_size} bytes, more than {MAX_MEMBER}")
+        if entry.file_size > max(SMALL, MAX_RATIO * entry.compress_size):
+            raise DataError(
+                f"{path}: {name!r} unpacks from {entry.compress_size} to {entry.file_size} bytes, "
+                "which no labelling tool writes"
+            )
         found[name] = entry
         total += entry.file_size
     if total > MAX_TOTAL:
@@ -228,10 +245,14 @@ def _safe_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> dict[str, z
 
 def _folder(root: Path) -> PathSource:
     paths: dict[str, Path] = {}
-    for folder, _, files in os.walk(root):  # does not follow links
-        for file in files:
-            path = Path(folder) / file
-            if not file.startswith(".") and path.is_file() and not path.is_symlink():
+    for folder, folders, files in os.walk(root):  # does not follow links
+        for name in (*folders, *files):
+            path = Path(folder) / name
+            if name.startswith("."):
+                continue
+            if path.is_symlink():
+                raise DataError(f"{path} is a link: put the file there, or leave it out")
+            if path.is_file():
                 paths[path.relative_to(root).as_posix()] = path
     if len(paths) > MAX_MEMBERS:
         raise DataError(f"{root} has {len(paths)} files, more than {MAX_MEMBERS}")

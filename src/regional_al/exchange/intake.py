@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..store.images import open_image, replacing
+from ..store.images import open_image, replace_all
 from ..store.lock import FolderLock
 from ..types import U8, UNLABELED, Bool
 from . import formats  # noqa: F401  registers them
@@ -146,10 +146,8 @@ class _Intake:
             return np.array(image)
 
     def store(self) -> None:
-        """Write all answers, each file atomically."""
-        for key, data in self.answers.items():
-            with replacing(self.run.answer_path(key)) as temporary:
-                temporary.write_bytes(data)
+        """Write all answers or, when one cannot be written, none."""
+        replace_all({self.run.answer_path(key): data for key, data in self.answers.items()})
 
     def summary(self) -> Imported:
         """What has been stored."""

@@ -127,7 +127,7 @@ def parse(content: Any, where: str) -> Manifest:
         raise DataError(f"{where}: format {content['format']}, this version reads {FORMAT}")
     entries: dict[str, Entry] = {}
     for tag, item in get("images", reading.mapping).items():
-        one = Reader(item, f"{where}: images: {tag}")
+        one = Reader(item, f"{where}: images: {tag[:20]!r}")
         size = (one("height", reading.integer), one("width", reading.integer))
         texts = (one(name, reading.text) for name in ("key", "file", "sha256"))
         key, file, sha256 = texts

@@ -15,8 +15,6 @@ from ...errors import DataError
 from ...store.images import open_image
 from ...types import U8, Bool
 
-LARGEST = 1 << 28
-"""Pixels of a bitmap, at most."""
 _PALETTE = [0, 0, 0, 255, 255, 255]
 
 
@@ -24,21 +22,22 @@ def encode_labelme(mask: Bool) -> str:
     """bool [h, w] as base64 of a grey PNG of 0 and 1.
 
     Example:
-        >>> decode_labelme(encode_labelme(np.array([[True, False]]))).tolist()
+        >>> decode_labelme(encode_labelme(np.array([[True, False]])), (1, 2)).tolist()
         [[True, False]]
     """
     return base64.b64encode(png_bytes(mask.astype(np.uint8))).decode("ascii")
 
 
-def decode_labelme(text: str) -> Bool:
-    """Inverse of `encode_labelme`; any value but 0 belongs to the mask. Raises ValueError.
+def decode_labelme(text: str, size: tuple[int, int]) -> Bool:
+    """Inverse of `encode_labelme`; any value but 0 belongs to the mask. Raises ValueError, also
+    when it is larger than an image of size (H, W).
 
     Example:
-        >>> decode_labelme("?")
+        >>> decode_labelme("?", (1, 1))
         Traceback (most recent call last):
         ValueError: is not base64
     """
-    return _mask(_unbase64(text))
+    return _mask(_unbase64(text), size)
 
 
 def encode_supervisely(mask: Bool) -> str:
@@ -46,31 +45,31 @@ def encode_supervisely(mask: Bool) -> str:
     of them transparent.
 
     Example:
-        >>> decode_supervisely(encode_supervisely(np.array([[True, False]]))).tolist()
+        >>> decode_supervisely(encode_supervisely(np.array([[True, False]])), (1, 2)).tolist()
         [[True, False]]
     """
     png = png_bytes(mask.astype(np.uint8), palette=_PALETTE, transparent=0)
     return base64.b64encode(zlib.compress(png)).decode("ascii")
 
 
-def decode_supervisely(text: str) -> Bool:
+def decode_supervisely(text: str, size: tuple[int, int]) -> Bool:
     """Inverse of `encode_supervisely`: the opaque pixels, or those that are not 0 where nothing is
-    transparent. Raises ValueError.
+    transparent. Raises ValueError, also when it is larger than an image of size (H, W).
 
     Example:
-        >>> decode_supervisely("AAAA")
+        >>> decode_supervisely("AAAA", (1, 1))
         Traceback (most recent call last):
         ValueError: is not compressed with zlib
     """
     data = _unbase64(text)
     try:
         unpacker = zlib.decompressobj()
-        png = unpacker.decompress(data, LARGEST)
+        png = unpacker.decompress(data, (1 << 16) + 5 * size[0] * size[1])
     except zlib.error:
         raise ValueError("is not compressed with zlib") from None
     if not unpacker.eof:
         raise ValueError("is cut off or too large")
-    return _mask(png)
+    return _mask(png, size)
 
 
 def png_bytes(
@@ -114,10 +113,10 @@ def png_size(data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _mask(png: bytes) -> Bool:
+def _mask(png: bytes, size: tuple[int, int]) -> Bool:
     height, width = png_size(png)
-    if height * width > LARGEST:
-        raise ValueError(f"is a PNG of {width} x {height} pixels, which is too large")
+    if height > size[0] or width > size[1]:
+        raise ValueError(f"is a PNG of {width} x {height} pixels, its image {size[1]} x {size[0]}")
     try:
         with open_image(Path("bitmap"), png) as image:
             if image.mode in ("RGBA", "LA") or "transparency" in image.info:

@@ -42,11 +42,11 @@ def points(mask: Bool, top: int, left: int) -> list[int]:
     return [*encode(mask), left, top, left + width - 1, top + height - 1]
 
 
-def from_points(values: Sequence[int]) -> tuple[Bool, int, int]:
-    """Inverse of `points`: (mask, top, left). Raises ValueError.
+def from_points(values: Sequence[int], size: tuple[int, int]) -> tuple[Bool, int, int]:
+    """Inverse of `points` on an image of size (H, W): (mask, top, left). Raises ValueError.
 
     Example:
-        >>> mask, top, left = from_points([0, 2, 3, 5, 4, 5])
+        >>> mask, top, left = from_points([0, 2, 3, 5, 4, 5], (6, 8))
         >>> mask.tolist(), top, left
         ([[True, True]], 5, 3)
     """
@@ -54,8 +54,9 @@ def from_points(values: Sequence[int]) -> tuple[Bool, int, int]:
     if numbers.size < 4:
         raise ValueError("has fewer than four numbers, which give its box")
     left, top, right, bottom = (int(n) for n in numbers[-4:])
-    if right < left or bottom < top or min(left, top) < 0 or max(right, bottom) >= 1 << 20:
+    if not (0 <= left <= right < size[1] and 0 <= top <= bottom < size[0]):
         raise ValueError(
-            f"has no valid box: left {left}, top {top}, right {right}, bottom {bottom}"
+            f"has left {left}, top {top}, right {right}, bottom {bottom}, which is no box in an"
+            f" image of {size[0]} rows and {size[1]} columns"
         )
     return decode(numbers[:-4], (bottom - top + 1, right - left + 1)), top, left

@@ -114,7 +114,8 @@ def _shapes(
         with mask_of(label, where):
             if segmentation.get("size") != list(size):
                 raise ValueError(
-                    f"has size {segmentation.get('size')}, its image {list(size)} (height, width)"
+                    f"has size {segmentation.get('size')!s:.40}, its image {list(size)}"
+                    " (height, width)"
                 )
             shape = cropped(label, coco.decode(segmentation.get("counts", ()), size))
         if shape is not None:

@@ -78,7 +78,7 @@ class Cvat(ExchangeFormat):
         return files
 
     def recognises(self, source: Source) -> bool:
-        if any(b"<annotations" in source.read(name)[:4096] for name in source.ending(".xml")):
+        if any(b"<annotations" in source.head(name) for name in source.ending(".xml")):
             return True
         return any(list(_batches(content)) for content in source.peek())
 
@@ -95,7 +95,7 @@ def _read_xml(data: bytes, where: str, labels: Labels) -> Iterator[Annotated]:
         text = data.decode("utf-8-sig")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise ValueError("it declares entities")
-        root = ElementTree.fromstring(text.encode())
+        root = ElementTree.fromstring(text)
     except (ValueError, ElementTree.ParseError, RecursionError) as error:
         raise DataError(f"{where} cannot be read: {error}") from None
     if root.tag != "annotations":
@@ -242,7 +242,7 @@ def _rest_shapes(
         found = None
         if kind == "mask":
             with mask_of(label, where):
-                mask, top, left = cvat.from_points(shape.get("points") or ())
+                mask, top, left = cvat.from_points(shape.get("points") or (), size)
             found = Shape(label, mask, top, left)
         elif kind == "rectangle" and not shape.get("rotation"):
             edges = get("points", reading.list_of(reading.number))

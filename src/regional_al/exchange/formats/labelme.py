@@ -62,7 +62,7 @@ class Labelme(ExchangeFormat):
             size = (get("imageHeight", reading.integer), get("imageWidth", reading.integer))
             shapes = get("shapes", reading.list_of(reading.mapping))
             file = get("imagePath", reading.text)
-            yield Annotated(file, size, _shapes(shapes, labels, where), where)
+            yield Annotated(file, size, _shapes(shapes, labels, size, where), where)
 
 
 def _is_labelme(content: object) -> bool:
@@ -82,7 +82,9 @@ def _written(shape: Shape) -> JSON:
     }
 
 
-def _shapes(shapes: Sequence[JSON], labels: Labels, where: str) -> Iterator[Shape]:
+def _shapes(
+    shapes: Sequence[JSON], labels: Labels, size: tuple[int, int], where: str
+) -> Iterator[Shape]:
     for shape in shapes:
         get = Reader(shape, where)
         label = labels.find(shape.get("label"), where)
@@ -96,7 +98,7 @@ def _shapes(shapes: Sequence[JSON], labels: Labels, where: str) -> Iterator[Shap
             ):
                 raise ValueError(f"has corners {corners!s:.80}, not two of whole numbers")
             (left, top), (right, bottom) = ((int(x), int(y)) for x, y in corners)
-            mask = bitmap.decode_labelme(get("mask", reading.text))
+            mask = bitmap.decode_labelme(get("mask", reading.text), size)
             if mask.shape != (bottom - top + 1, right - left + 1):
                 raise ValueError(
                     f"has {mask.shape[0]} rows and {mask.shape[1]} columns, its corners "

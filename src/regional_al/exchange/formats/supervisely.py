@@ -66,7 +66,7 @@ class Supervisely(ExchangeFormat):
             size = (box("height", reading.integer), box("width", reading.integer))
             objects = get("objects", reading.list_of(reading.mapping))
             file = PurePosixPath(name).name.removesuffix(".json")
-            yield Annotated(file, size, _shapes(objects, labels, where), where)
+            yield Annotated(file, size, _shapes(objects, labels, size, where), where)
         if empty:
             raise DataError(f"{source.title} has no JSON with size and objects of an image")
 
@@ -88,7 +88,9 @@ def _written(shape: Shape) -> JSON:
     }
 
 
-def _shapes(objects: Sequence[JSON], labels: Labels, where: str) -> Iterator[Shape]:
+def _shapes(
+    objects: Sequence[JSON], labels: Labels, size: tuple[int, int], where: str
+) -> Iterator[Shape]:
     for one in objects:
         get = Reader(one, where)
         label = labels.find(one.get("classTitle"), where)
@@ -100,5 +102,5 @@ def _shapes(objects: Sequence[JSON], labels: Labels, where: str) -> Iterator[Sha
             origin = inner("origin", reading.list_of(reading.integer))
             if len(origin) != 2:
                 raise ValueError(f"has origin {origin!s:.80}, not two numbers")
-            mask = bitmap.decode_supervisely(inner("data", reading.text))
+            mask = bitmap.decode_supervisely(inner("data", reading.text), size)
         yield Shape(label, mask, origin[1], origin[0])

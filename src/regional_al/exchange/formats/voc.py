@@ -75,7 +75,7 @@ class Voc(ExchangeFormat):
                 size = bitmap.png_size(data)
             except ValueError as error:
                 raise DataError(f"{where} {error}") from None
-            yield Annotated(name, size, _shapes(data, size, labels, colours, where), where)
+            yield Annotated(name, size, _shapes(data, labels, colours, where), where)
 
     def pictures(self, source: Source) -> Iterable[str]:
         return set(source.names) - set(_masks(source))
@@ -125,13 +125,10 @@ def _colours(source: Source, labels: Labels) -> dict[Colour, str | None]:
 
 def _shapes(
     data: bytes,
-    size: tuple[int, int],
     labels: Labels,
     colours: Mapping[Colour, str | None],
     where: str,
 ) -> Iterator[Shape]:
-    if size[0] * size[1] > bitmap.LARGEST:
-        raise DataError(f"{where} is {size[1]} x {size[0]} pixels, which is too large")
     with open_image(Path(where), data) as image:
         if image.mode == "L":
             names: dict[int, str | None] = {n: name for name, n in _numbers(labels).items()}
