@@ -40,6 +40,7 @@ CLASSES = ("same name", "same name", *streets.CLASSES[2:])
 SPACES = {
     "plain": LabelSpace.plain(streets.CLASSES, streets.PALETTE),
     "raw": LabelSpace(CLASSES, streets.PALETTE, TABLE),
+    "gap": LabelSpace(CLASSES, streets.PALETTE, np.where(len(CLASSES) - 1 == TABLE, 255, TABLE)),
 }
 REGION = {"level": "region", "region": {"type": "grid", "cell": 9}, "heuristic": "Random"}
 WINDOW = {"level": "region", "region": "window", "heuristic": "Random"}
@@ -479,6 +480,15 @@ def test_files_of_another_image_query_or_run_are_refused(
     shutil.copytree(waiting, copy)
     assert "nothing of round 0 has been exported" in refused(copy, [bare])
     assert exchange.import_answers(copy, [good]).incomplete == 0
+
+
+def test_a_class_without_an_id_in_the_data_set_is_refused(raw_data: Path, tmp_path: Path) -> None:
+    work_dir = tmp_path / "run"
+    start(raw_data, work_dir, "gap")
+    query = waiting_run(work_dir).query
+    drawn: dict[str, Drawn] = {k: [(CLASSES[-1], query.asked(k) > 0)] for k in query.image_keys()}
+    back = draw("cvat", exchange.export(work_dir, "cvat"), tmp_path / "x.zip", drawn)
+    assert f"class {CLASSES[-1]!r} has no id in this data set" in refused(work_dir, [back])
 
 
 def test_files_of_no_known_format_are_refused(run: Path, tmp_path: Path) -> None:

@@ -131,10 +131,8 @@ class _Intake:
             self.said[entry.key] = bits if before is None else bits | before
 
     def _check_classes(self, canvas: npt.NDArray[np.uint16], where: str) -> None:
-        used = np.flatnonzero(np.bincount(canvas.ravel()))
-        without = [n for n in used if 0 < n <= self.run.labels.num_classes]
-        for number in without:
-            if self.raw[number] == UNLABELED:
+        for number in np.flatnonzero(np.bincount(canvas.ravel())):
+            if 0 < number <= self.run.labels.num_classes and self.raw[number] == UNLABELED:
                 name = self.run.labels.names[number - 1]
                 raise DataError(f"{where}: class {name!r} has no id in this data set")
 
