@@ -7,6 +7,9 @@
 #                    C++ compiler; the first time on a machine it compiles for about 25 minutes
 # make test-mmseg0   the tests there; SLOW=1 as above
 #
+# make test-exchange     the codecs of exports against the labelling tools' own code, in .venv-exchange
+# make foreign-exchange  write tests/data/exchange/foreign.json anew with it
+#
 # PYTHON  the interpreter that .venv is made with (3.10 or newer, with its venv module)
 # TORCH   exactly this version: an open range may pull gigabytes of newer CUDA packages. For the
 #         small CPU wheel from PyTorch's own index:
@@ -20,6 +23,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 PYTHON0 ?= $(PYTHON)
 VENV0 ?= .venv-mmseg0
+VENV_EXCHANGE ?= .venv-exchange
 TORCH0 ?= torch==2.1.2 torchvision==0.16.2
 WHEELHOUSE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regional_al/wheels
 SLOW ?=
@@ -40,7 +44,7 @@ PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 # requirements, and these are the ones that it imports. 2.1 is for numpy 2, 2.0 for numpy 1.
 BAAL := scikit-learn tqdm 'structlog<23'
 
-.PHONY: env env-test env-mmseg0 demo test test-mmseg0 lint types bench gpu clean
+.PHONY: env env-test env-mmseg0 demo test test-mmseg0 test-exchange foreign-exchange lint types bench gpu clean
 .DELETE_ON_ERROR:
 
 env: $(VENV)/.stamp
@@ -90,6 +94,23 @@ test: env-test
 # Everything but the tests of the other engine runs there too.
 test-mmseg0: env-mmseg0
 	$(BIN0)/python $(PYTEST) -m "not mmseg1$(if $(SLOW),, and not slow)"
+
+# The tools' packages beside those of .venv, which a path file makes visible. Label Studio's SDK without
+# the seventy packages that it requires: one file of it is used.
+$(VENV_EXCHANGE)/.stamp: $(VENV)/.stamp-test
+	$(BIN)/python -m venv --clear $(VENV_EXCHANGE)
+	$(VENV_EXCHANGE)/bin/python -m pip install -q --no-compile pycocotools==2.0.11 cvat-sdk==2.80.0
+	$(VENV_EXCHANGE)/bin/python -m pip install -q --no-compile --no-deps label-studio-sdk==2.1.2
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % \
+	  sysconfig.get_path("purelib"))' > $(VENV_EXCHANGE)/base.pth
+	mv $(VENV_EXCHANGE)/base.pth $(VENV_EXCHANGE)/lib/python3*/site-packages/
+	@touch $@
+
+test-exchange: $(VENV_EXCHANGE)/.stamp
+	$(VENV_EXCHANGE)/bin/python -m pytest tests/exchange
+
+foreign-exchange: $(VENV_EXCHANGE)/.stamp
+	$(VENV_EXCHANGE)/bin/python tests/data/exchange/make_foreign.py
 
 lint: env types
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ COVERED = [
     "config",
     "data",
     "engines",
+    "exchange",
     "functional",
     "heuristics",
     "kernels",

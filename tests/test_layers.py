@@ -33,6 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "heuristics": GROUND | {"functional", "kernels", "selection", "store"},
     "annotators.base": GROUND | {"store"},
     "annotators": GROUND | {"runtime", "store"},
+    # Files of other labelling tools; answers reach the run by way of the folder annotator's.
+    "exchange": GROUND | {"annotators.base", "store"},
     # The grammar accepts the names that the registries hold.
     "config": GROUND | {"annotators", "heuristics", "partitions"},
     "engines.base": GROUND | {"store"},

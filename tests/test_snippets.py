@@ -35,7 +35,16 @@ FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FOLDERS = r"(?:\.ci|benchmarks|configs|docs|src|tests|tools)"
 FOREIGN_FLAGS = {  # of other programs
     *("--no-deps", "--no-build-isolation", "--resume-from", "--load-from", "--gpus"),
-    *("--doctest-modules", "--strict", "--lf", "--time", "--nodes", "--ntasks"),
+    *(
+        "--doctest-modules",
+        "--strict",
+        "--lf",
+        "--time",
+        "--nodes",
+        "--ntasks",
+        "--labels",
+        "--nodata",
+    ),
 }
 
 

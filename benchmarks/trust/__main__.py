@@ -24,9 +24,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-import guarantees
-import interruptions
-from jobs import ROOT, Launcher, Setup
+import guarantees  # noqa: E402
+import interruptions  # noqa: E402
+from jobs import ROOT, Launcher, Setup  # noqa: E402
 
 Row = dict[str, Any]
 ACQUISITION = {

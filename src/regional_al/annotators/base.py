@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ..store.query import Query
 
 
+VOID = 254
+"""Id for "answered, but no class" in a file of answers, unless the config gives another."""
+
+
 class Annotator(Protocol):
     """Answers queries.
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
+from ..store.image_paths import write_image_paths
 from ..store.images import replacing
 from ..store.query import Query
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
-from .base import ANNOTATORS, allowed_ids, checked_ids
+from .base import ANNOTATORS, VOID, allowed_ids, checked_ids
 
 README = "README.txt"
 
@@ -44,7 +45,7 @@ class FolderAnnotator:
         pool: Sequence[PoolItem],
         label_space: LabelSpace,
         answers: str | Path | None = None,
-        void: int = 254,
+        void: int = VOID,
     ) -> None:
         if not 0 <= void < UNLABELED:
             raise ConfigError(f"annotator.void={void} must be an id 0..254 that is no class")
@@ -68,13 +69,18 @@ class FolderAnnotator:
         return self.answers or query.folder.parent / "answers"
 
     def request(self, query: Query) -> None:
-        """Create the folder, with a README that tells what to put there."""
+        """Create the folder, with a README that tells what to put there; beside the query, say
+        where its images are, for exports."""
         folder = self.folder(query)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / README) as temporary:
             temporary.write_text(
                 instructions(query, self._label_space, self.void, query.info.answer)
             )
+        write_image_paths(
+            query.folder.parent / "images.json",
+            {key: self._items[key].image for key in query.image_keys()},
+        )
 
     def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
         """Answers that exist now, for images with at least one answered pixel.

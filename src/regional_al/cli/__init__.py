@@ -1,4 +1,5 @@
-"""The command line: `regional-al train | compare | status | report | check | doctor | launch`.
+"""The command line: `regional-al train | launch | compare | status | report | check | export |
+import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -18,6 +19,8 @@ from ..errors import RegionalALError, TrainingStopped
 from . import outcome
 
 RESUME_HINT = "interrupted; resume with the same command and --resume"
+EXCHANGE = ("cvat", "label-studio", "labelme", "coco", "voc", "supervisely")
+"""Formats of `export` and `import`: `EXCHANGE_FORMATS`, known here without importing it."""
 _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -114,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for command in (status, report, check):
         command.add_argument("work_dir", type=Path)
+    _add_exchange(commands)
     commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
 
@@ -157,6 +161,52 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser("export", help="write what a run asks for a labelling tool")
+    export.add_argument("work_dir", type=Path, help="of a run with annotator='folder' that waits")
+    export.add_argument(
+        "--to", required=True, metavar="FORMAT", help=f"one of: {', '.join(EXCHANGE)}"
+    )
+    export.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.zip",
+        help="default: WORK_DIR/rounds/NNN/exchange/FORMAT.zip",
+    )
+    export.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images, if they have moved"
+    )
+    start = export.add_mutually_exclusive_group()
+    start.add_argument(
+        "--config",
+        type=Path,
+        metavar="CONFIG",
+        help="config of the run: start from what its model predicts",
+    )
+    start.add_argument(
+        "--prelabels",
+        type=Path,
+        metavar="DIR",
+        help="start from label PNGs of the images (raw ids, 255 = none)",
+    )
+    export.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        action="extend",
+        help="with --config: overrides, as for the training",
+    )
+    take = commands.add_parser("import", help="read answers that a labelling tool has exported")
+    take.add_argument("work_dir", type=Path)
+    take.add_argument(
+        "files", type=Path, nargs="+", metavar="FILES", help="zips, folders or single files"
+    )
+    take.add_argument(
+        "--from", dest="form", metavar="FORMAT", help="default: recognised; formats as of export"
+    )
+
+
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
@@ -184,6 +234,22 @@ def _run(args: argparse.Namespace) -> int:
         from . import check
 
         return check.run(args.work_dir, args.repair)
+    if args.command == "export":
+        from . import exchange
+
+        return exchange.export(
+            args.work_dir,
+            args.to,
+            args.out,
+            args.images,
+            args.prelabels,
+            args.config,
+            args.cfg_options,
+        )
+    if args.command == "import":
+        from . import exchange
+
+        return exchange.import_answers(args.work_dir, args.files, args.form)
     if args.command == "report":
         from ..report.html import write_report
 

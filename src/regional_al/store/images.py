@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -71,6 +71,47 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def replace_all(files: Mapping[Path, bytes]) -> None:
+    """Write several files, all or none: first all under temporary names, then renamed; the files
+    that were there come back on an exception.
+
+    Raises:
+        WorkDirError: One cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     replace_all({Path(folder) / name: b"1" for name in "ab"})
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['a', 'b']
+    """
+    written = {path: temporary_name(path) for path in files}
+    kept: dict[Path, Path | None] = {}
+    try:
+        for path, data in files.items():
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                written[path].write_bytes(data)
+        for path in files:
+            with writing(path):
+                before = temporary_name(path) if path.exists() else None
+                if before is not None:
+                    _link(path, before)
+                kept[path] = before
+                os.replace(written[path], path)
+    except BaseException:
+        for path, before in kept.items():
+            if before is None:
+                path.unlink(missing_ok=True)
+            else:
+                os.replace(before, path)
+        raise
+    finally:
+        for temporary in (*written.values(), *kept.values()):
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager

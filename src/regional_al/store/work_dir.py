@@ -63,6 +63,14 @@ class WorkDir:
         """Folder where the `folder` annotator expects the answers of a round."""
         return self.round(number) / "answers"
 
+    def images(self, number: int) -> Path:
+        """The file in which the `folder` annotator says where the images of a query are."""
+        return self.round(number) / "images.json"
+
+    def exchange(self, number: int) -> Path:
+        """Folder of the exports for other labelling tools."""
+        return self.round(number) / "exchange"
+
     def fit(self, number: int) -> Path:
         """Folder of the training of a round: its checkpoint and logs."""
         return self.round(number) / "fit"
