@@ -7,6 +7,7 @@ benchmarks/results/trust.json and exits with 1 if anything ended otherwise than 
 
     python benchmarks/trust              everything; engines that are not installed are left out
     python benchmarks/trust --quick      a few tries of each, toy engine only; nothing is written
+    python benchmarks/trust --parts kills --seed 7       some parts, other moments and masks
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 import guarantees  # noqa: E402
+import inputs  # noqa: E402
 import interruptions  # noqa: E402
 from jobs import ROOT, Launcher, Setup  # noqa: E402
 
@@ -112,9 +114,20 @@ def collect(args: argparse.Namespace, folder: Path) -> list[Row]:
         add("leakage", lambda: guarantees.leakage(launcher, toy, names=few, **tries))
         counts = (1, 2) if args.quick else (1, 2, 4)
         add("processes", lambda: guarantees.process_counts(launcher, toy, folder, few, counts))
+    add("inputs", lambda: inputs.table(every=size(1, 40)))
+    add("readers", lambda: inputs.readers(size(200, 5), args.seed))
+    add("scale", lambda: scale(size(100_000, 500), args.seed))
     if not args.quick and "kills" in args.parts:
         rows += mmseg_kills(args, folder, data)
     return rows
+
+
+def scale(images: int, seed: int) -> Row:
+    """Open a run with so many images and do the books of a round, each checked by a recount."""
+    from bench_scale import measure
+
+    found = measure(images, seed)
+    return {"part": f"a run with {images:,} images", "tried": images, **found, "failures": []}
 
 
 def mmseg_kills(args: argparse.Namespace, folder: Path, data: Path) -> list[Row]:

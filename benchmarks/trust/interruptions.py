@@ -36,7 +36,7 @@ def kills(launcher: Launcher, setup: Setup, folder: Path, ranks: int, count: int
     lasts = time.monotonic() - began
     truth = ending(whole)
     rng = random.Random(f"{seed} {setup.engine} {ranks}")
-    plans = [rng.getrandbits(32) for _ in range(count)]  # more than needed: each kills once or more
+    plans = [rng.getrandbits(32) for _ in range(3 * count)]  # some moments come after the end
     done = {"kills": 0, "runs": 0, "resumed inside a training": 0}
     failures: list[str] = [] if job.processes[0].exitcode == 0 else [job.said()[-500:]]
 
@@ -54,6 +54,8 @@ def kills(launcher: Launcher, setup: Setup, folder: Path, ranks: int, count: int
                 if failure is not None:
                     failures.append(failure)
     shutil.rmtree(whole)
+    if done["kills"] < count:
+        failures.append(f"only {done['kills']} of {count} kills came before the end of a run")
     return {
         "part": f"SIGKILL, {setup.engine}, {ranks} process{'es' if ranks > 1 else ''}",
         "tried": done["kills"],
