@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 from pathlib import Path
@@ -94,6 +95,14 @@ def test_the_tables_of_results_are_those_of_the_file() -> None:
     quoted = re.findall(r"\d+\.\d ± \d+\.\d", measured)
     assert quoted
     assert [number for number in quoted if number not in markdown.tables(found)["arms"]] == []
+
+
+def test_the_table_of_reliability_is_that_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python benchmarks/trust --page` writes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "trust"))
+    page = importlib.import_module("page")
+    text = page.PAGE.read_text()
+    assert page.filled(text, page.table(json.loads(page.RESULT.read_text()))) == text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -28,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import guarantees  # noqa: E402
 import inputs  # noqa: E402
 import interruptions  # noqa: E402
+import page  # noqa: E402
 from jobs import ROOT, Launcher, Setup  # noqa: E402
 
 Row = dict[str, Any]
@@ -61,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--python0", type=Path, default=ROOT / ".venv-mmseg0/bin/python",
                         help="interpreter with MMSegmentation 0.x")  # fmt: skip
     parser.add_argument("--rows", type=Path, help="write the rows here instead of a result file")
+    parser.add_argument("--page", action="store_true",
+                        help="only write the last result into docs/reliability.md")  # fmt: skip
     args = parser.parse_args(arguments)
+    if args.page:
+        print(f"written: {page.write()}")
+        return 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trust-") as folder:
         rows = collect(args, Path(folder))
@@ -76,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from _common import write_result
 
         path = write_result("trust", rows, seed=args.seed, seconds=round(seconds))
-        print(f"written: {path}")
+        print(f"written: {path}, {page.write()}")
     return 1 if failed else 0
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regional_al.acquisition import candidates
 from regional_al.acquisition.candidates import (
     asked_map,
     make_picks,
@@ -100,3 +101,19 @@ def test_asked_units_are_numbered_in_pick_order_without_answered_pixels() -> Non
     picks = make_picks(0, [0.9, 0.1], [2, 1], unit=[1, 0])
     asked = asked_map(picks, (2, 3), ids, None, annotated)
     assert asked.tolist() == [[2, 0, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (60, 70), (1, 5)])
+@pytest.mark.parametrize("radius", [0, 1, 3, 7])
+def test_open_pixels_of_windows_are_counted_one_by_one(shape: tuple[int, int], radius: int) -> None:
+    """Whether the windows have more pixels than the image (the summed-area table) or fewer."""
+    rng = np.random.default_rng([*shape, radius])
+    annotated = (rng.random(shape) < 0.3).astype(np.uint8) * 5
+    every = np.stack(np.divmod(np.arange(shape[0] * shape[1]), shape[1]), axis=1)
+    for centres in (every, every[:: 1 + len(every) // 3], every[:0]):
+        found = candidates._window_pixels(centres, radius, shape, annotated)
+        expected = [
+            int((annotated[candidates.square(int(r), int(c), radius)] == 0).sum())
+            for r, c in centres
+        ]
+        assert found.tolist() == expected

@@ -107,6 +107,9 @@ def window_candidates(
         return make_picks(image, top, np.ones(len(top)), row=rows, col=cols)
     side = 2 * label_radius + 1
     count = budget // side**2 + 1 if by_pixel else budget
+    if by_pixel and annotated is not None:  # their windows cost about as much less
+        left = int(np.count_nonzero(annotated == 0))
+        count = 1 + int(count * 1.1 * annotated.size / max(1, left))
     while True:
         centres = selection.select_windows(
             values, label_radius, suppress_radius, count, excluded, min_score=min_score
@@ -162,13 +165,23 @@ def square(row: int, col: int, radius: int) -> tuple[slice, slice]:
 def _window_pixels(
     centres: npt.NDArray[np.int64], radius: int, shape: tuple[int, int], annotated: U8 | None
 ) -> npt.NDArray[np.int64]:
-    """int64 [m]: pixels without an answer in each clipped window, by a summed-area table."""
+    """int64 [m]: pixels without an answer in each clipped window; by a summed-area table where the
+    windows together have more pixels than the image."""
     height, width = shape
     r0, c0 = np.maximum(centres - radius, 0).T
     r1 = np.minimum(centres[:, 0] + radius + 1, height)
     c1 = np.minimum(centres[:, 1] + radius + 1, width)
+    whole: npt.NDArray[np.int64] = (r1 - r0) * (c1 - c0)
     if annotated is None:
-        return np.asarray((r1 - r0) * (c1 - c0), dtype=np.int64)
+        return whole
+    if len(centres) * (2 * radius + 1) ** 2 <= annotated.size:
+        along = np.arange(2 * radius + 1)
+        # A position beyond the window's end is its last one again, and is not counted.
+        rows, cols = r0[:, None] + along, c0[:, None] + along
+        inside = (rows < r1[:, None])[:, :, None] & (cols < c1[:, None])[:, None, :]
+        rows, cols = np.minimum(rows, height - 1), np.minimum(cols, width - 1)
+        taken = (annotated[rows[:, :, None], cols[:, None, :]] > 0) & inside
+        return np.asarray(whole - taken.sum(axis=(1, 2), dtype=np.int64))
     table = np.zeros((height + 1, width + 1), dtype=np.int64)
     np.cumsum(np.cumsum(annotated == 0, axis=0, dtype=np.int64), axis=1, out=table[1:, 1:])
     return np.asarray(table[r1, c1] - table[r0, c1] - table[r1, c0] + table[r0, c0])
