@@ -1,0 +1,1 @@
+"""A user's mistakes as data, and damage to whatever is read."""
