@@ -17,6 +17,7 @@ from ..heuristics import GroupsUnits, Heuristic, Observation, PixelHeuristic, Po
 from ..heuristics.base import UnitHeuristic
 from ..store.images import replacing
 from ..store.labels import LabelStore
+from ..store.reading import read_array
 from ..types import F32, I32, PoolItem
 from .target import SelectionRequest, Target
 
@@ -148,4 +149,4 @@ def write_groups(folder: Path, key: str, groups: I32) -> None:
 
 def read_groups(folder: Path, key: str) -> I32:
     """What `write_groups` kept."""
-    return np.asarray(np.load(folder / f"{key}.npy", allow_pickle=False))
+    return np.asarray(read_array(folder / f"{key}.npy"))

@@ -97,7 +97,7 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
         return same(files.get((old, "config")), stamp(new))
 
     found = changes(
-        config_tree(meta["config"], json.loads(meta["acquisition"])),
+        config_tree(meta["config"], ledger.acquisition()),
         origin.tree,
         trained,
         bool(origin.acquisition.get("queries")),

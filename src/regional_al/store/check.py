@@ -139,7 +139,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
             head = ledger.noted(HEAD)
             pixels = head["pool"]["pixels"] if head else 0
             records = [results_file.record_of(ledger, r, pixels) for r in range(round_)]
-            acquisition = json.loads(ledger.meta()["acquisition"])
+            acquisition = ledger.acquisition()
             books = Books(round_, stage, stages, ledger.answered(), acquisition, head, records)
     except (WorkDirError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = str(error).removeprefix(str(files.ledger)).lstrip(": ")

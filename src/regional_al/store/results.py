@@ -110,11 +110,7 @@ def load(work_dir: Path) -> Results:
     path = WorkDir(Path(work_dir)).results
     if not path.is_file():
         raise WorkDirError(f"{work_dir} contains no {path.name}: give the work dir of a run")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    return parse(data, str(path))
+    return parse(reading.read_json(path), str(path))
 
 
 def write(work_dir: Path, results: Results) -> Path:

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from mistakes.readers import READERS, Reader
-
+from regional_al.cli.outcome import LONGEST, one_line
 from regional_al.errors import RegionalALError
 
-LONGEST = 500
 PATIENCE = 5.0
 """Seconds that no reader may take."""
 
@@ -78,9 +77,7 @@ def prepared(name: str) -> Iterator[Callable[[str, random.Random], tuple[str, st
         yield attempt
 
 
-def outcome_of(
-    reader: Reader, root: Path, victim: Path, mark: Path
-) -> tuple[str, str | None]:
+def outcome_of(reader: Reader, root: Path, victim: Path, mark: Path) -> tuple[str, str | None]:
     """('read' or 'refused', what is wrong with how it ended or None)."""
     begin, said = time.monotonic(), ""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -97,7 +94,7 @@ def outcome_of(
     if mark.exists():
         return "executed", "a pickle was executed"
     outcome = "refused" if said else "read"
-    shown = said.replace(str(root), "")
+    shown = one_line(said.replace(str(root), ""))
     if "\n" in said or len(shown) > LONGEST:
         return outcome, f"not one short line: {shown!r}"
     if said and reader.named and victim.name not in said and victim.parent.name not in said:
@@ -201,8 +198,11 @@ def png(width: int, height: int, depth: int = 8, colour: int = 0, body: bytes = 
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     content = zlib.compress(body)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(
-        b"IEND", b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", content)
+        + chunk(b"IEND", b"")
     )
 
 

@@ -6,6 +6,7 @@ A new reader is one entry of `READERS`: how to write a sound file, and how to re
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -99,7 +100,7 @@ def _read_query(folder: Path) -> Any:
 
 def _run(file: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        report_run.make_run(folder / "run", rounds=2, images=2, shape=(12, 16), per_round=1)
+        report_run.make_run(folder / "run", rounds=2, images=2, shape=(60, 80), per_round=1)
         with closing(sqlite3.connect(folder / "run/ledger.sqlite")) as db, db:
             db.execute("VACUUM")  # small
         return folder / "run" / file
@@ -144,7 +145,8 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _held(folder: Path) -> Path:
-    (folder / lock.HELD).write_text("999999999 on elsewhere\n")
+    ended = f"4194399 on {socket.gethostname()}\n"  # above the largest process id of Linux
+    (folder / lock.HELD).write_text(ended)
     return folder / lock.HELD
 
 
@@ -171,6 +173,8 @@ def _grid_file(folder: Path) -> Path:
 def _grid(file: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         compare_runs.two(folder / "out")
+        note = {"machine": {"cpu": "x"}, "attempts": [{"code": 1, "error": "e"}]}
+        grids.write_json(grids.note_path(folder / "out", "RIPU", 0), note)
         if file == archives.ARCHIVE:
             archives.write(folder / "out" / file, archives.collect(folder / "out"), {})
         return folder / "out" / file
@@ -348,6 +352,7 @@ READERS: dict[str, Reader] = {
         "store.fit_state.read",
         _state,
         lambda f: fit_state.read(f, {"round": 1}),
+        named=False,
         allowed=(fit_state.UnusableStateError,),
     ),
     "checkpoint": Reader(

@@ -90,7 +90,9 @@ def _refusal(name: str, error: Exception) -> str:
     found = re.search(r"(?:GLOBAL|class|function|instantiate) ([\w.]+\.\w+)", str(error))
     if found is None:
         told = str(error).rpartition("WeightsUnpickler error: ")[2]
-        return f"checkpoint {name} cannot be read ({first_line(type(error)(told))})"
+        return (
+            f"checkpoint {name} cannot be read ({type(error).__name__}: {' '.join(told.split())})"
+        )
     return (
         f"checkpoint {name} cannot be read with weights_only=True (it contains {found.group(1)}): "
         'if you trust it, save its weights alone by python -c "import torch; c = torch.load('
