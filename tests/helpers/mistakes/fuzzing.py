@@ -117,8 +117,13 @@ def damaged(data: bytes, kind: str, rng: random.Random, mark: Path) -> bytes:
     if kind == "none":
         return data
     if kind == "pickle":
-        return pickle.dumps(_Payload(mark))
+        return pickled(mark)
     return _DAMAGE[kind](data, rng)
+
+
+def pickled(mark: Path) -> bytes:
+    """A pickle that creates a file when it is executed."""
+    return pickle.dumps(_Payload(mark))
 
 
 def _span(data: bytes, rng: random.Random) -> tuple[int, int]:
