@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import file_path, integer
 from ..errors import ConfigError
 from ..store.images import replacing
 from ..store.query import Query
@@ -46,12 +47,12 @@ class FolderAnnotator:
         answers: str | Path | None = None,
         void: int = 254,
     ) -> None:
-        if not 0 <= void < UNLABELED:
+        if integer("annotator.void", void, 0) >= UNLABELED:
             raise ConfigError(f"annotator.void={void} must be an id 0..254 that is no class")
         if label_space.trainable[void]:
             name = label_space.class_names[int(label_space.raw_to_train[void])]
             raise ConfigError(f"annotator.void={void} is class {name!r}: give an id of no class")
-        self.answers = None if answers is None else Path(answers)
+        self.answers = None if answers is None else file_path("annotator.answers", answers)
         self.void = void
         self._items = {item.key: item for item in pool}
         self._label_space = label_space

@@ -21,6 +21,7 @@ import torch.nn.functional as nnf
 from torch.utils.data import Dataset
 
 from .. import metrics
+from ..config.grammar import Acquisition
 from ..data import ActiveLearningDataset
 from ..errors import ConfigError, DataError, TrainingStopped, UnsupportedError
 from ..runtime import distributed as dist
@@ -68,6 +69,17 @@ class TorchEngine:
     load_from: Path | None = None
     device: str = "cpu"
     save_interval: int = 1000
+
+    def check_acquisition(self, acquisition: Acquisition) -> None:
+        """Raise ConfigError for queries after the end of the training, and for
+        `round_init='pretrained'` without `load_from`."""
+        if acquisition.queries and acquisition.queries[-1] >= self.iterations:
+            raise ConfigError(
+                f"acquisition.queries={list(acquisition.queries)} must be below the length of the "
+                f"training, iterations={self.iterations}"
+            )
+        if acquisition.round_init == "pretrained" and self.load_from is None:
+            raise ConfigError("acquisition.round_init='pretrained' needs load_from")
 
     def preflight(self) -> None:
         """Check that validation annotations exist and that `load_from` fits the model."""

@@ -205,7 +205,11 @@ KEYS: list[tuple[str, Any, str]] = [
     ("warm_start run a number", {"warm_start": {"run": 3}}, r"warm_start\.run=3"),
     ("warm_start labels a list", {"warm_start": {"labels": ["x"]}}, r"warm_start\.labels=\["),
     ("warm_start run missing", {"warm_start": {"run": "gone"}}, "run=gone contains no run"),
-    ("warm_start labels missing", {"warm_start": {"labels": "gone"}}, "labels=gone contains no run"),
+    (
+        "warm_start labels missing",
+        {"warm_start": {"labels": "gone"}},
+        "labels=gone contains no run",
+    ),
     ("warm_start run no run", {"warm_start": {"run": "data"}}, "run=data contains no run"),
     (
         "warm_start with a null character",
@@ -234,12 +238,16 @@ KEYS: list[tuple[str, Any, str]] = [
     ("folder unknown argument", annotator("folder", anwers="x"), "no argument 'anwers'"),
     ("folder void a class", annotator("folder", void=0), "void=0 is class"),
     ("folder void unlabelled", annotator("folder", void=255), "void=255 must be an id"),
-    ("folder void negative", annotator("folder", void=-1), "void=-1 must be an id"),
+    ("folder void negative", annotator("folder", void=-1), "void=-1 must be"),
     ("folder void text", annotator("folder", void="254"), "void='254'"),
     ("folder void a fraction", annotator("folder", void=253.5), r"void=253\.5"),
     ("folder void None", annotator("folder", void=None), "void=None"),
     ("folder answers a number", annotator("folder", answers=3), "answers=3"),
-    ("folder answers a file", annotator("folder", answers="data/README"), "is not a folder"),
+    (
+        "folder answers a file",
+        annotator("folder", answers="data/images/train/train_0000.jpg"),
+        "is not a folder",
+    ),
 ]
 
 BUDGETS: list[tuple[str, Any, str]] = [
@@ -262,7 +270,11 @@ BUDGETS: list[tuple[str, Any, str]] = [
     ("'nan%'", "nan%", "amount 'nan%' is not a percentage"),
     ("'1e999999999%'", "1e999999999%", "amount '1e999999999%'"),
     ("'1%%'", "1%%", "amount '1%%' is not a percentage"),
-    ("too small a percentage", {"amount": "0.0001%", "unit": "pixel"}, "budget"),
+    (
+        "too small a percentage",
+        {"amount": "0.0001%", "unit": "pixel"},
+        r"0\.0001%.*less than the cheapest",
+    ),
     ("a list", [1], r"amount \[1\]"),
     ("an unknown key", {"amonut": 3}, "no key 'amonut'.*'amount'"),
     ("a key that is a number", {3: 3}, "no key 3"),
@@ -275,7 +287,6 @@ BUDGETS: list[tuple[str, Any, str]] = [
     ("a scope that is None", {"amount": 3, "scope": None}, "scope None"),
     ("above the pool", {"amount": 10**9, "unit": "pixel"}, "exceeds the pool"),
     ("above the pool by far", {"amount": 10**400, "unit": "pixel"}, "exceeds the pool"),
-    ("above the image", {"amount": 10**6, "unit": "pixel", "scope": "image"}, "exceeds the"),
 ]
 
 ARGUMENTS: list[tuple[str, Any, str]] = [
@@ -330,46 +341,35 @@ ARGUMENTS: list[tuple[str, Any, str]] = [
     ("Combine without parts", heuristic("Combine"), "parts"),
     ("Combine parts empty", heuristic("Combine", parts=[]), "parts"),
     ("Combine parts a name", heuristic("Combine", parts="Entropy"), "parts"),
-    ("Combine parts of names", heuristic("Combine", parts=["Entropy", "RIPU"]), "parts"),
+    ("Combine parts of numbers", heuristic("Combine", parts=[1, 2]), r"parts\[0\]=1"),
     (
         "Combine part unknown",
-        heuristic("Combine", parts=[{"heuristic": "Entropie"}, {"heuristic": "RIPU"}]),
+        heuristic("Combine", parts=[{"type": "Entropie"}, {"type": "RIPU"}]),
         "Entropie",
     ),
     (
         "Combine how unknown",
-        heuristic("Combine", parts=[{"heuristic": "Entropy"}, {"heuristic": "RIPU"}], how="mean"),
+        heuristic("Combine", parts=[{"type": "Entropy"}, {"type": "RIPU"}], how="mean"),
         "how='mean'",
     ),
     (
         "Combine weight NaN",
-        heuristic(
-            "Combine", parts=[{"heuristic": "Entropy", "weight": NAN}, {"heuristic": "RIPU"}]
-        ),
+        heuristic("Combine", parts=[{"type": "Entropy", "weight": NAN}, {"type": "RIPU"}]),
         "weight",
     ),
     (
         "Combine weight text",
-        heuristic(
-            "Combine", parts=[{"heuristic": "Entropy", "weight": "1"}, {"heuristic": "RIPU"}]
-        ),
+        heuristic("Combine", parts=[{"type": "Entropy", "weight": "1"}, {"type": "RIPU"}]),
         "weight",
     ),
     (
         "Combine normalize unknown",
-        heuristic(
-            "Combine", parts=[{"heuristic": "Entropy"}, {"heuristic": "RIPU"}], normalize="l2"
-        ),
+        heuristic("Combine", parts=[{"type": "Entropy"}, {"type": "RIPU"}], normalize="l2"),
         "normalize='l2'",
     ),
     ("Stochastic without heuristic", heuristic("Stochastic"), "heuristic"),
     ("Stochastic heuristic unknown", heuristic("Stochastic", heuristic="Entropie"), "Entropie"),
     ("Stochastic heuristic a list", heuristic("Stochastic", heuristic=["RIPU"]), "heuristic"),
-    (
-        "Stochastic of a draw",
-        heuristic("Stochastic", heuristic="Random"),
-        "Random",
-    ),
     ("Stochastic kind unknown", heuristic("Stochastic", heuristic="RIPU", kind="soft"), "kind="),
     ("Stochastic beta negative", heuristic("Stochastic", heuristic="RIPU", beta=-1), "beta=-1"),
     ("Stochastic beta NaN", heuristic("Stochastic", heuristic="RIPU", beta=NAN), "beta=nan"),
@@ -410,7 +410,11 @@ ARGUMENTS: list[tuple[str, Any, str]] = [
     ("window argument unknown", region("window", radus=2), "'radus'.*Did you mean 'radius'"),
     ("precomputed without folder", region("precomputed"), "folder"),
     ("precomputed folder missing", region("precomputed", folder="gone"), "gone.*does not exist"),
-    ("precomputed folder a file", region("precomputed", folder="data/README"), "README"),
+    (
+        "precomputed folder a file",
+        region("precomputed", folder="data/images/train/train_0000.jpg"),
+        r"train_0000\.jpg",
+    ),
     ("precomputed folder None", region("precomputed", folder=None), "folder=None"),
     ("precomputed folder a list", region("precomputed", folder=["x"]), r"folder=\['x'\]"),
     ("precomputed suffix None", region("precomputed", folder="data", suffix=None), "suffix=None"),
@@ -422,7 +426,6 @@ WHOLE: list[tuple[str, Any, str]] = [
     ("acquisition None", None, "acquisition must be a dict"),
     ("acquisition a list", ["region", "RIPU"], "acquisition must be a dict"),
     ("acquisition a number", 3, "acquisition must be a dict"),
-    ("heuristic that does not fit the level", {"level": "pixel", "heuristic": "EquAL"}, "EquAL"),
 ]
 
 CASES: list[Case] = [
