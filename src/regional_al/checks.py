@@ -46,6 +46,13 @@ def integer(where: str, value: Any, least: int) -> int:
     return value
 
 
+def whole_number(where: str, text: str, least: int = 1) -> int:
+    """A whole number of at least `least` in a text, e.g. of the command line or environment."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) < least:
+        raise ConfigError(f"{where}={text!r} must be a whole number of at least {least}")
+    return int(text)
+
+
 def positive(where: str, value: Any) -> float:
     """`value` as a finite float above 0."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -73,9 +73,9 @@ class TorchEngine:
     def check_acquisition(self, acquisition: Acquisition) -> None:
         """Raise ConfigError for queries after the end of the training, and for
         `round_init='pretrained'` without `load_from`."""
-        if acquisition.queries and acquisition.queries[-1] >= self.iterations:
+        if acquisition.queries and acquisition.queries[-1] > self.iterations:
             raise ConfigError(
-                f"acquisition.queries={list(acquisition.queries)} must be below the length of the "
+                f"acquisition.queries={list(acquisition.queries)} must not exceed the length of the "
                 f"training, iterations={self.iterations}"
             )
         if acquisition.round_init == "pretrained" and self.load_from is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import file_path, integer, positive
+from ..checks import file_path, integer, positive, whole_number
 from ..errors import ConfigError, DataError, WorkDirError
 from ..runtime.progress import progress
 from ..store.images import open_image, read_rgb, replacing
@@ -49,7 +49,8 @@ def default_cache_dir() -> Path:
 def default_workers() -> int:
     """This process's share of the usable CPUs, where LOCAL_WORLD_SIZE processes share them."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = (usable or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    name = "LOCAL_WORLD_SIZE"
+    share = (usable or 1) // whole_number(name, os.environ.get(name) or "1")
     return max(1, min(share, _MAX_WORKERS))
 
 

@@ -286,7 +286,7 @@ BUDGETS: list[tuple[str, Any, str]] = [
     ("an unknown scope", {"amount": 3, "scope": "pol"}, "Did you mean 'pool'"),
     ("a scope that is None", {"amount": 3, "scope": None}, "scope None"),
     ("above the pool", {"amount": 10**9, "unit": "pixel"}, "exceeds the pool"),
-    ("above the pool by far", {"amount": 10**400, "unit": "pixel"}, "exceeds the pool"),
+    ("above the pool by far", {"amount": 10**310, "unit": "pixel"}, "exceeds the pool"),
 ]
 
 ARGUMENTS: list[tuple[str, Any, str]] = [

@@ -73,6 +73,19 @@ def _palette(path: Path, shape: tuple[int, int], value: int) -> None:
     image.save(path)
 
 
+def _bits(path: Path, shape: tuple[int, int]) -> None:
+    """A picture of one bit a pixel, all of them set."""
+    from PIL import Image
+
+    Image.new("1", shape[::-1], 1).save(path)
+
+
+def _loop(path: Path) -> None:
+    """A link to itself in place of the file."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 def _pixel(path: Path, value: int) -> None:
     """Another value of one pixel of a mask."""
     from PIL import Image
@@ -159,6 +172,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "sql": _sql,
     "torch": _torch,
     "model": _model,
+    "bits": _bits,
+    "loop": _loop,
     "link": lambda path, target: path.symlink_to(target),
     "rename": lambda path, name: path.rename(path.with_name(name)),
     "bytes name": _bytes_name,

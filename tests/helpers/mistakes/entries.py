@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import compare_runs
+import numpy as np
 from paths import ROOT
 
 from regional_al import cli
 from regional_al.compare import results as archives
 from regional_al.errors import RegionalALError
 from regional_al.loop import runner
+from regional_al.partitions import grid
 from regional_al.store.images import read_ids, write_png
 from regional_al.store.query import read_query
 from regional_al.testing import streets
@@ -35,6 +37,15 @@ BY_FOLDER = {**BASE, "annotator": "folder"}
 
 def _data(folder: Path) -> None:
     streets.generate(folder / "data", train=4, val=2, size=SIZE, seed=1)
+
+
+def _maps(folder: Path) -> None:
+    """`data`, with a map of regions for each image in `maps`, as PNG and as NPY."""
+    _data(folder)
+    for path in sorted((folder / "data/images/train").iterdir()):
+        ids = grid(SIZE, 8)
+        write_png(folder / f"maps/{path.stem}.png", ids.astype(np.uint8))
+        np.save(folder / f"maps/{path.stem}.npy", ids, allow_pickle=False)
 
 
 def _finished(folder: Path) -> None:
@@ -60,6 +71,7 @@ def _grid(folder: Path) -> None:
 
 STARTS: dict[str, Callable[[Path], None]] = {
     "data": _data,
+    "maps": _maps,
     "run": _finished,
     "waiting": _waiting,
     "grid": _grid,
@@ -112,7 +124,7 @@ def _command(folder: Path, given: Any) -> int:
 
 def _train(folder: Path, given: Any) -> int:
     """`train` of a config of the streets with these options."""
-    config = folder / "config.py"
+    config = folder / "c.py"
     if not config.exists():
         base = str(ROOT / "configs/streets/_base.py")
         config.write_text(
