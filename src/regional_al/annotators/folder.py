@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -85,7 +86,7 @@ class FolderAnnotator:
         """
         for key in keys:
             path = self.folder(query) / f"{key}.png"
-            if not path.exists():
+            if not os.path.lexists(path):  # a broken link is a mistake
                 continue
             given = checked_ids(path, self._items[key].shape, self._allowed)
             answered: Bool = (query.asked(key) > 0) & (given != UNLABELED)

@@ -9,8 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from ..compare import WITH_PARENT
 from ..checks import whole_number
+from ..compare import WITH_PARENT
 from ..errors import ConfigError
 from .options import parse_options
 from .outcome import LAUNCHED, PID_FILE

@@ -247,7 +247,10 @@ def read_grid_file(path: Path) -> JSON:
         ) from None
     except DataError as error:
         raise ConfigError(str(error)) from None
-    except (Exception, SystemExit) as error:  # the file is code: whatever it raises is the user's to fix
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the file is code: whatever it raises is the user's to fix
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from None
     check_keys(str(path), raw, _SPEC_KEYS)
     if not isinstance(raw.get("arms", {}), Mapping):

@@ -56,7 +56,7 @@ def config_tree(text: str, acquisition: JSON) -> JSON:
     """The config of a run as one nested dict; a text that is not JSON stands under 'text'."""
     try:
         engine = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         engine = None
     if not isinstance(engine, dict):
         engine = {"text": text} if text else {}

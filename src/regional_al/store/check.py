@@ -299,13 +299,13 @@ def _check_checkpoints(
     fault = ""
     if not path.is_file():
         fault = f"is missing: the run needs the checkpoint of round {round_} to go on"
-    elif _is_cut(path, thorough):
+    elif is_cut(path, thorough):
         fault = f"is damaged: the run needs the checkpoint of round {round_} to go on"
     if fault:
         found.append(Finding("checkpoint", path, f"{fault}; restore it from a backup"))
 
 
-def _is_cut(path: Path, thorough: bool) -> bool:
+def is_cut(path: Path, thorough: bool) -> bool:
     """Whether a checkpoint is empty or, as the archive that torch writes, not complete."""
     with path.open("rb") as file:
         start = file.read(4)

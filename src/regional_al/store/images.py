@@ -31,6 +31,7 @@ _HINTS = {
 }
 _PROGRAMS = ("EPS",)
 """Formats that Pillow hands to another program, which executes them."""
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 
@@ -169,9 +170,12 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_ids(path: Path) -> U8:
     """A label PNG as uint8 [H, W]: grey or palette indices, 16 bit when no value is above 255.
 
-    Raises DataError for a colour image, a larger id, or a missing or damaged file.
+    Raises DataError for a colour image, a larger id, a missing or damaged file, or a format that
+    changes values.
     """
     with open_image(path) as image:
+        if image.format in _LOSSY:
+            raise DataError(f"{path} is a {image.format}, which changes ids: save it as PNG")
         if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
             raise DataError(
                 f"{path} has colours (mode {image.mode}): a label file needs one id per pixel"

@@ -47,7 +47,6 @@ KEYS: list[tuple[str, Any, str]] = [
     ("heuristic without type", {"heuristic": {"radius": 2}}, r"acquisition\.heuristic=.*type=name"),
     ("heuristic empty", {"heuristic": ""}, "unknown heuristic ''"),
     ("heuristic type a list", {"heuristic": {"type": ["RIPU"]}}, r"acquisition\.heuristic"),
-    ("heuristic of BAAL unknown", {"heuristic": "baal.Nothing"}, "Nothing"),
     ("heuristic of another family", {"heuristic": "ball.BALD"}, "unknown heuristic 'ball.BALD'"),
     # region
     ("region unknown", {"region": "slick"}, "Did you mean 'slic'"),
@@ -429,6 +428,13 @@ WHOLE: list[tuple[str, Any, str]] = [
 ]
 
 CASES: list[Case] = [
+    Case(
+        "heuristic of BAAL unknown",
+        "toy",
+        {"heuristic": "baal.Nothing"},
+        "Nothing",
+        marks=("slow",),  # imports BAAL
+    ),
     *(Case(name, "toy", given, match) for name, given, match in [*KEYS, *ARGUMENTS]),
     *(Case(f"budget {n}", "toy", {"budget": given}, match) for n, given, match in BUDGETS),
     *(Case(name, "only", given, match) for name, given, match in WHOLE),

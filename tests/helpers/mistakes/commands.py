@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mistakes.table import Case
 from paths import ROOT
+
+from mistakes.table import Case
 
 BASE = f"_base_ = {str(ROOT / 'configs/streets/_base.py')!r}\n"
 CONFIG = ("text", "c.py", BASE + "acquisition = dict(level='region', heuristic='RIPU')\n")
+STREETS = (("STREETS_ROOT", "{root}/data"),)
 LAUNCH = ["launch", "c.py"]
 COMPARE = ["compare", "c.py", "--out", "new"]
 OUT = ["compare", "--out", "out", "--only-report"]
@@ -394,7 +396,15 @@ CASES: list[Case] = [
         for name, damage, match in CONFIGS
     ),
     *(
-        Case(f"option {name}", "train", given, match, marks=("mmseg1", "slow"))
+        Case(
+            f"option {name}",
+            "train",
+            given,
+            match,
+            spoil=(CONFIG,),
+            environment=STREETS,
+            marks=("mmseg1", "slow"),
+        )
         for name, given, match in OPTIONS
     ),
 ]

@@ -123,15 +123,9 @@ def _command(folder: Path, given: Any) -> int:
 
 
 def _train(folder: Path, given: Any) -> int:
-    """`train` of a config of the streets with these options."""
-    config = folder / "c.py"
-    if not config.exists():
-        base = str(ROOT / "configs/streets/_base.py")
-        config.write_text(
-            f"_base_ = {base!r}\nacquisition = dict(level='region', heuristic='RIPU')\n"
-        )
+    """`train` of the config c.py, with these options."""
     more = ["--cfg-options", *given] if given else []
-    return cli.main(["train", str(config), "--work-dir", str(folder / "w"), *more])
+    return cli.main(["train", str(folder / "c.py"), "--work-dir", str(folder / "w"), *more])
 
 
 def _dist_train(folder: Path, given: Any) -> int:

@@ -70,11 +70,21 @@ def prepared(name: str) -> Iterator[Callable[[str, random.Random], tuple[str, st
             for path, data in before.items():
                 if not path.is_file() or path.read_bytes() != data:
                     path.write_bytes(data)
-            victim.write_bytes(damaged(before[victim], kind, rng, mark))
-            return outcome_of(reader, root, victim, mark)
+            spoilt = {**before, victim: damaged(before[victim], kind, rng, mark)}
+            victim.write_bytes(spoilt[victim])
+            outcome, fault = outcome_of(reader, root, victim, mark)
+            if fault is None and not reader.writes:
+                changed = [path.name for path, data in spoilt.items() if _read(path) != data]
+                fault = f"changed {', '.join(changed)}" if changed else None
+            return outcome, fault
 
-        assert attempt("none", random.Random(0)) == ("read", None), f"{name}: a sound file"
+        outcome = attempt("none", random.Random(0))
+        assert outcome == ("read", None), f"{name}: a sound file is {outcome}"
         yield attempt
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def outcome_of(reader: Reader, root: Path, victim: Path, mark: Path) -> tuple[str, str | None]:

@@ -40,6 +40,7 @@ from regional_al.store import results as records
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
 from regional_al.store.work_dir import WorkDir
+from regional_al.testing import streets
 from regional_al.types import PICK_DTYPE, ImageAnswer, LabelSpace, PoolItem
 
 SHAPE = (6, 8)
@@ -56,6 +57,8 @@ class Reader:
         make: Writes a sound input below a folder, and returns the file that is damaged.
         read: Reads it, given the folder.
         named: Whether the error names the damaged file (else some file or key beside it).
+        refuses: Whether it refuses some damage; a cache, for example, is made again.
+        writes: Whether it may change files.
         allowed: Errors besides `RegionalALError` by which the reader refuses a file.
     """
 
@@ -63,6 +66,8 @@ class Reader:
     make: Callable[[Path], Path]
     read: Callable[[Path], Any]
     named: bool = True
+    refuses: bool = True
+    writes: bool = False
     allowed: tuple[type[Exception], ...] = ()
 
 
@@ -299,7 +304,17 @@ def _parse_budget(folder: Path) -> Any:
     return Budget.parse(text, "region", "slic").resolve(10_000)
 
 
+def _scenes(folder: Path) -> Path:
+    streets.generate(folder / "data", train=1, val=1, size=(32, 32))
+    return folder / "data" / streets.MANIFEST
+
+
 READERS: dict[str, Reader] = {
+    "streets manifest": Reader(
+        "testing.streets.generate",
+        _scenes,
+        lambda f: streets.generate(f / "data", train=1, val=1, size=(32, 32)),
+    ),
     "label": Reader("store.images.read_ids", _labels, lambda f: images.read_ids(f / "labels.png")),
     "label checked": Reader(
         "annotators.base.checked_ids",
@@ -341,13 +356,23 @@ READERS: dict[str, Reader] = {
     "status results": Reader(
         "cli.status.run", _run("results.json"), lambda f: cli_status.run(f / "run", 100)
     ),
-    "check": Reader("cli.check.run", _run("ledger.sqlite"), lambda f: cli_check.run(f / "run")),
-    "check results": Reader(
-        "cli.check.run", _run("results.json"), lambda f: cli_check.run(f / "run")
+    "check": Reader(
+        "cli.check.run", _run("ledger.sqlite"), lambda f: cli_check.run(f / "run"), refuses=False
     ),
-    "store label": Reader("store.labels.LabelStore", _store("a.png"), _read_store),
-    "store sidecar": Reader("store.labels.LabelStore", _store("_annotated/a.png"), _read_store),
-    "store index": Reader("store.labels.LabelStore", _store("_annotated/index.json"), _read_store),
+    "check results": Reader(
+        "cli.check.run", _run("results.json"), lambda f: cli_check.run(f / "run"), refuses=False
+    ),
+    "store label": Reader("store.labels.LabelStore", _store("a.png"), _read_store, writes=True),
+    "store sidecar": Reader(
+        "store.labels.LabelStore", _store("_annotated/a.png"), _read_store, writes=True
+    ),
+    "store index": Reader(
+        "store.labels.LabelStore",
+        _store("_annotated/index.json"),
+        _read_store,
+        refuses=False,
+        writes=True,
+    ),
     "training state": Reader(
         "store.fit_state.read",
         _state,
@@ -360,8 +385,8 @@ READERS: dict[str, Reader] = {
         _checkpoint,
         lambda f: checkpoints.read_checkpoint(f / "c.pth"),
     ),
-    "lock": Reader("store.lock.FolderLock", _lock_file, _take),
-    "lock held": Reader("store.lock.FolderLock", _held, _take_without_locks),
+    "lock": Reader("store.lock.FolderLock", _lock_file, _take, refuses=False, writes=True),
+    "lock held": Reader("store.lock.FolderLock", _held, _take_without_locks, writes=True),
     "compare --grid": Reader(
         "compare.plan.read_spec",
         _grid_file,
@@ -388,8 +413,12 @@ READERS: dict[str, Reader] = {
         _region_map("m.npy"),
         lambda f: precomputed(f / "m.npy", SHAPE),
     ),
-    "superpixel cache": Reader("partitions.superpixels.SlicPartition", _slic_map, _slic_ids),
-    "superpixel image": Reader("partitions.superpixels.SlicPartition", _slic_image, _slic_ids),
+    "superpixel cache": Reader(
+        "partitions.superpixels.SlicPartition", _slic_map, _slic_ids, refuses=False, writes=True
+    ),
+    "superpixel image": Reader(
+        "partitions.superpixels.SlicPartition", _slic_image, _slic_ids, writes=True
+    ),
     "answer": Reader("annotators.folder.FolderAnnotator", _answers, _collect),
     "pool table layout": Reader(
         "selection.pool_table.read_table", _table("table.json"), _read_table
