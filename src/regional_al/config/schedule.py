@@ -66,13 +66,13 @@ def parse_iterations(raw: Any, queries: Any = None) -> Iterations | None:
         return Iterations(integer(key, raw, 1))
     check_keys(key, raw, ("amount", "per", "least", "most"))
     amount = raw.get("amount")
-    positive(f"{key}.amount", amount)
+    number = positive(f"{key}.amount", amount)
     if raw.get("per") is None:
         return Iterations(integer(f"{key}.amount", amount, 1))
     per = choice(f"{key}.per", raw["per"], PER)
     least = integer(f"{key}.least", raw.get("least", 1), 1)
     most = None if raw.get("most") is None else integer(f"{key}.most", raw["most"], least)
-    return Iterations(float(amount), per, least, most)
+    return Iterations(number, per, least, most)
 
 
 def stretch_schedule(

@@ -74,7 +74,6 @@ USAGE: list[tuple[str, list[str], str]] = [
     ("compare seeds missing", [*COMPARE, "--seeds"], "--seeds: expected at least one"),
     ("compare seeds negative", [*COMPARE, "--heuristics", "RIPU", "--seeds", "-1"], "seed"),
     ("compare seeds huge", [*COMPARE, "--heuristics", "RIPU", "--seeds", "9" * 30], "seed"),
-    ("compare heuristic unknown", [*COMPARE, "--heuristics", "RIPPU"], "RIPPU.*'RIPU'"),
     ("compare heuristic twice", [*COMPARE, "--heuristics", "RIPU", "RIPU"], "RIPU"),
     ("compare gpus 0", [*COMPARE, "--gpus", "0"], "--gpus: '0' is not a whole number"),
     ("compare gpus text", [*COMPARE, "--gpus", "all"], "--gpus: 'all' is not a whole number"),
@@ -318,6 +317,14 @@ OPTIONS: list[tuple[str, list[str], str]] = [
 
 CASES: list[Case] = [
     *(Case(name, "command", given, match, spoil=(CONFIG,)) for name, given, match in USAGE),
+    Case(
+        "compare heuristic unknown",
+        "command",
+        [*COMPARE, "--heuristics", "RIPPU"],
+        "RIPPU.*'RIPU'",
+        spoil=(CONFIG,),
+        marks=("mmseg1",),
+    ),
     *(
         Case(name, "command", given, match, spoil=(CONFIG,), environment=variables)
         for name, given, variables, match in ENVIRONMENT
