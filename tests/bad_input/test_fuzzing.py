@@ -18,7 +18,7 @@ from mistakes.readers import Reader
 from paths import ROOT
 
 SLOW = pytest.mark.slow
-FEW = 20
+FEW = 60
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -114,8 +114,7 @@ def read(out: Path) -> JSON:
 def check_arm(arm: Any, where: str) -> Reader:
     """Check the definition of an arm (see `plan.Arm.definition`). Raises DataError."""
     get = Reader(arm, where)
-    acquisition = Reader(get("acquisition", check.mapping), f"{where}: acquisition")
-    acquisition("stop", check.mapping, None)
+    get("acquisition", check.acquisition)
     for key in ("recipe", "config"):
         get(key, check.text)
     for key in ("label", "baseline", "start", "labels_of"):
@@ -156,7 +155,7 @@ def complete(results: Results, rounds: int, stop: Any) -> bool:
         return True
     before = {k: v for k, v in (results.acquisition.get("stop") or {}).items() if v is not None}
     now = {k: v for k, v in (stop or {}).items() if v is not None}
-    given = int(results.acquisition.get("rounds", 0))
+    given = int(results.acquisition.get("rounds") or 0)
     return given >= rounds and all(before.get(k) == v for k, v in now.items())
 
 

@@ -138,6 +138,17 @@ def mapping(value: Any) -> dict[str, Any]:
     return value
 
 
+def acquisition(value: Any) -> dict[str, Any]:
+    """An `acquisition` as it is kept in files, with what is computed from it checked."""
+    for key, check in (("rounds", integer), ("queries", list_of(integer)), ("stop", mapping)):
+        if mapping(value).get(key) is not None:
+            try:
+                check(value[key])
+            except ValueError as error:
+                raise ValueError(f"{key} {error}") from None
+    return mapping(value)
+
+
 def colour(value: Any) -> tuple[int, int, int]:
     channels = [integer(v) for v in value] if isinstance(value, list) else []
     if len(channels) != 3 or not all(0 <= v <= 255 for v in channels):

@@ -185,7 +185,7 @@ def parse(data: Any, where: str) -> Results:
         raise DataError(f"{where}: records must be in the order of their rounds, not {rounds}")
     return Results(
         title=get("title", reading.text),
-        acquisition=get("acquisition", reading.mapping),
+        acquisition=get("acquisition", reading.acquisition),
         classes=classes,
         palette=palette,
         raw_to_train=raw_to_train,

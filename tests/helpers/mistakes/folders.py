@@ -42,6 +42,8 @@ RESULTS: list[tuple[str, tuple[Any, ...], str]] = [
     ("mIoU of 7", ("json", "run/results.json", ("records", 0, "mIoU"), 7), "mIoU"),
     ("mIoU text", ("json", "run/results.json", ("records", 0, "mIoU"), "high"), "mIoU"),
     ("pixels text", ("json", "run/results.json", ("records", 0, "pixels"), "many"), "pixels"),
+    ("rounds text", ("json", "run/results.json", ("acquisition", "rounds"), "x"), "rounds must be"),
+    ("stop a list", ("json", "run/results.json", ("acquisition", "stop"), [3]), "stop must be"),
     ("palette of two channels", ("json", "run/results.json", ("palette", 0), [1, 2]), "palette"),
     ("records a dict", ("json", "run/results.json", ("records",), {}), "records"),
 ]
@@ -116,6 +118,11 @@ GRID: list[tuple[str, tuple[Any, ...], str]] = [
     ("arm a name", ("json", "out/grid.json", ("arms", "RIPU"), "x"), "RIPU"),
     ("arm without acquisition", ("json", "out/grid.json", ("arms", "RIPU", "acquisition")), "acq"),
     ("seeds text", ("json", "out/grid.json", ("arms", "RIPU", "seeds"), ["a"]), "seeds"),
+    (
+        "rounds text",
+        ("json", "out/grid.json", ("arms", "RIPU", "acquisition", "rounds"), "x"),
+        "acquisition rounds must be",
+    ),
     ("title a number", ("json", "out/grid.json", ("title",), 3), "title"),
     ("results cut", ("cut", "out/runs/RIPU/seed0/results.json", 60), r"RIPU/seed0/results\.json"),
     ("results a list", ("text", "out/runs/RIPU/seed0/results.json", "[]"), r"RIPU/seed0/results"),

@@ -314,6 +314,7 @@ READERS: dict[str, Reader] = {
         "testing.streets.generate",
         _scenes,
         lambda f: streets.generate(f / "data", train=1, val=1, size=(32, 32)),
+        writes=True,  # completes a data set
     ),
     "label": Reader("store.images.read_ids", _labels, lambda f: images.read_ids(f / "labels.png")),
     "label checked": Reader(
