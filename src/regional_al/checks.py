@@ -88,10 +88,10 @@ def share_of(value: Any) -> Fraction | None:
         return None
 
 
-def file_path(where: str, value: Any) -> Path:
+def file_path(where: str, value: Any, what: str = "path") -> Path:
     """`value`, a name of a file or folder, as a path."""
     if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
-        raise ConfigError(f"{where}={value!r} must be a path")
+        raise ConfigError(f"{where}={value!r} must be a {what}")
     return Path(value)
 
 

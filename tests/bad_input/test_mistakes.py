@@ -57,6 +57,10 @@ SOUND = Case("sound", "toy", {}, "level")
             "2 lines of errors",
         ),
         (
+            Case("more", "toy", {"annotator": {"type": "mistakes more"}}, "line"),
+            "more lines follow",
+        ),
+        (
             Case("long", "toy", {"annotator": {"type": "mistakes long"}}, "x"),
             "characters: ",
         ),
@@ -79,6 +83,9 @@ def test_check_says_what_is_wrong(
     def lines(pool: object, label_space: object) -> None:
         raise ConfigError("line\nerror: line")
 
+    def more(pool: object, label_space: object) -> None:
+        raise ConfigError("line\nanother")
+
     def long(pool: object, label_space: object) -> None:
         raise ConfigError("x" * 600)
 
@@ -87,7 +94,7 @@ def test_check_says_what_is_wrong(
         Path("run/results.json").unlink()
         raise ConfigError("written")
 
-    for made in (crash, lines, long, write):
+    for made in (crash, lines, more, long, write):
         monkeypatch.setitem(ANNOTATORS._items, f"mistakes {made.__name__}", made)  # type: ignore[arg-type]
     assert wrong in str(check(case, tmp_path))
 

@@ -273,7 +273,7 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
     for key in ("run", "labels"):
         if key in raw:
             check_keys("acquisition.warm_start", raw, (key,))
-            folder = file_path(f"acquisition.warm_start.{key}", raw[key])
+            folder = file_path(f"acquisition.warm_start.{key}", raw[key], "work dir")
             if key == "run":
                 return replace(same, budget=None, run=folder)
             return replace(same, budget=None, labels=folder)

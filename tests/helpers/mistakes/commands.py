@@ -131,6 +131,7 @@ USAGE: list[tuple[str, list[str], str]] = [
             ("of a data folder", "data", "data"),
             ("of a file", "c.py", r"c\.py"),
             ("with a null character", "a\0b", "a"),
+            ("with a name of two lines", "two\nlines", "two lines"),
             ("with an empty name", "", "contains? (no|a)"),
         )
     ),

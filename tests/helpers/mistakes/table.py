@@ -108,6 +108,8 @@ def check(case: Case, folder: Path) -> str | None:
         return f"{len(lines)} lines of errors, exit code {code}: {shown[1]!r}"
     if not lines or not re.search(case.match, lines[0]):
         return f"does not match {case.match!r}: {shown[1] or shown[0]!r}"
+    if case.stream == "stderr" and shown[1].rstrip().splitlines()[-1] != lines[0]:
+        return f"more lines follow: {shown[1]!r}"
     if len(lines[0]) >= LONGEST:
         return f"{len(lines[0])} characters: {lines[0]}"
     if code != case.code:
