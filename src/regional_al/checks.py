@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
 from .registry import Registry, nearest
 from .types import JSON
+
+_PERCENTAGE = re.compile(r"\s*[-+\d._/]{1,100}([eE][-+]?\d{1,3})?\s*%\s*")
 
 
 def check_keys(where: str, raw: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -42,9 +46,17 @@ def integer(where: str, value: Any, least: int) -> int:
     return value
 
 
+def whole_number(where: str, text: str, least: int = 1) -> int:
+    """A whole number of at least `least` in a text, e.g. of the command line or environment."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) < least:
+        raise ConfigError(f"{where}={text!r} must be a whole number of at least {least}")
+    return int(text)
+
+
 def positive(where: str, value: Any) -> float:
     """`value` as a finite float above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value <= sys.float_info.max:
         raise ConfigError(f"{where}={value!r} must be a number above 0")
     return float(value)
 
@@ -59,13 +71,28 @@ def within(where: str, value: Any, low: float, high: float) -> float:
 
 def percentage(where: str, value: Any) -> Fraction:
     """A percentage as text, above 0 and up to 100: '5%' -> 1/20."""
-    try:
-        share = Fraction(value.strip().removesuffix("%")) / 100 if value.strip()[-1] == "%" else 0
-    except (AttributeError, IndexError, ValueError, ZeroDivisionError):
-        share = 0
-    if not 0 < share <= 1:
+    share = share_of(value)
+    if share is None or not 0 < share <= 1:
         raise ConfigError(f"{where}={value!r} must be a percentage like '5%', at most '100%'")
-    return Fraction(share)
+    return share
+
+
+def share_of(value: Any) -> Fraction | None:
+    """A percentage as text, of any size, as an exact fraction; None for anything else. An exponent
+    of many digits, which would take hours to work out, is no percentage."""
+    if not isinstance(value, str) or _PERCENTAGE.fullmatch(value) is None:
+        return None
+    try:
+        return Fraction(value.strip()[:-1].strip()) / 100
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def file_path(where: str, value: Any, what: str = "path") -> Path:
+    """`value`, a name of a file or folder, as a path."""
+    if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
+        raise ConfigError(f"{where}={value!r} must be a {what}")
+    return Path(value)
 
 
 def typed(where: str, raw: Any) -> JSON:

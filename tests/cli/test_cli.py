@@ -128,11 +128,11 @@ def test_launcher_none_forgets_the_ranks_of_the_environment(
     training: Training, config: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in RANKS[:3]:
-        monkeypatch.setenv(name, "1")
+        monkeypatch.setenv(name, "2" if name == "WORLD_SIZE" else "1")
     cli.main(["train", config])
-    assert training.ranks == dict.fromkeys(RANKS[:3], "1")
+    assert training.ranks == {**dict.fromkeys(RANKS[:3], "1"), "WORLD_SIZE": "2"}
     cli.main(["train", config, "--launcher", "pytorch"])
-    assert training.ranks == dict.fromkeys(RANKS[:3], "1")
+    assert training.ranks == {**dict.fromkeys(RANKS[:3], "1"), "WORLD_SIZE": "2"}
     cli.main(["train", config, "--launcher", "none"])
     assert training.ranks == {}
 

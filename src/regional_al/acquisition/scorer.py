@@ -19,6 +19,7 @@ from ..heuristics.base import UnitHeuristic
 from ..runtime.overlap import overlapped
 from ..store.images import replacing
 from ..store.labels import LabelStore
+from ..store.reading import read_array
 from ..types import F32, I32, JSON, PoolItem
 from .target import SelectionRequest, Target
 
@@ -172,4 +173,4 @@ def write_groups(folder: Path, key: str, groups: I32) -> None:
 
 def read_groups(folder: Path, key: str) -> I32:
     """What `write_groups` kept."""
-    return np.asarray(np.load(folder / f"{key}.npy", allow_pickle=False))
+    return np.asarray(read_array(folder / f"{key}.npy"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..registry import Registry
 from ..store.images import read_ids
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
@@ -106,6 +106,9 @@ def build_annotator(
         'OracleAnnotator'
     """
     arguments = dict(spec) if isinstance(spec, Mapping) else {"type": spec}
+    for name in ("pool", "label_space"):
+        if name in arguments:
+            raise ConfigError(f"acquisition.annotator has no key {name!r}: leave it out")
     if "answer" in arguments and arguments.get("type") in ANNOTATORS:
         parameters = inspect.signature(ANNOTATORS.get(arguments["type"])).parameters
         if "answer" not in parameters:

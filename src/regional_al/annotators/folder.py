@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..checks import file_path, integer
 from ..errors import ConfigError
 from ..store.image_paths import write_image_paths
 from ..store.images import replacing
@@ -47,12 +49,12 @@ class FolderAnnotator:
         answers: str | Path | None = None,
         void: int = VOID,
     ) -> None:
-        if not 0 <= void < UNLABELED:
+        if integer("annotator.void", void, 0) >= UNLABELED:
             raise ConfigError(f"annotator.void={void} must be an id 0..254 that is no class")
         if label_space.trainable[void]:
             name = label_space.class_names[int(label_space.raw_to_train[void])]
             raise ConfigError(f"annotator.void={void} is class {name!r}: give an id of no class")
-        self.answers = None if answers is None else Path(answers)
+        self.answers = None if answers is None else file_path("annotator.answers", answers)
         self.void = void
         self._items = {item.key: item for item in pool}
         self._label_space = label_space
@@ -90,7 +92,7 @@ class FolderAnnotator:
         """
         for key in keys:
             path = self.folder(query) / f"{key}.png"
-            if not path.exists():
+            if not os.path.lexists(path):  # a broken link is a mistake
                 continue
             given = checked_ids(path, self._items[key].shape, self._allowed)
             answered: Bool = (query.asked(key) > 0) & (given != UNLABELED)

@@ -208,8 +208,8 @@ def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    if not (text.isascii() and text.isdigit() and len(text) < 20) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ..checks import whole_number
 from ..errors import ConfigError, RegionalALError, TrainingStopped
 from .outcome import LAUNCHED, PID_FILE, STOPPED_FILE, say
 from .train import check_config, follow_parent
@@ -28,7 +29,7 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     """Train `config` on `gpus` processes of this machine; returns the exit code of the run."""
     follow_parent()
     check_config(config)
-    processes = positive("GPUS", gpus)
+    processes = whole_number("GPUS", gpus)
     check_devices(processes)
     set_threads(processes)
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
@@ -63,13 +64,6 @@ def set_threads(processes: int) -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-def positive(what: str, text: str) -> int:
-    """A whole number of at least 1; else ConfigError."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ConfigError(f"{what}={text!r} must be a whole number of at least 1")
-    return int(text)
-
-
 def check_devices(processes: int) -> None:
     """NCCL needs one device per rank."""
     import torch
@@ -88,18 +82,18 @@ def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[s
     On one machine without PORT the agent itself binds a free port and keeps it, so that two runs
     started at the same time do not collide.
     """
-    nodes = positive("NNODES", environment.get("NNODES") or "1")
+    nodes = whole_number("NNODES", environment.get("NNODES") or "1")
     arguments = ["--nproc-per-node", str(processes), "--nnodes", str(nodes)]
     port = environment.get("PORT")
     if nodes == 1 and not port:
         return [*arguments, "--standalone"]
     rank = environment.get("NODE_RANK") or "0"
-    if not rank.isdigit() or int(rank) >= nodes:
+    if not (rank.isascii() and rank.isdigit() and len(rank) < 20) or int(rank) >= nodes:
         raise ConfigError(f"NODE_RANK={rank!r} must be a whole number from 0 to {nodes - 1}")
     address = environment.get("MASTER_ADDR") or "127.0.0.1"
     if nodes > 1 and "MASTER_ADDR" not in environment:
         raise ConfigError(f"NNODES={nodes} needs MASTER_ADDR, the address of the first machine")
-    port = str(positive("PORT", port or DEFAULT_PORT))
+    port = str(whole_number("PORT", port or DEFAULT_PORT))
     if int(port) > 65535:
         raise ConfigError(f"PORT={port} must be a port from 1 to 65535")
     where = ["--node-rank", rank, "--master-addr", address, "--master-port", port]

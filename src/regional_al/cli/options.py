@@ -33,6 +33,8 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
             options[key.strip()] = parse_value(value)
         except ValueError as error:
             raise ConfigError(f"--cfg-options {item!r}: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"--cfg-options {key}: its value is nested too deeply") from None
     return options
 
 

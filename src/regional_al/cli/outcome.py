@@ -19,11 +19,18 @@ LAUNCHED = "REGIONAL_AL_LAUNCHED"
 PID_FILE, STOPPED_FILE = "pid-{}", "stopped"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 SETTLE_SECONDS = 3.0
+LONGEST = 1000
+"""Characters of a line; the longest message of our own has two paths and a command to copy."""
 
 
 def one_line(message: str) -> str:
-    """`message` with all white space collapsed to single blanks."""
-    return " ".join(message.split())
+    """`message` with all white space collapsed to single blanks; one that is very long, since it
+    quotes a value of any length, loses its middle."""
+    text = " ".join(message.split())
+    if len(text) <= LONGEST:
+        return text
+    half = (LONGEST - 3) // 2
+    return f"{text[: LONGEST - 3 - half]}...{text[-half:]}"
 
 
 def say(message: str) -> None:

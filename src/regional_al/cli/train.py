@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ..checks import whole_number
 from ..compare import WITH_PARENT
 from ..errors import ConfigError
 from .options import parse_options
@@ -59,6 +60,13 @@ def settle_launcher(launcher: str | None) -> None:
     if launcher == "none":
         for name in _RANK_VARIABLES:
             os.environ.pop(name, None)
+        return
+    for name in _RANK_VARIABLES:
+        whole_number(name, os.environ.get(name) or "1", int(name == "WORLD_SIZE"))
+    if not missing and int(os.environ["RANK"]) >= int(os.environ["WORLD_SIZE"]):
+        raise ConfigError(
+            f"RANK={os.environ['RANK']} must be below WORLD_SIZE={os.environ['WORLD_SIZE']}"
+        )
 
 
 def follow_parent() -> None:

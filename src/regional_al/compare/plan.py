@@ -20,8 +20,9 @@ from typing import Any
 from .. import engines
 from ..checks import check_keys
 from ..config import grammar
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..heuristics import HEURISTICS
+from ..store.reading import read_json
 from ..types import JSON
 
 START, FULL = "_start", "_full"
@@ -30,6 +31,7 @@ SEEDS = (0, 1, 2)
 _SPEC_KEYS = ("arms", "start", "seeds", "full", "levels")
 _ARM_KEYS = ("acquisition", "config", "label", "baseline", "labels_of")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_LONGEST_NAME = 100
 _MACHINE_KEYS = {
     "data_root",
     "num_workers",
@@ -236,14 +238,19 @@ def read_grid_file(path: Path) -> JSON:
         raise ConfigError(f"--grid {path} does not exist: give a .py or .json file with `arms`")
     try:
         if path.suffix == ".json":
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json(path)
         else:
             raw = {k: v for k, v in runpy.run_path(str(path)).items() if k in _SPEC_KEYS}
     except SyntaxError as error:
         raise ConfigError(
             f"{path} is not valid Python: {error.msg} (line {error.lineno})"
         ) from None
-    except Exception as error:  # the file is code: whatever it raises is the user's to fix
+    except DataError as error:
+        raise ConfigError(str(error)) from None
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the file is code: whatever it raises is the user's to fix
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from None
     check_keys(str(path), raw, _SPEC_KEYS)
     if not isinstance(raw.get("arms", {}), Mapping):
@@ -283,6 +290,8 @@ def _parse_seeds(raw: Any) -> tuple[int, ...]:
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seeds: {seed!r} must be a non-negative integer")
+        if seed > grammar.MAX_SEED:
+            raise ConfigError(f"seeds: {seed} must be at most {grammar.MAX_SEED}")
     if not seeds:
         raise ConfigError("seeds: give at least one")
     return tuple(dict.fromkeys(seeds))
@@ -373,6 +382,11 @@ def _arm(spec: ArmSpec, recipe: Recipe, acquisition: JSON) -> Arm:
         raise ConfigError(
             f"arm {spec.name!r}: a name starts with a letter or digit and has only letters, digits "
             "and ._+- since it names a folder; use label= for anything else"
+        )
+    if len(spec.name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"arm {spec.name[:20]}... has {len(spec.name)} characters: a name names a folder and "
+            f"has at most {_LONGEST_NAME}; use label= for anything else"
         )
     label = spec.label or spec.name
     arm = Arm(spec.name, label, recipe.config, recipe.digest, acquisition)

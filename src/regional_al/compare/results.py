@@ -269,7 +269,7 @@ def read(path: Path) -> Comparison:
     Raises:
         DataError: Not an archive, or damaged; names file and key.
     """
-    data = state.read_json(path) if path.is_file() else None
+    data = check.read_json(path) if path.is_file() else None
     if not isinstance(data, dict) or data.get("kind") != KIND:
         what = "is not a compare.json" if path.is_file() else "does not exist"
         raise DataError(f"{path} {what}: give a file written by `regional-al compare`")
@@ -278,12 +278,7 @@ def read(path: Path) -> Comparison:
         raise DataError(f"{path}: format is {data['format']!r}, this version reads {FORMAT}")
     arms = get("arms", check.mapping)
     for name, arm in arms.items():
-        inner = Reader(arm, f"{path}: arms: {name}")
-        inner("acquisition", check.mapping)
-        for key in ("recipe", "config"):
-            inner(key, check.text)
-        for key in ("start", "labels_of"):
-            inner(key, check.text, None)
+        state.check_arm(arm, f"{path}: arms: {name}")
     head = {key: data.get(key) for key in ("title", "classes", "palette", "pool")}
     runs = []
     for i, item in enumerate(get("runs", check.list_of(check.mapping))):

@@ -15,9 +15,11 @@ from typing import Any
 from ..checks import differences
 from ..config.changes import Rule, rule_of
 from ..errors import DataError, WorkDirError
+from ..store import reading as check
 from ..store import results as records
 from ..store.images import replacing
 from ..store.lock import FolderLock
+from ..store.reading import Reader, read_json
 from ..store.results import Results
 from ..store.work_dir import WorkDir
 from ..types import JSON, Costs
@@ -99,10 +101,25 @@ def read(out: Path) -> JSON:
     data = read_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise DataError(f"{path} is not a grid of format {FORMAT}")
-    missing = [key for key in ("title", "how", "arms") if key not in data]
-    if missing:
-        raise DataError(f"{path}: key {missing[0]!r} is missing")
+    get = Reader(data, str(path))
+    get("title", check.text)
+    how = Reader(get("how", check.mapping), f"{path}: how")
+    how("options", check.list_of(check.text), [])
+    how("processes", check.integer, 1)
+    for name, arm in get("arms", check.mapping).items():
+        check_arm(arm, f"{path}: arms: {name}")("seeds", check.list_of(check.integer))
     return data
+
+
+def check_arm(arm: Any, where: str) -> Reader:
+    """Check the definition of an arm (see `plan.Arm.definition`). Raises DataError."""
+    get = Reader(arm, where)
+    get("acquisition", check.acquisition)
+    for key in ("recipe", "config"):
+        get(key, check.text)
+    for key in ("label", "baseline", "start", "labels_of"):
+        get(key, check.text, None)
+    return get
 
 
 def finished(run: PlannedRun) -> bool:
@@ -138,7 +155,7 @@ def complete(results: Results, rounds: int, stop: Any) -> bool:
         return True
     before = {k: v for k, v in (results.acquisition.get("stop") or {}).items() if v is not None}
     now = {k: v for k, v in (stop or {}).items() if v is not None}
-    given = int(results.acquisition.get("rounds", 0))
+    given = int(results.acquisition.get("rounds") or 0)
     return given >= rounds and all(before.get(k) == v for k, v in now.items())
 
 
@@ -153,23 +170,20 @@ def prune(run: PlannedRun) -> None:
 
 
 def note_path(out: Path, arm: str, seed: int) -> Path:
-    """How a run went: machine and attempts."""
+    """How a run went: its machine and its attempts."""
     return run_dir(out, arm, seed).with_suffix(".json")
 
 
 def read_note(out: Path, arm: str, seed: int) -> JSON:
+    """Machine and attempts of a run, empty before the first. Raises DataError for a damaged one."""
     path = note_path(out, arm, seed)
-    data = read_json(path) if path.is_file() else {}
-    return data if isinstance(data, dict) else {}
+    if not path.is_file():
+        return {}
+    get = Reader(read_json(path), str(path))
+    machine = get("machine", check.mapping, {})
+    return {"machine": machine, "attempts": get("attempts", check.list_of(check.mapping), [])}
 
 
 def write_json(path: Path, data: Any) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None

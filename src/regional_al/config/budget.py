@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import share_of
 from ..errors import BudgetError
 from ..registry import nearest
 from ..types import I64, Picks
@@ -158,7 +159,7 @@ def _amount(raw: Any) -> int | str:
         return text[:-1].strip() + "%"
     if isinstance(raw, bool) or not isinstance(raw, (int, float, np.integer, np.floating)):
         raise BudgetError(f"amount {raw!r} must be a whole number or a percentage like '1%'")
-    if not math.isfinite(raw) or raw <= 0:
+    if not 0 < raw < math.inf:  # of any size: a Python integer may be no float
         raise BudgetError(f"amount {raw!r} must be 1 or more, or a percentage like '1%'")
     if raw != int(raw):
         hint = f"{float(raw) * 100:g}%" if raw < 1 else f"{round(float(raw))}"
@@ -167,10 +168,10 @@ def _amount(raw: Any) -> int | str:
 
 
 def _share(text: str) -> Fraction:
-    try:
-        return Fraction(text.strip()[:-1].strip()) / 100
-    except (ValueError, ZeroDivisionError):
-        raise BudgetError(f"amount {text!r} is not a percentage like '1%' or '0.05%'") from None
+    share = share_of(text)
+    if share is None:
+        raise BudgetError(f"amount {text!r} is not a percentage like '1%' or '0.05%'")
+    return share
 
 
 def _refuse_unsupported(

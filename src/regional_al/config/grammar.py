@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..annotators import ANNOTATORS
-from ..checks import check_keys, choice, integer, registered, typed, within
+from ..checks import check_keys, choice, file_path, integer, registered, typed, within
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
@@ -242,7 +242,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         seed=seed,
         iterations=parse_iterations(raw.get("iterations"), queries),
         tiles=None,
-        cache_dir=None if cache is None else Path(str(cache)),
+        cache_dir=None if cache is None else file_path("acquisition.cache_dir", cache),
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
         resolved={},
     )
@@ -273,9 +273,7 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
     for key in ("run", "labels"):
         if key in raw:
             check_keys("acquisition.warm_start", raw, (key,))
-            if not isinstance(raw[key], (str, Path)) or not str(raw[key]):
-                raise ConfigError(f"acquisition.warm_start.{key}={raw[key]!r} must be a work dir")
-            folder = Path(str(raw[key]))
+            folder = file_path(f"acquisition.warm_start.{key}", raw[key], "work dir")
             if key == "run":
                 return replace(same, budget=None, run=folder)
             return replace(same, budget=None, labels=folder)

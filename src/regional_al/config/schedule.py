@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ..checks import check_keys, choice, integer
+from ..checks import check_keys, choice, integer, positive
 from ..errors import ConfigError
 from ..types import Costs
 
@@ -66,14 +66,13 @@ def parse_iterations(raw: Any, queries: Any = None) -> Iterations | None:
         return Iterations(integer(key, raw, 1))
     check_keys(key, raw, ("amount", "per", "least", "most"))
     amount = raw.get("amount")
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not amount > 0:
-        raise ConfigError(f"{key}.amount={amount!r} must be a number above 0")
+    number = positive(f"{key}.amount", amount)
     if raw.get("per") is None:
         return Iterations(integer(f"{key}.amount", amount, 1))
     per = choice(f"{key}.per", raw["per"], PER)
     least = integer(f"{key}.least", raw.get("least", 1), 1)
     most = None if raw.get("most") is None else integer(f"{key}.most", raw["most"], least)
-    return Iterations(float(amount), per, least, most)
+    return Iterations(number, per, least, most)
 
 
 def stretch_schedule(

@@ -111,7 +111,9 @@ class Engine(Protocol):
     """A training framework as the loop sees it.
 
     An engine that also trains on a labelled source data set has an attribute `has_source = True`;
-    its `fit` then works before there are labels.
+    its `fit` then works before there are labels. One that was built without the `acquisition` may
+    have a method `check_acquisition(acquisition)`, called before `preflight`, which raises
+    ConfigError for what it cannot do.
 
     Attributes:
         label_space: Classes and the meaning of the ids in label files.

@@ -21,16 +21,19 @@ import torch.nn.functional as nnf
 from torch.utils.data import Dataset
 
 from .. import metrics
+from ..config.grammar import Acquisition
 from ..data import ActiveLearningDataset
 from ..errors import ConfigError, DataError, TrainingStopped, UnsupportedError
 from ..runtime import distributed as dist
 from ..runtime import randomness, signals
 from ..store import fit_state
-from ..store.images import read_ids, read_rgb
+from ..store.images import image_size, read_ids, read_rgb
 from ..store.labels import LabelStore
 from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem, PredictRequest
 from .base import ENGINES, EngineLoader, FitRequest, FitResult, Prediction
 from .mmseg.checkpoints import read_checkpoint
+from .mmseg.config_file import check_ids
+from .mmseg.datasets import refuse_duplicates
 from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
 
@@ -69,11 +72,31 @@ class TorchEngine:
     device: str = "cpu"
     save_interval: int = 1000
 
+    def check_acquisition(self, acquisition: Acquisition) -> None:
+        """Raise ConfigError for queries after the end of the training, and for
+        `round_init='pretrained'` without `load_from`."""
+        if acquisition.queries and acquisition.queries[-1] > self.iterations:
+            raise ConfigError(
+                f"acquisition.queries={list(acquisition.queries)} must not exceed the length of "
+                f"the training, iterations={self.iterations}"
+            )
+        if acquisition.round_init == "pretrained" and self.load_from is None:
+            raise ConfigError("acquisition.round_init='pretrained' needs load_from")
+
     def preflight(self) -> None:
-        """Check that validation annotations exist and that `load_from` fits the model."""
+        """Check the names of the images, the validation masks and that `load_from` fits."""
+        refuse_duplicates([(item.key, item.image) for item in self.pool], "the pool")
         for item in self.val:
             if item.annotation is None or not item.annotation.is_file():
                 raise DataError(f"validation image {item.image} has no annotation file")
+            mask = read_ids(item.annotation)
+            if mask.shape != item.shape:
+                raise DataError(
+                    f"{item.annotation} is {mask.shape[0]}x{mask.shape[1]} (height x width), its "
+                    f"image is {item.shape[0]}x{item.shape[1]}: save it at the size of the image"
+                )
+            check_ids(item.annotation, mask, self.label_space)
+            image_size(item.image)
         if self.load_from is not None:
             if not self.load_from.is_file():
                 raise ConfigError(f"load_from={self.load_from} does not exist")

@@ -142,11 +142,7 @@ def read(path: Path) -> Manifest | None:
     """The manifest in a file; None: there is no such file. Raises DataError."""
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    return parse(content, str(path))
+    return parse(reading.read_json(path), str(path))
 
 
 def inside(source: Source) -> Manifest | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..checks import choice, integer
+from ..checks import choice, integer, within
 from ..errors import ConfigError
 from ..types import F32, I32, I64, Bool, PredictRequest
 from .base import HEURISTICS, Observation, UnitHeuristic
@@ -68,9 +68,7 @@ class ReAL(UnitHeuristic):
         score: str | dict[str, Any] = "Entropy",
         reduce: str = "sum",
     ) -> None:
-        if not -1.0 <= float(tau) <= 1.0:
-            raise ConfigError(f"heuristic ReAL: tau={tau!r} must be a cosine, -1 to 1")
-        self.tau = float(tau)
+        self.tau = within("heuristic ReAL: tau", tau, -1, 1)
         self.max_units = integer("heuristic ReAL: max_units", max_units, 1)
         self.max_pixels = (
             None if max_pixels is None else integer("heuristic ReAL: max_pixels", max_pixels, 1)

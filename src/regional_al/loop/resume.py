@@ -56,7 +56,7 @@ def config_tree(text: str, acquisition: JSON) -> JSON:
     """The config of a run as one nested dict; a text that is not JSON stands under 'text'."""
     try:
         engine = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         engine = None
     if not isinstance(engine, dict):
         engine = {"text": text} if text else {}
@@ -97,7 +97,7 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
         return same(files.get((old, "config")), stamp(new))
 
     found = changes(
-        config_tree(meta["config"], json.loads(meta["acquisition"])),
+        config_tree(meta["config"], ledger.acquisition()),
         origin.tree,
         trained,
         bool(origin.acquisition.get("queries")),

@@ -182,6 +182,9 @@ def preflight(loop: ActiveLearningLoop) -> None:
             f"acquisition.warm_start=None leaves nothing to train on until queries[0]={queries[0]}:"
             " start queries at 0, or give a warm_start or a source_dataloader"
         )
+    check = getattr(engine, "check_acquisition", None)
+    if check is not None:
+        check(config)
     engine.preflight()
 
     def check_annotator() -> JSON:

@@ -22,6 +22,7 @@ from ..config.grammar import Acquisition
 from ..errors import DataError, WorkDirError
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
+from ..store.check import is_cut
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger, pool_fingerprint
 from ..store.query import copy_query, read_query
@@ -103,8 +104,9 @@ class SharedStart(FreshStart):
             raise WorkDirError(f"{where} has not finished round 0: run it to its end first")
         if fit.get("checkpoint") is None or not self.other.query(0).is_dir():
             raise WorkDirError(f"{where} has no labels of its own in round 0: give it a warm_start")
-        if not (root / fit["checkpoint"]).is_file():
-            raise WorkDirError(f"{where}: its checkpoint {root / fit['checkpoint']} is gone")
+        checkpoint = root / fit["checkpoint"]
+        if not checkpoint.is_file() or is_cut(checkpoint, thorough=False):
+            raise WorkDirError(f"{where}: its checkpoint {checkpoint} is gone or damaged")
 
     def query(self, loop: ActiveLearningLoop) -> JSON | None:
         def copy() -> JSON:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..checks import file_path
+from ..errors import ConfigError, DataError
 from ..runtime.progress import progress
 from ..types import I32, PoolItem
 from .base import PARTITIONS
@@ -102,7 +103,9 @@ class PrecomputedPartition(_ByShape):
         self, folder: Path | str, suffix: str = ".png", cache_dir: Path | str | None = None
     ) -> None:
         super().__init__(cache_dir)
-        self.folder, self.suffix = Path(folder), suffix
+        self.folder, self.suffix = file_path("precomputed folder", folder), suffix
+        if not isinstance(suffix, str) or "\0" in suffix:
+            raise ConfigError(f"precomputed suffix={suffix!r} must be text such as '.png'")
         self._counts: dict[str, int] = {}
         if not self.folder.is_dir():
             raise DataError(f"folder {self.folder} of region type 'precomputed' does not exist")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, EnvironmentProblem
 from ..store.images import open_image
+from ..store.reading import read_array
 from ..types import I32, U8
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -180,14 +181,11 @@ def _without_gaps(ids: Ints) -> I32:
 
 
 def _read_npy(path: Path) -> Ints:
-    try:
-        ids = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as an NPY id map: {error}") from None
-    if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iub":
-        raise DataError(f"{path} holds {getattr(ids, 'dtype', 'no array')}; ids must be integers")
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    ids = read_array(path)
+    if ids.dtype.kind not in "iub":
+        raise DataError(f"{path} holds {ids.dtype}; ids must be integers")
     return ids
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import file_path, integer, positive, whole_number
 from ..errors import ConfigError, DataError, WorkDirError
 from ..runtime.progress import progress
 from ..store.images import open_image, read_rgb, replacing
@@ -48,7 +49,8 @@ def default_cache_dir() -> Path:
 def default_workers() -> int:
     """This process's share of the usable CPUs, where LOCAL_WORLD_SIZE processes share them."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = (usable or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1))
+    name = "LOCAL_WORLD_SIZE"
+    share = (usable or 1) // whole_number(name, os.environ.get(name) or "1")
     return max(1, min(share, _MAX_WORKERS))
 
 
@@ -120,13 +122,13 @@ class SlicPartition:
         cache_dir: Path | str | None = None,
         workers: int | None = None,
     ) -> None:
-        if n_segments is not None and not (isinstance(n_segments, int) and n_segments >= 1):
-            raise ConfigError(f"slic n_segments={n_segments!r} must be a whole number >= 1")
-        if not (isinstance(compactness, int | float) and compactness > 0):
-            raise ConfigError(f"slic compactness={compactness!r} must be a number above 0")
-        self.n_segments, self.compactness = n_segments, float(compactness)
-        self.folder = (Path(cache_dir) if cache_dir else default_cache_dir()) / "slic"
-        self.workers = workers or default_workers()
+        if n_segments is not None:
+            integer("slic n_segments", n_segments, 1)
+        if workers is not None:
+            integer("slic workers", workers, 1)
+        self.n_segments, self.compactness = n_segments, positive("slic compactness", compactness)
+        named = default_cache_dir() if cache_dir is None else file_path("slic cache_dir", cache_dir)
+        self.folder, self.workers = named / "slic", workers or default_workers()
         self._known: dict[str, tuple[Path, int]] = {}  # item key -> (map file, R)
         parameters = {"n_segments": n_segments, "compactness": self.compactness}
         self._salt = json.dumps([functions.slic_version(), parameters]).encode()

@@ -5,7 +5,6 @@ Only files of the run itself: the ground truth of the pool is never opened here.
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..store.labels import LabelStore
+from ..store.reading import read_array, read_json
 from ..store.results import Results
 from ..store.work_dir import WorkDir
 from ..types import F32, I64, U8
@@ -41,6 +41,7 @@ def read_previews(run: WorkDir, round_: int) -> list[Preview]:
         """As written, or below the work dir (a run that was moved together with its images)."""
         return image if image.is_absolute() or image.is_file() else run.root / image
 
+    entries = read_json(path)
     try:
         return [
             Preview(
@@ -48,7 +49,7 @@ def read_previews(run: WorkDir, round_: int) -> list[Preview]:
                 located(Path(entry["image"])),
                 folder / entry["score"] if entry.get("score") else None,
             )
-            for entry in json.loads(path.read_text(encoding="utf-8"))
+            for entry in entries
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a readable preview index: {error!r}") from None
@@ -56,12 +57,9 @@ def read_previews(run: WorkDir, round_: int) -> list[Preview]:
 
 def read_score(path: Path) -> F32:
     """A score map float32 [H, W]; NaN or infinite where nothing could be queried."""
-    try:
-        score = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as a score map: {error}") from None
-    if score.ndim != 2:
-        raise DataError(f"{path} has shape {score.shape}; a score map is [H, W]")
+    score = read_array(path)
+    if score.ndim != 2 or score.dtype.kind not in "fiub":
+        raise DataError(f"{path} is {list(score.shape)} of {score.dtype}; a score map is [H, W]")
     return np.asarray(score, dtype=np.float32)
 
 

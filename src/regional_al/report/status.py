@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,7 @@ def read_position(run: WorkDir, results: Results | None) -> Position:
                 keys = read_query(run.query(round_)).image_keys()
         outstanding = len(ledger.outstanding(round_, keys))
         spent = ledger.total_costs(round_)
-        annotator = json.loads(ledger.meta().get("acquisition", "{}")).get("annotator")
+        annotator = ledger.acquisition().get("annotator")
     if not isinstance(annotator, Mapping):
         annotator = {"type": annotator}
     answers = None

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ScoreError
+from ..errors import ScoreError, WorkDirError
 from ..types import F32, I64, PICK_DTYPE, Bool, Picks
 
 Column = npt.NDArray[Any]
@@ -170,11 +170,13 @@ def read_table(
     """
     parts: list[dict[str, Column]] = []
     for part in sorted(folder.iterdir()):
-        layout = json.loads((part / "table.json").read_text())
-        columns: dict[str, Column] = {}
-        for name, (dtype, shape) in layout.items():
-            kind = PICK_DTYPE if dtype == "picks" else np.dtype(dtype)
-            columns[name] = np.memmap(part / f"{name}.bin", kind, mode="r").reshape(-1, *shape)
+        try:
+            columns = _read_part(part)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise WorkDirError(
+                f"{part} is damaged ({why}): resume the run, which scores the pool again"
+            ) from None
         if columns:
             parts.append(columns)
     if not parts:
@@ -193,6 +195,21 @@ def read_table(
         else:
             joined[name] = np.concatenate(pieces)[order]
     return PoolTable(units[order], joined, round_, rounds, exponents)
+
+
+def _read_part(part: Path) -> dict[str, Column]:
+    """The columns of one rank, all with a row for each unit. Raises ValueError and the like."""
+    layout = json.loads((part / "table.json").read_text(encoding="utf-8"))
+    columns: dict[str, Column] = {}
+    for name, (dtype, shape) in layout.items():
+        kind = PICK_DTYPE if dtype == "picks" else np.dtype(dtype)
+        if kind.hasobject or kind.itemsize == 0:
+            raise ValueError(f"{name} is of type {kind}")
+        columns[name] = np.memmap(part / f"{name}.bin", kind, mode="r").reshape(-1, *shape)
+    rows = {name: len(values) for name, values in columns.items()}
+    if columns and ("units" not in columns or len({*rows.values()}) > 1):
+        raise ValueError(f"its columns have {rows} rows")
+    return columns
 
 
 def _halved(pieces: Sequence[Column], order: I64) -> tuple[Column, int]:

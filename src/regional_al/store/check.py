@@ -139,7 +139,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
             head = ledger.noted(HEAD)
             pixels = head["pool"]["pixels"] if head else 0
             records = [results_file.record_of(ledger, r, pixels) for r in range(round_)]
-            acquisition = json.loads(ledger.meta()["acquisition"])
+            acquisition = ledger.acquisition()
             books = Books(round_, stage, stages, ledger.answered(), acquisition, head, records)
     except (WorkDirError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = str(error).removeprefix(str(files.ledger)).lstrip(": ")
@@ -299,13 +299,13 @@ def _check_checkpoints(
     fault = ""
     if not path.is_file():
         fault = f"is missing: the run needs the checkpoint of round {round_} to go on"
-    elif _is_cut(path, thorough):
+    elif is_cut(path, thorough):
         fault = f"is damaged: the run needs the checkpoint of round {round_} to go on"
     if fault:
         found.append(Finding("checkpoint", path, f"{fault}; restore it from a backup"))
 
 
-def _is_cut(path: Path, thorough: bool) -> bool:
+def is_cut(path: Path, thorough: bool) -> bool:
     """Whether a checkpoint is empty or, as the archive that torch writes, not complete."""
     with path.open("rb") as file:
         start = file.read(4)

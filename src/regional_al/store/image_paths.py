@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import DataError
 from . import reading
 from .images import replacing
 from .reading import Reader
@@ -32,11 +31,8 @@ def read_image_paths(path: Path) -> dict[str, Path]:
     Raises:
         DataError: It is damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        get = Reader(content, str(path))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    content = reading.read_json(path)
+    get = Reader(content, str(path))
     return {key: Path(get(key, reading.text)) for key in content}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, EnvironmentProblem, WorkDirError
+from ..errors import DataError, EnvironmentProblem, RegionalALError, WorkDirError
 from ..types import U8
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ _HINTS = {
     errno.ENOSPC: ": free some space, then resume",
     errno.EDQUOT: ": free some space, then resume",
 }
+_PROGRAMS = ("EPS",)
+"""Formats that Pillow hands to another program, which executes them."""
+_LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
 
@@ -153,11 +156,21 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image
         raise EnvironmentProblem("reading images needs Pillow: pip install pillow") from None
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
+            if image.format in _PROGRAMS:
+                raise DataError(f"{path} is a program ({image.format}), not an image of pixels")
             yield image
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from None
+    except RegionalALError:
+        raise
+    except Image.DecompressionBombError:
+        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
+        raise DataError(
+            f"{path} says that it has more than {limit} pixels: cut it into tiles"
+        ) from None
+    except Exception as error:  # whatever the decoders of Pillow raise
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be read as an image: {why}") from None
 
 
 def _orientation(image: PILImage.Image) -> int:
@@ -198,9 +211,12 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_ids(path: Path) -> U8:
     """A label PNG as uint8 [H, W]: grey or palette indices, 16 bit when no value is above 255.
 
-    Raises DataError for a colour image, a larger id, or a missing or damaged file.
+    Raises DataError for a colour image, a larger id, a missing or damaged file, or a format that
+    changes values.
     """
     with open_image(path) as image:
+        if image.format in _LOSSY:
+            raise DataError(f"{path} is a {image.format}, which changes ids: save it as PNG")
         if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
             raise DataError(
                 f"{path} has colours (mode {image.mode}): a label file needs one id per pixel"

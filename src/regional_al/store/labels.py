@@ -324,7 +324,7 @@ def _stamp(path: Path) -> list[int]:
 def _is_empty_index(path: Path) -> bool:
     try:
         return bool(json.loads(path.read_text()) == {"version": _INDEX_VERSION, "files": {}})
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 
@@ -338,5 +338,5 @@ def _load_index(path: Path) -> dict[str, JSON]:
             str(name): {"stamp": list(entry["stamp"]), "counts": list(entry["counts"])}
             for name, entry in content["files"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

@@ -116,7 +116,7 @@ class Ledger:
                 db.execute("PRAGMA query_only = ON")
             ledger = cls(path, db)
             version = ledger.meta()["format"]
-        except (sqlite3.Error, KeyError, WorkDirError) as error:
+        except (sqlite3.Error, KeyError, UnicodeDecodeError, WorkDirError) as error:
             why = str(error).removeprefix(f"{path}: ")
             raise WorkDirError(f"{path} is not a readable ledger: {why}") from None
         if version != str(FORMAT):
@@ -197,8 +197,7 @@ class Ledger:
         )
         names = ("round", "stage", "time", "name", "old", "new")
         return [
-            dict(zip(names, (*row[:4], json.loads(row[4]), json.loads(row[5])), strict=True))
-            for row in rows
+            dict(zip(names, (*row[:4], *map(self._value, row[4:])), strict=True)) for row in rows
         ]
 
     def record_files(self, stamps: Mapping[tuple[str, str], FileStamp]) -> None:
@@ -342,14 +341,26 @@ class Ledger:
         text = self.meta().get(key)
         return None if text is None else self._load(text)
 
+    def acquisition(self) -> JSON:
+        """The resolved `acquisition` of the run."""
+        return self._load(self.meta()["acquisition"])
+
     def _load(self, text: str) -> JSON:
-        try:
-            value: JSON = json.loads(text)
-            if not isinstance(value, dict):
-                raise ValueError(f"{text[:40]!r} is not an object")
-        except (TypeError, ValueError) as error:
-            raise WorkDirError(f"{self.path} is damaged: {error}; {_HINTS['malformed']}") from None
+        value: JSON = self._value(text)
+        if not isinstance(value, dict):
+            raise self._damaged(f"{text[:40]!r} is not an object")
         return value
+
+    def _value(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except RecursionError:
+            raise self._damaged("a value is nested too deeply") from None
+        except (TypeError, ValueError) as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, why: object) -> WorkDirError:
+        return WorkDirError(f"{self.path} is damaged: {why}; {_HINTS['malformed']}")
 
 
 class Answered(NamedTuple):
@@ -367,8 +378,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise  # a bug
-    except sqlite3.Error as error:
-        text = str(error)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
         hint = next((hint for word, hint in _HINTS.items() if word in text), "")
         raise WorkDirError(f"{path}: {text}{hint and '; '}{hint}") from None
 

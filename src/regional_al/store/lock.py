@@ -148,12 +148,12 @@ class FolderLock:
                 file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             except FileExistsError:
                 with suppress(FileNotFoundError):
-                    holder = path.read_text(encoding="utf-8").strip()
+                    holder = _named(path)
                     if not _ended(holder):
                         raise self._in_use(f"{holder}; if it has ended, delete {path}") from None
                     aside = path.with_name(f"{HELD}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
                     path.rename(aside)
-                    if aside.read_text(encoding="utf-8").strip() != holder:
+                    if _named(aside) != holder:
                         os.link(aside, path)  # another process was faster: it holds the folder
                     aside.unlink()
                 continue
@@ -173,7 +173,13 @@ def _me() -> str:
 
 
 def _text(file: int) -> str:
-    return os.pread(file, 1000, 0).decode(errors="replace").strip()
+    return " ".join(os.pread(file, 100, 0).decode(errors="replace").split())
+
+
+def _named(path: Path) -> str:
+    """What a lock file says, cut to the length of a name."""
+    with path.open("rb") as file:
+        return " ".join(file.read(100).decode(errors="replace").split())
 
 
 def _overwrite(file: int, text: str) -> None:
@@ -185,14 +191,14 @@ def _overwrite(file: int, text: str) -> None:
 def _ended(holder: str) -> bool:
     """Whether `PID on HOST` names a process of this host that does not run any more."""
     number, _, host = holder.partition(" on ")
-    if host != socket.gethostname() or not number.isdigit():
+    if host != socket.gethostname() or not (number.isascii() and number.isdigit()):
         return False
     pid = int(number)
     if pid == os.getpid():  # of an earlier process with this number: what we hold is in `_mine`
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except OSError:
         return False

@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ..errors import DataError
 from ..types import I32, PICK_DTYPE, Level, Picks
 from .images import open_image, writing
+from .reading import read_array, read_json
 
 TEMPORARY = ".tmp"
 """Suffix of the folder in which a query is written."""
@@ -164,16 +164,16 @@ def read_query(folder: Path) -> Query:
     """
     path = folder / "query.json"
     try:
-        header = json.loads(path.read_text())
+        header = read_json(path)
         info = QueryInfo(**header["info"])
         keys = {int(i): str(key) for i, key in header["keys"].items()}
         path = folder / "picks.npy"
-        picks = np.load(path, allow_pickle=False)
-        if not isinstance(picks, np.ndarray) or picks.dtype != PICK_DTYPE or picks.ndim != 1:
+        picks = read_array(path)
+        if picks.dtype != PICK_DTYPE or picks.ndim != 1:
             raise ValueError("it does not contain picks")
     except KeyError as error:
         raise DataError(f"{path} is not readable: key {error} is missing") from None
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not readable: {error}") from None
     return Query(folder, info, picks, keys)
 

@@ -1,15 +1,67 @@
-"""Typed access to the JSON of a file; each error is one line that names file and key."""
+"""Reading JSON and NPY files, and typed access to the JSON; each error is one line that names
+file and key."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import DataError
 from ..types import JSON
 
 _MISSING = object()
+_MAX_INTEGER = 2**63 - 1
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises DataError when it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise DataError(f"{path} cannot be read: it is nested too deeply") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {_why(error)}") from None
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """The array of an NPY file, without executing a pickle or believing its header: an array that
+    the file is too small for is refused before memory is taken for it. Raises DataError."""
+    try:
+        with path.open("rb") as file:
+            if file.read(6) != np.lib.format.MAGIC_PREFIX:
+                raise ValueError("it holds no array")
+            file.seek(0)
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+                version, np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(file)
+            there = os.fstat(file.fileno()).st_size - file.tell()
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects")
+            if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > there:
+                raise ValueError(f"it ends early: there is no array {list(shape)} of {dtype} in it")
+            file.seek(0)
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except Exception as error:  # whatever the parser of the header raises
+        raise DataError(f"{path} cannot be read as an NPY file: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    """What an error says, without the data that it could not read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 (byte {error.start})"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error) or type(error).__name__
 
 
 class Reader:
@@ -40,11 +92,15 @@ class Reader:
 def integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be an integer, not {value!r}")
+    if abs(value) > _MAX_INTEGER:
+        raise ValueError(f"must have at most 64 bits, not {len(str(value))} digits")
     return value
 
 
 def number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(integer(value))
+    if not isinstance(value, float) or not math.isfinite(value):
         raise ValueError(f"must be a number, not {value!r}")
     return float(value)
 
@@ -80,6 +136,17 @@ def mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"must be an object, not {type(value).__name__}")
     return value
+
+
+def acquisition(value: Any) -> dict[str, Any]:
+    """An `acquisition` as it is kept in files, with what is computed from it checked."""
+    for key, check in (("rounds", integer), ("queries", list_of(integer)), ("stop", mapping)):
+        if mapping(value).get(key) is not None:
+            try:
+                check(value[key])
+            except ValueError as error:
+                raise ValueError(f"{key} {error}") from None
+    return mapping(value)
 
 
 def colour(value: Any) -> tuple[int, int, int]:

@@ -110,11 +110,7 @@ def load(work_dir: Path) -> Results:
     path = WorkDir(Path(work_dir)).results
     if not path.is_file():
         raise WorkDirError(f"{work_dir} contains no {path.name}: give the work dir of a run")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    return parse(data, str(path))
+    return parse(reading.read_json(path), str(path))
 
 
 def write(work_dir: Path, results: Results) -> Path:
@@ -189,7 +185,7 @@ def parse(data: Any, where: str) -> Results:
         raise DataError(f"{where}: records must be in the order of their rounds, not {rounds}")
     return Results(
         title=get("title", reading.text),
-        acquisition=get("acquisition", reading.mapping),
+        acquisition=get("acquisition", reading.acquisition),
         classes=classes,
         palette=palette,
         raw_to_train=raw_to_train,

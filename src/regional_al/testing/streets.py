@@ -22,6 +22,7 @@ from ..errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
 from ..registry import nearest
 from ..runtime.progress import progress
 from ..store.images import replacing, write_png
+from ..store.reading import read_json
 from ..types import JSON, U8
 
 __all__ = ["CLASSES", "PALETTE", "RARE", "STYLE_NAMES", "generate", "main", "make_scene"]
@@ -178,16 +179,16 @@ def _checked(
 
 def _is_complete(root: Path, parameters: JSON) -> bool:
     """Whether `root` contains this data set, complete. Raises DataError if it contains another."""
-    try:
-        found = json.loads((root / MANIFEST).read_text())
-    except FileNotFoundError:
+    if not (root / MANIFEST).exists():
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise DataError(
-                f"{root} is not empty and has no {MANIFEST}; choose another folder"
-            ) from None
+            raise DataError(f"{root} is not empty and has no {MANIFEST}; choose another folder")
         return False
-    except (OSError, ValueError) as error:
-        raise DataError(f"{root / MANIFEST} cannot be read: {error}; delete {root}") from None
+    try:
+        found = read_json(root / MANIFEST)
+    except DataError as error:
+        raise DataError(f"{error}; delete {root}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{root / MANIFEST} does not describe a data set; delete {root}")
     other = [key for key, value in parameters.items() if found.get(key) != value]
     if other:
         key = other[0]

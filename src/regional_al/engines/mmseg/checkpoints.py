@@ -89,8 +89,8 @@ def _refusal(name: str, error: Exception) -> str:
     has refused."""
     found = re.search(r"(?:GLOBAL|class|function|instantiate) ([\w.]+\.\w+)", str(error))
     if found is None:
-        told = str(error).rpartition("WeightsUnpickler error: ")[2]
-        return f"checkpoint {name} cannot be read ({first_line(type(error)(told))})"
+        told = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())
+        return f"checkpoint {name} cannot be read ({type(error).__name__}: {told[:200]})"
     return (
         f"checkpoint {name} cannot be read with weights_only=True (it contains {found.group(1)}): "
         'if you trust it, save its weights alone by python -c "import torch; c = torch.load('

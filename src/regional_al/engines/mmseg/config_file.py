@@ -56,7 +56,7 @@ def read_config(
         raise ConfigError(f"{path}: {missing_base(error)}") from None
     except ImportError as error:
         raise EnvironmentProblem(f"{path}: {first_line(error)}") from None
-    except Exception as error:  # a config is code and may raise anything
+    except (Exception, SystemExit) as error:  # a config is code and may raise anything
         raise ConfigError(f"{path}: {first_line(error)}") from None
     return cfg
 
@@ -83,7 +83,7 @@ def import_custom(wanted: Any, path: Path, load: Callable[..., Any]) -> None:
     for name in imports if isinstance(imports, list) else [imports]:
         try:
             load(**{**wanted, "imports": name})
-        except Exception as error:  # modules are code
+        except (Exception, SystemExit) as error:  # modules are code
             cause: BaseException = error
             if isinstance(error, ImportError) and error.__context__ is not None:
                 cause = error.__context__  # mmengine and mmcv replace the import's own error

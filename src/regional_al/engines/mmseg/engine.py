@@ -99,6 +99,6 @@ def sparse_labels(acquisition: Mapping[str, Any]) -> bool:
         return str(warm.get("level", "image")) != "image"
     try:
         theirs = json.loads((Path(str(other)) / FILE).read_text(encoding="utf-8"))["acquisition"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True  # that there is no such run is said when it is needed
     return not isinstance(theirs, Mapping) or sparse_labels(theirs)
