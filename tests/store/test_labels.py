@@ -174,17 +174,18 @@ def test_index_is_only_a_cache(tmp_path, monkeypatch):
     store.write(answer("void", [[255, 255]], [[True, True]]), 0)
     expected = ["s/0", "s/1", "s/2"]
     assert store.trainable_keys(CLASSES) == expected
-    index = tmp_path / "_annotated/index.json"
+    index = tmp_path / "_annotated/index.sqlite"
     assert index.exists()
 
-    def no_decoding(path):
+    def no_decoding(path, data):
         raise AssertionError(f"{path} decoded in spite of the index")
 
     with monkeypatch.context() as patch:
         patch.setattr(labels_module, "read_ids", no_decoding)
         assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected
-    for damage in ("", "{}", "[1, 2]", '{"version": 1, "files": {"s/0.png": 3}}'):
-        index.write_text(damage)
+    whole = index.read_bytes()
+    for damage in (b"", b"no database", whole[:5000], whole[:1000] + b"?" * (len(whole) - 1000)):
+        index.write_bytes(damage)
         assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected
     index.unlink()
     assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected

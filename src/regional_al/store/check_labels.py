@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..types import I64, UNLABELED, Bool, PoolItem
+from ..types import I64, U8, UNLABELED, Bool, PoolItem
 from .findings import Books, Finding
 from .images import verify
+from .label_index import LABEL, ROUNDS, hash_pixels, occurring, scan, values_of
 from .labels import MAX_ROUND, LabelStore
 from .query import Query
 from .work_dir import WorkDir
@@ -28,24 +29,51 @@ class LabelCheck:
     allowed: Bool | None
     pool: Sequence[PoolItem] | None
     thorough: bool
+    store: LabelStore
 
     def check(self, found: list[Finding]) -> None:
-        store = LabelStore(self.files.labels)
         if self.thorough:
-            store.forget_index()
-        self.store, self.found = store, found
+            self.store.forget_index()
+        self.found = found
         self.shapes = {item.key: item.shape for item in self.pool or ()}
-        self.labelled, self.annotated = set(store.keys()), set(store.annotated_keys())
+        self.labelled = scan(self.store.root, LABEL)
+        self.annotated = scan(self.store.root, ROUNDS)
         current = self.queries.get(self.books.round)
         self.asked_now = None if current is None else set(current.keys.values())
+        self.queried = {r: set(query.keys.values()) for r, query in self.queries.items()}
+        self.foreign = b""  # values that no label may have
+        if self.allowed is not None:
+            self.foreign = np.flatnonzero(~self.allowed).astype(np.uint8).tobytes()
         for key in sorted({*self.books.answered, *self.labelled, *self.annotated}):
-            self._check_image(key)
-        if self.thorough and store.index_is_wrong():
-            path = self.files.labels / "_annotated" / "index.json"
-            message = "is wrong: pixels will be counted anew"
-            found.append(Finding("index", path, message, True, blocks=False))
-        elif not self.thorough:
-            store.save_index()
+            if self.thorough or not self._as_recorded(key):
+                self._check_image(key)
+        if self.thorough and self.store.index_is_wrong():
+            message = "has wrong pixel counts of label files: they will be counted anew"
+            found.append(Finding("index", self.files.ledger, message, True, blocks=False))
+
+    def _as_recorded(self, key: str) -> bool:
+        """Whether the files of an image are those in the index, and what the index says of them
+        agrees with the answers. Otherwise `_check_image` finds out more: it is a hundred times
+        slower."""
+        label, side = self.store.recorded(LABEL, key), self.store.recorded(ROUNDS, key)
+        if label is None or side is None:
+            return False
+        if label[:3] != self.labelled.get(key) or side[:3] != self.annotated.get(key):
+            return False
+        rounds, ids = occurring(side.counts), occurring(label.counts)
+        pixels, classes = sum(ids.values()), sum(ids.values()) - ids.get(UNLABELED, 0)
+        if sum(rounds.values()) != pixels:
+            return False
+        if self.pool is not None:
+            height, width = self.shapes.get(key, (0, 0))
+            if pixels != height * width:
+                return False
+        unanswered = rounds.pop(0, 0)
+        said = self.books.answered.get(key, {})
+        if rounds != {r + 1: one.pixels for r, one in said.items() if one.pixels}:
+            return False
+        foreign = values_of(label.counts) != values_of(label.counts).translate(None, self.foreign)
+        return not foreign and classes <= pixels - unanswered
 
     def _report(self, path: Path, message: str, kind: str = "label", **how: Any) -> None:
         self.found.append(Finding(kind, path, message, **how))
@@ -74,9 +102,12 @@ class LabelCheck:
             return
         if self.thorough and not self._within_queries(key, side):
             return
+        before = len(self.found)
         self._check_ids(key, path, labels)
         self._check_size(key, path, labels, rounds)
         self._check_unanswered(key, path, labels, rounds)
+        if not any(finding.blocks for finding in self.found[before:]):
+            self._check_edited(key)
 
     def _interrupted(self, key: str) -> bool:
         """Whether a kill may have left more in the files of an image than the ledger knows."""
@@ -111,7 +142,7 @@ class LabelCheck:
             return True
         for round_, query in self.queries.items():
             said = sidecar == round_ + 1
-            if key in query.keys.values() and said.any():
+            if key in self.queried[round_] and said.any():
                 try:
                     asked = query.asked(key)
                 except DataError:  # reported with the query
@@ -139,6 +170,26 @@ class LabelCheck:
             height, width = self.shapes[key]
             self._report(path, f"has {pixels} pixels, its image {height}x{width}")
 
+    def _check_edited(self, key: str) -> None:
+        """Whether the pixels are those that the run has written. What a process was writing when
+        it was killed is left out: then those of earlier rounds."""
+        for kind in (LABEL, ROUNDS):
+            row, now = self.store.recorded(kind, key), self.store.entry(kind, key)
+            if row is None or now is None or row.digest == now.digest or row.file == now.file:
+                continue
+            round_, path = self.books.round, self.store.file(kind, key)
+            if self.books.writing == round_ and self._interrupted(key):
+                expected = row.digest if row.round < round_ else row.before
+                settled = settled_pixels(self.store, kind, key, round_)
+                if expected is None or settled is None or hash_pixels(settled) == expected:
+                    continue
+            message = "was edited after the run had written it: restore it from a backup"
+            if kind == LABEL:
+                accept = f"{message}, or accept it with `--accept-labels`"
+                self._report(path, accept, "edited", key=key)
+            else:
+                self._report(path, message)
+
     def _check_unanswered(self, key: str, path: Path, labels: I64, rounds: I64) -> None:
         """Labels of pixels that nobody has answered; exact if thorough, else by their number."""
         many = int(labels[:UNLABELED].sum()) - int(rounds[1:].sum())
@@ -155,3 +206,14 @@ class LabelCheck:
         else:
             message = f"has labels of {max(many, 0)} pixels that no round has answered"
             self._report(path, f"{message}: move the file away or restore it", "unanswered")
+
+
+def settled_pixels(store: LabelStore, kind: str, key: str, round: int) -> U8 | None:
+    """A file of an image as it was when round `round` began: without what that round and later
+    ones have answered, and without labels that nobody has. None: there was none."""
+    sidecar = store.annotated(key)
+    pixels = store.read(key) if kind == LABEL else sidecar
+    if sidecar is None or pixels is None or sidecar.shape != pixels.shape:
+        return None
+    settled = (sidecar > 0) & (sidecar <= round)
+    return np.where(settled, pixels, np.uint8(UNLABELED if kind == LABEL else 0))

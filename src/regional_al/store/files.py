@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 _WHOLE = 1 << 20  # files up to this size are hashed whole
 _PART = 1 << 18
 _THREADS = 8
+_FEW = 32  # files that are looked up one by one, not in a listing of their folder
 
 
-@dataclass(frozen=True)
-class FileStamp:
+class FileStamp(NamedTuple):
     """What identifies the content of a file.
 
     Args:
@@ -74,7 +75,8 @@ def same(old: FileStamp | None, new: FileStamp | None) -> bool:
 def stamps(
     paths: Mapping[tuple[str, str], Path], known: Mapping[tuple[str, str], FileStamp]
 ) -> dict[tuple[str, str], FileStamp]:
-    """Stamps of many files, read by several threads.
+    """Stamps of many files. Looked up folder by folder; several threads read those that are new or
+    have changed.
 
     Args:
         paths: (name, kind) -> file.
@@ -83,9 +85,44 @@ def stamps(
     Returns:
         (name, kind) -> stamp, of the files that exist.
     """
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = threads.map(lambda item: stamp(item[1], known.get(item[0])), paths.items())
-        return {name: one for name, one in zip(paths, found, strict=True) if one is not None}
+    places = {name: os.path.split(path) for name, path in paths.items()}
+    wanted: dict[str, set[str]] = {}
+    for folder, file in places.values():
+        wanted.setdefault(folder, set()).add(file)
+    status = {folder: _status(folder, files) for folder, files in wanted.items()}
+    found: dict[tuple[str, str], FileStamp] = {}
+    unknown: list[tuple[str, str]] = []
+    for name, (folder, file) in places.items():
+        one = known.get(name)
+        if one is not None and one[:2] == status[folder].get(file):
+            found[name] = one
+        elif file in status[folder]:
+            unknown.append(name)
+    if unknown:
+        with ThreadPoolExecutor(_THREADS) as threads:
+            new = threads.map(lambda name: stamp(paths[name], known.get(name)), unknown)
+            found.update(
+                (name, one) for name, one in zip(unknown, new, strict=True) if one is not None
+            )
+    return found
+
+
+def _status(folder: str, files: Set[str]) -> dict[str, tuple[int, int]]:
+    """Size and time of some files of a folder: of those that exist."""
+    found: dict[str, tuple[int, int]] = {}
+    if len(files) < _FEW:  # of a folder that may contain millions
+        for file in files:
+            with suppress(OSError, ValueError):
+                status = os.stat(os.path.join(folder, file))
+                found[file] = (status.st_size, status.st_mtime_ns)
+        return found
+    with suppress(OSError, ValueError), os.scandir(folder or ".") as listing:
+        for item in listing:
+            if item.name in files:
+                with suppress(OSError):
+                    status = item.stat()
+                    found[item.name] = (status.st_size, status.st_mtime_ns)
+    return found
 
 
 _SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
@@ -111,20 +148,21 @@ def overlooked(images: Sequence[Path]) -> list[Path]:
         ...     [path.name for path in overlooked(files[:1])]
         ['b.PNG']
     """
-    suffixes_of: dict[Path, set[str]] = {}
+    suffixes_of: dict[str, set[str]] = {}
     for path in images:
-        suffixes_of.setdefault(path.parent, set()).add(path.suffix)
+        folder, name = os.path.split(path)
+        suffixes_of.setdefault(folder, set()).add(os.path.splitext(name)[1])
     found = []
     for folder, suffixes in suffixes_of.items():
         spelt = {_plain_suffix(suffix) for suffix in suffixes}
         try:
-            names = os.listdir(folder)
+            names = os.listdir(folder or ".")
         except OSError:
             continue
         for name in names:
             suffix = os.path.splitext(name)[1]
             if suffix not in suffixes and _plain_suffix(suffix) in spelt:
-                found.append(folder / name)
+                found.append(Path(folder, name))
     return sorted(found)
 
 

@@ -23,8 +23,9 @@ class Finding:
     """One difference.
 
     Args:
-        kind: 'ledger', 'results', 'query', 'checkpoint', 'label', 'unanswered' (labels that no
-            round has answered), 'index' (of pixel counts) or 'temporary'.
+        kind: 'ledger', 'results', 'query', 'checkpoint', 'label', 'edited' (a label file whose
+            labels the run has not written), 'unanswered' (labels that no round has answered),
+            'index' (of pixel counts) or 'temporary'.
         path: The file.
         message: What is wrong with it, and what to do where `repair` cannot.
         repairable: Whether `store.repair` mends it, which loses nothing.
@@ -58,6 +59,8 @@ class Books:
     acquisition: JSON
     head: JSON | None
     records: Sequence[Record] = ()
+    writing: int | None = None
+    """Round whose label files a process was writing when it was killed, if one was."""
 
 
 def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
@@ -68,12 +71,10 @@ def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
         everywhere: Also those of commands other than `train` (report, cached partitions).
     """
     found: list[Path] = []
-    for folder in (files.labels, files.root / "rounds"):
-        for path in _walk(folder):
-            parts = path.relative_to(files.root).parts
-            of_fit = parts[0] == "rounds" and parts[2:3] == ("fit",) and path.name.endswith(".tmp")
-            if is_temporary(path.name) or of_fit:
-                found.append(path)
+    found += (path for path in _temporary(files.labels) if is_temporary(path.name))
+    for path in _temporary(files.root / "rounds"):
+        if is_temporary(path.name) or path.relative_to(files.root).parts[2:3] == ("fit",):
+            found.append(path)
     found += (files.root / "rounds").glob(f"*/query{TEMPORARY}")
     old = {f".{files.ledger.name}.new", f"{files.results.name}.tmp"}  # names of earlier versions
     for path in files.root.glob("*"):
@@ -81,14 +82,26 @@ def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
         if path.name in old or (is_temporary(path.name) and (own or everywhere)):
             found.append(path)
     if everywhere:
-        found += [path for path in _walk(files.figures) if is_temporary(path.name)]
+        found += [path for path in _temporary(files.figures) if is_temporary(path.name)]
         before = time.time() - _CACHE_SECONDS
-        for path in _walk(files.cache):
+        for path in _temporary(files.cache):
             if is_temporary(path.name) and path.stat().st_mtime < before:
                 found.append(path)
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def file_names(folder: Path) -> set[str]:
+    """All files below a folder, relative to it, with slashes. By name: none is looked at."""
+    found: set[str] = set()
     for where, _, names in os.walk(folder):
-        yield from (Path(where) / name for name in names)
+        prefix = os.path.relpath(where, folder).replace(os.sep, "/")
+        found.update(names if prefix == "." else (f"{prefix}/{name}" for name in names))
+    return found
+
+
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Files below a folder whose names end as those of temporary files do, or of their journal."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith((".tmp", ".tmp-journal")):
+                yield Path(where, name)

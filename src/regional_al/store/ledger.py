@@ -18,14 +18,17 @@ from typing import Any, NamedTuple
 
 from ..errors import WorkDirError
 from ..types import JSON, Costs, PoolItem
+from . import label_index
 from .files import FileStamp
 from .images import creating
+from .label_index import Entry, Name
 from .work_dir import WorkDir
 
-HEAD, STOPPED = "head", "stopped"
-"""Notes: the head of results.json, to write it again; and why the run ended."""
+HEAD, STOPPED, WRITING = "head", "stopped", "writing"
+"""Notes: the head of results.json, to write it again; why the run ended; and the round whose label
+files a process is writing, or was when it was killed, before it records their answers."""
 STAGES = ("query", "answers", "fit", "evaluate")
-FORMAT = 3
+FORMAT = 4
 """Raised whenever a run of an older version must not be resumed; 1: regional_al 0.1.0."""
 
 _TABLES = """
@@ -39,6 +42,11 @@ CREATE TABLE changes (round INTEGER, stage TEXT, time TEXT NOT NULL, name TEXT N
 CREATE TABLE files (name TEXT, kind TEXT, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
     digest TEXT NOT NULL, PRIMARY KEY (name, kind));
 """
+_INSERT_ANSWER = (
+    "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class Ledger:
@@ -94,7 +102,7 @@ class Ledger:
             closing(sqlite3.connect(temporary)) as db,
             db,
         ):
-            db.executescript(_TABLES)
+            db.executescript(_TABLES + label_index.TABLE)
             db.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
         return cls.open(work_dir)
 
@@ -177,21 +185,34 @@ class Ledger:
             config: The text that is compared from now on.
             acquisition: The resolved `acquisition`, likewise.
         """
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self.transaction():
-            place = self.position()
-            self._execute_many(
-                "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
-                [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
-            )
+            self._insert_changes(changes)
             self._execute_many(
                 "UPDATE meta SET value = ? WHERE key = ?",
                 [(config, "config"), (_dump(acquisition), "acquisition")],
             )
 
+    def _insert_changes(self, changes: Iterable[tuple[str, Any, Any]]) -> None:
+        place, now = self.position(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._execute_many(
+            _INSERT_CHANGE,
+            [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
+        )
+
+    def accept_labels(self, rows: Mapping[Name, Entry]) -> None:
+        """Record label files that somebody has edited as the labels of the run from now on, and
+        that they were edited, among the `changes`."""
+        with self.transaction():
+            before = self.labels(label_index.LABEL)
+            self._insert_changes(
+                (f"label of {key}", before[key].digest.hex(), entry.digest.hex())
+                for (_, key), entry in sorted(rows.items())
+            )
+            self.record_labels(rows)
+
     def changes(self) -> list[JSON]:
-        """What `record_changes` has recorded, oldest first: round and stage (at which the run
-        was resumed), time, name, old, new."""
+        """What `record_changes` and `accept_labels` have recorded, oldest first: round and stage
+        (that the run had reached), time, name, old, new."""
         rows = self._execute(
             "SELECT round, stage, time, name, old, new FROM changes ORDER BY rowid"
         )
@@ -205,18 +226,32 @@ class Ledger:
         """Record stamps of files outside the work dir; they replace earlier ones.
 
         Args:
-            stamps: (name, kind) -> stamp.
+            stamps: (name, kind) -> stamp; only those that are new or have changed, if there are
+                many.
         """
-        with self.transaction():
-            self._execute_many(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                [(*key, one.size, one.mtime, one.digest) for key, one in stamps.items()],
-            )
+        if stamps:
+            with self.transaction():
+                self._execute_many(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                    [(*key, *one) for key, one in stamps.items()],
+                )
 
     def files(self) -> dict[tuple[str, str], FileStamp]:
         """What `record_files` has recorded."""
         rows = self._execute("SELECT name, kind, size, mtime, digest FROM files")
-        return {(name, kind): FileStamp(*rest) for name, kind, *rest in rows}
+        return {row[:2]: FileStamp._make(row[2:]) for row in rows}
+
+    def record_labels(self, rows: Mapping[Name, Entry | None]) -> None:
+        """Change some rows of the index of the label store (None: remove it), see `label_index`."""
+        if rows:
+            with self.transaction():
+                self._execute_many(label_index.DELETE, label_index.removed(rows))
+                self._execute_many(label_index.INSERT, label_index.row_values(rows))
+
+    def labels(self, kind: str) -> dict[str, Entry]:
+        """The index of the label store: the rows of a kind of file, by key of the image."""
+        with explained(self.path):
+            return label_index.read_rows(self._db, kind)
 
     def mark(self, round: int, stage: str, payload: JSON, seconds: float) -> None:
         """Record that a stage is done. Stages must come in order: RuntimeError otherwise."""
@@ -236,6 +271,11 @@ class Ledger:
             "SELECT payload FROM stages WHERE round = ? AND stage = ?", (round, stage)
         )
         return self._load(rows[0][0]) if rows else None
+
+    def payloads(self) -> dict[tuple[int, str], JSON]:
+        """(round, stage) -> payload of all stages that are done."""
+        rows = self._execute("SELECT round, stage, payload FROM stages ORDER BY rowid")
+        return {(round, stage): self._load(payload) for round, stage, payload in rows}
 
     def position(self) -> tuple[int, str]:
         """(round, stage) that comes next; (0, 'query') at the start."""
@@ -260,9 +300,7 @@ class Ledger:
         """
         with self.transaction():
             self._execute(
-                "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (round, key, int(pixels), clicks, int(complete), int(regions)),
+                _INSERT_ANSWER, (round, key, int(pixels), clicks, int(complete), int(regions))
             )
 
     def answers(self) -> list[tuple[int, str, int | None, int]]:
@@ -285,6 +323,34 @@ class Ledger:
         """Costs of rounds 0..up_to together; an image queried in two rounds counts once."""
         return self._costs("round <= ?", up_to)
 
+    def all_costs(self, last: int) -> list[tuple[Costs, Costs]]:
+        """`costs` and `total_costs` of each round 0..last, in one pass over the answers."""
+        sums = {
+            row[0]: row[1:]
+            for row in self._execute(
+                "SELECT round, COUNT(*), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
+                " COUNT(clicks) FROM answers WHERE pixels > 0 GROUP BY round"
+            )
+        }
+        new = dict(
+            self._execute(
+                "SELECT first, COUNT(*) FROM (SELECT MIN(round) AS first FROM answers"
+                " WHERE pixels > 0 GROUP BY key) GROUP BY first"
+            )
+        )
+        found: list[tuple[Costs, Costs]] = []
+        total = (0, 0, 0, 0)
+        known = True
+        for round in range(last + 1):
+            rows, regions, pixels, clicks, counted = sums.get(round, (0, 0, 0, 0, 0))
+            one = (int(rows), int(regions), int(pixels), int(clicks))
+            more = (new.get(round, 0), *one[1:])
+            total = (total[0] + more[0], total[1] + more[1], total[2] + more[2], total[3] + more[3])
+            known = known and counted == rows
+            costs = Costs(*one) if counted == rows else Costs(*one)._replace(clicks=None)
+            found.append((costs, Costs(*total) if known else Costs(*total)._replace(clicks=None)))
+        return found
+
     def _costs(self, where: str, round: int) -> Costs:
         ((images, regions, pixels, clicks, known, rows),) = self._execute(
             "SELECT COUNT(DISTINCT key), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
@@ -300,9 +366,10 @@ class Ledger:
         rows = self._execute(
             "SELECT round, stage, seconds, finished, payload FROM stages ORDER BY round, rowid"
         )
+        costs = self.all_costs(rows[-1][0] if rows else -1)
         for round, stage, seconds, finished, payload in rows:
             if not records or records[-1]["round"] != round:
-                totals = {"costs": self.costs(round), "total": self.total_costs(round)}
+                totals = dict(zip(("costs", "total"), costs[round], strict=True))
                 records.append({"round": round, "done": False, "stages": {}, **totals})
             entry = {"seconds": seconds, "finished": finished, "payload": self._load(payload)}
             records[-1]["stages"][stage] = entry
@@ -312,10 +379,8 @@ class Ledger:
     def answered(self) -> dict[str, dict[int, Answered]]:
         """What is recorded of each image, by round."""
         found: dict[str, dict[int, Answered]] = {}
-        for round, key, *numbers in self._execute(
-            "SELECT round, key, pixels, regions, complete FROM answers ORDER BY round, key"
-        ):
-            found.setdefault(str(key), {})[int(round)] = Answered(*map(int, numbers))
+        for row in self._execute("SELECT round, key, pixels, regions, complete FROM answers"):
+            found.setdefault(str(row[1]), {})[int(row[0])] = Answered(*map(int, row[2:]))
         return found
 
     def faults(self, thorough: bool = False) -> list[str]:
@@ -336,6 +401,10 @@ class Ledger:
         text = _dump(value)
         if self.meta().get(key) != text:
             self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+
+    def forget(self, key: str) -> None:
+        """Remove what `note` has kept."""
+        self._execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def noted(self, key: str) -> JSON | None:
         """What `note` has kept; None: nothing."""

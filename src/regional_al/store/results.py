@@ -145,15 +145,30 @@ def head_of(results: Results) -> JSON:
 def record_of(ledger: Ledger, round: int, pool_pixels: int) -> Record:
     """The record of a finished round, from what the ledger knows about it."""
     done = {stage: ledger.done(round, stage) or {} for stage in LEDGER_STAGES}
+    return _record(round, done, ledger.costs(round), ledger.total_costs(round), pool_pixels)
+
+
+def records_of(ledger: Ledger, pool_pixels: int) -> tuple[Record, ...]:
+    """The records of all finished rounds."""
+    done, rounds = ledger.payloads(), range(ledger.position()[0])
+    return tuple(
+        _record(r, {s: done.get((r, s), {}) for s in LEDGER_STAGES}, *costs, pool_pixels)
+        for r, costs in zip(rounds, ledger.all_costs(len(rounds) - 1), strict=True)
+    )
+
+
+def _record(
+    round: int, done: Mapping[str, JSON], asked: Costs, costs: Costs, pool_pixels: int
+) -> Record:
     seconds: dict[str, float] = {}
     for payload in done.values():
         for name, spent in (payload.get("seconds") or {}).items():
             seconds[name] = seconds.get(name, 0.0) + spent
-    fit, scores, costs = done["fit"], done["evaluate"], ledger.total_costs(round)
+    fit, scores = done["fit"], done["evaluate"]
     return Record(
         round=round,
         costs=costs,
-        asked=ledger.costs(round),
+        asked=asked,
         labelled_fraction=costs.pixels / max(1, pool_pixels),
         miou=scores.get("miou"),
         per_class_iou=tuple(scores.get("per_class_iou") or ()),
