@@ -174,4 +174,4 @@ def test_the_ledger_of_another_version_is_refused_in_one_line(ledger, tmp_path, 
         Ledger.open(tmp_path)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{WorkDir(tmp_path).ledger} was written by another version")
-    assert f"(format {version}, this version reads format 3): choose another work_dir" in line
+    assert f"(format {version}, this version reads format 4): choose another work_dir" in line

@@ -395,7 +395,8 @@ class LabelStore:
             stamp = (path, 0, 0, 0)
         if rows is None or (stamp != self._read.get(kind) and not self._changed):
             rows = load(path, kind) or {}
-            self._rows[kind], self._read[kind], self._found = rows, stamp, {}
+            self._found = {name: one for name, one in self._found.items() if name[0] != kind}
+            self._rows[kind], self._read[kind] = rows, stamp
         return rows
 
 
