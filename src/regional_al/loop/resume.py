@@ -104,6 +104,7 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
     Raises:
         WorkDirError: The run must not be resumed; the message names what has changed.
     """
+    ledger.check_resumable()
     meta, files = ledger.meta(), ledger.files()
     work_dir = ledger.path.parent
     position = ledger.position()

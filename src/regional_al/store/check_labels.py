@@ -108,6 +108,17 @@ class LabelCheck:
         self._check_unanswered(key, path, labels, rounds)
         if not any(finding.blocks for finding in self.found[before:]):
             self._check_edited(key)
+            if len(self.found) == before:
+                self._adopt(key, rounds)
+
+    def _adopt(self, key: str, rounds: I64) -> None:
+        """Take files that the index does not know as what the run wrote: an earlier version has.
+        Those that are ahead of the ledger are left to the stage that writes them again."""
+        said = {r + 1: one.pixels for r, one in self.books.answered.get(key, {}).items()}
+        if {r: int(rounds[r]) for r in np.flatnonzero(rounds) if r} == {
+            r: pixels for r, pixels in said.items() if pixels
+        }:
+            self.store.adopt(key, max(said, default=1) - 1)
 
     def _interrupted(self, key: str) -> bool:
         """Whether a kill may have left more in the files of an image than the ledger knows."""

@@ -24,6 +24,7 @@ from ..errors import DataError
 from ..types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
 from .images import encode_png, read_ids, replacing, write_png
 from .label_index import (
+    FOLDERS,
     LABEL,
     ROUNDS,
     SIDECAR,
@@ -249,6 +250,15 @@ class LabelStore:
     def forget_index(self) -> None:
         """Read every file once more, whatever the index says."""
         self._trusted, self._seen = False, {}
+
+    def adopt(self, key: str, round: int) -> None:
+        """Take the files of an image that the index does not know as they are, last written in
+        `round`; in `unsaved` from then on."""
+        for kind in FOLDERS:
+            entry = self.entry(kind, key)
+            if entry is not None and key not in self._rows_of(kind):
+                self._rows_of(kind)[key] = entry = entry._replace(round=round)
+                self._found[kind, key] = entry
 
     def index_is_wrong(self) -> bool:
         """Whether the index had other counts of a file that it describes; the rows that are right

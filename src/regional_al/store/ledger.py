@@ -22,26 +22,13 @@ from . import label_index
 from .files import FileStamp
 from .images import creating
 from .label_index import Entry, Name
+from .schema import FORMAT, READABLE, RESUMABLE, TABLES, upgrade
 from .work_dir import WorkDir
 
 HEAD, STOPPED, WRITING = "head", "stopped", "writing"
 """Notes: the head of results.json, to write it again; why the run ended; and the round whose label
 files a process is writing, or was when it was killed, before it records their answers."""
 STAGES = ("query", "answers", "fit", "evaluate")
-FORMAT = 4
-"""Raised whenever a run of an older version must not be resumed; 1: regional_al 0.1.0."""
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE stages (round INTEGER, stage TEXT, seconds REAL NOT NULL, finished TEXT NOT NULL,
-    payload TEXT NOT NULL, PRIMARY KEY (round, stage));
-CREATE TABLE answers (round INTEGER, key TEXT, pixels INTEGER NOT NULL, clicks INTEGER,
-    complete INTEGER NOT NULL, regions INTEGER NOT NULL, PRIMARY KEY (round, key));
-CREATE TABLE changes (round INTEGER, stage TEXT, time TEXT NOT NULL, name TEXT NOT NULL,
-    old TEXT NOT NULL, new TEXT NOT NULL);
-CREATE TABLE files (name TEXT, kind TEXT, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
-    digest TEXT NOT NULL, PRIMARY KEY (name, kind));
-"""
 _INSERT_ANSWER = (
     "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
     " VALUES (?, ?, ?, ?, ?, ?)"
@@ -91,7 +78,7 @@ class Ledger:
         """
         path = WorkDir(work_dir).ledger
         meta = {
-            "format": str(FORMAT),
+            "format": FORMAT,
             "config": config,
             "pool": pool,
             "acquisition": _dump(acquisition),
@@ -102,16 +89,18 @@ class Ledger:
             closing(sqlite3.connect(temporary)) as db,
             db,
         ):
-            db.executescript(_TABLES + label_index.TABLE)
+            db.executescript(TABLES)
             db.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
         return cls.open(work_dir)
 
     @classmethod
     def open(cls, work_dir: Path, *, readonly: bool = False) -> Ledger:
-        """Open the ledger of a run.
+        """Open the ledger of a run. One of an earlier format gets the tables that it lacks, empty;
+        what has been written to the others stays as it is.
 
         Raises:
-            WorkDirError: There is none, it is damaged, or another version wrote it.
+            WorkDirError: There is none, it is damaged, or another version wrote it: a later one,
+                or, unless `readonly`, one whose runs cannot be resumed.
         """
         path = WorkDir(work_dir).ledger
         if not path.exists():
@@ -120,21 +109,33 @@ class Ledger:
         uri = f"{path.resolve().as_uri()}?mode=rw"
         try:
             db = sqlite3.connect(uri, uri=True, timeout=60.0, isolation_level=None)
-            if readonly:
-                db.execute("PRAGMA query_only = ON")
             ledger = cls(path, db)
             version = ledger.meta()["format"]
         except (sqlite3.Error, KeyError, WorkDirError) as error:
             why = str(error).removeprefix(f"{path}: ")
             raise WorkDirError(f"{path} is not a readable ledger: {why}") from None
-        if version != str(FORMAT):
+        try:
+            if not readonly or version not in READABLE:
+                ledger.check_resumable()
+            with explained(path):
+                if version != FORMAT:
+                    upgrade(db, readonly)
+                if readonly:
+                    db.execute("PRAGMA query_only = ON")
+        except WorkDirError:
             ledger.close()
-            raise WorkDirError(
-                f"{path} was written by another version of regional_al (format {version}, this "
-                f"version reads format {FORMAT}): choose another work_dir, or resume the run with "
-                "the version that started it"
-            )
+            raise
         return ledger
+
+    def check_resumable(self) -> None:
+        """Raise WorkDirError when a version wrote this ledger whose runs cannot be resumed."""
+        version = self.meta()["format"]
+        if version not in RESUMABLE:
+            raise WorkDirError(
+                f"{self.path} was written by another version of regional_al (format {version}, "
+                f"this version resumes formats {' and '.join(RESUMABLE)}): choose another work_dir,"
+                " or resume the run with the version that started it"
+            )
 
     def close(self) -> None:
         """Close the file."""
