@@ -471,14 +471,19 @@ def die_at(work_dir: Path, at: int) -> None:
             act()
 
     sys.addaudithook(hook)
-    execute = Ledger._execute
+    execute, execute_many = Ledger._execute, Ledger._execute_many
 
     def dying(self: Ledger, sql: str, values: Any = ()) -> Any:
         if not sql.startswith(("SELECT", "PRAGMA")):
             act()
         return execute(self, sql, values)
 
+    def dying_many(self: Ledger, sql: str, rows: Any) -> None:
+        act()
+        execute_many(self, sql, rows)
+
     Ledger._execute = dying  # type: ignore[method-assign]
+    Ledger._execute_many = dying_many  # type: ignore[method-assign]
 
 
 def picks(work_dir: Path) -> dict[str, bytes]:

@@ -25,9 +25,10 @@ from .check_labels import LabelCheck
 from .findings import Books, Finding, file_names, leftovers
 from .images import verify
 from .labels import LabelStore
-from .ledger import HEAD, WRITING, Answered, Ledger
+from .ledger import HEAD, Answered, Ledger
 from .query import Query, read_query
 from .results import Results
+from .schema import FORMAT, WRITING
 from .work_dir import WorkDir
 
 _MAY_CHANGE = frozenset({"rounds", "stop", "cache_dir", "previews", "iterations"})
@@ -144,6 +145,8 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
             round_, stage = ledger.position()
             stages = ledger.payloads()
             head, writing = ledger.noted(HEAD), ledger.noted(WRITING)
+            if ledger.meta()["format"] != FORMAT:
+                writing = {"round": round_}  # an earlier version does not say so
             pixels = head["pool"]["pixels"] if head else 0
             books = Books(
                 round_,

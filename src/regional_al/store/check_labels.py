@@ -114,15 +114,19 @@ class LabelCheck:
     def _adopt(self, key: str, rounds: I64) -> None:
         """Take files that the index does not know as what the run wrote: an earlier version has.
         Those that are ahead of the ledger are left to the stage that writes them again."""
-        said = {r + 1: one.pixels for r, one in self.books.answered.get(key, {}).items()}
-        if {r: int(rounds[r]) for r in np.flatnonzero(rounds) if r} == {
-            r: pixels for r, pixels in said.items() if pixels
-        }:
-            self.store.adopt(key, max(said, default=1) - 1)
+        said = {r: one.pixels for r, one in self.books.answered.get(key, {}).items() if one.pixels}
+        if {r - 1: int(rounds[r]) for r in np.flatnonzero(rounds) if r} != said:
+            return
+        if self._interrupted(key):
+            label = self.store.read(key)
+            settled = settled_pixels(self.store, LABEL, key, self.books.round + 1)
+            if label is None or settled is None or not np.array_equal(label, settled):
+                return
+        self.store.adopt(key, max(said, default=0))
 
     def _interrupted(self, key: str) -> bool:
         """Whether a kill may have left more in the files of an image than the ledger knows."""
-        here = self.books.stage == "answers"
+        here = self.books.stage == "answers" and self.books.writing == self.books.round
         return here and (self.asked_now is None or key in self.asked_now)
 
     def _rounds_agree(self, key: str, side: Path, rounds: I64) -> bool:
@@ -189,7 +193,7 @@ class LabelCheck:
             if row is None or now is None or row.digest == now.digest or row.file == now.file:
                 continue
             round_, path = self.books.round, self.store.file(kind, key)
-            if self.books.writing == round_ and self._interrupted(key):
+            if self._interrupted(key):
                 expected = row.digest if row.round < round_ else row.before
                 settled = settled_pixels(self.store, kind, key, round_)
                 if expected is None or settled is None or hash_pixels(settled) == expected:

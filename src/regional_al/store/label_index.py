@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..types import I64, U8
+from ..types import I64, JSON, U8
 
 LABEL, ROUNDS = "label", "rounds"
 SIDECAR = "_annotated"
@@ -67,10 +67,10 @@ class Entry(NamedTuple):
     round: int = 0
     before: bytes | None = None
 
-    @property
-    def stamp(self) -> Stamp:
-        """Size, time and inode."""
-        return self[:3]
+    def summary(self) -> JSON:
+        """The hash of the pixels, and how many have each value, as JSON."""
+        pixels = {str(value): many for value, many in occurring(self.counts).items()}
+        return {"digest": self.digest.hex(), "pixels": pixels}
 
 
 def entry_of(pixels: U8, data: bytes, stamp: Stamp) -> Entry:

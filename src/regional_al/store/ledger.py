@@ -22,13 +22,13 @@ from . import label_index
 from .files import FileStamp
 from .images import creating
 from .label_index import Entry, Name
-from .schema import FORMAT, READABLE, RESUMABLE, TABLES, upgrade
+from .schema import FORMAT, READABLE, RESUMABLE, STAGES, TABLES, upgrade
 from .work_dir import WorkDir
 
-HEAD, STOPPED, WRITING = "head", "stopped", "writing"
-"""Notes: the head of results.json, to write it again; why the run ended; and the round whose label
-files a process is writing, or was when it was killed, before it records their answers."""
-STAGES = ("query", "answers", "fit", "evaluate")
+HEAD, STOPPED = "head", "stopped"
+"""Notes: the head of results.json, to write it again; and why the run ended."""
+EDITED = "label of "
+"""How the names of the changes begin that `accept_labels` records; the key of the image follows."""
 _INSERT_ANSWER = (
     "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
     " VALUES (?, ?, ?, ?, ?, ?)"
@@ -206,7 +206,7 @@ class Ledger:
         with self.transaction():
             before = self.labels(label_index.LABEL)
             self._insert_changes(
-                (f"label of {key}", before[key].digest.hex(), entry.digest.hex())
+                (f"{EDITED}{key}", before[key].summary(), entry.summary())
                 for (_, key), entry in sorted(rows.items())
             )
             self.record_labels(rows)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from .labels import LabelStore
-from .ledger import WRITING, Ledger
+from .ledger import Ledger
+from .schema import WRITING
 
 
 class AnswerRow(NamedTuple):

@@ -16,8 +16,9 @@ from .check_labels import settled_pixels
 from .findings import Finding, leftovers
 from .label_index import FOLDERS, LABEL, Entry, hash_pixels, pack, scan
 from .labels import LabelStore
-from .ledger import HEAD, STOPPED, WRITING, Ledger
+from .ledger import HEAD, STOPPED, Ledger
 from .results import parse
+from .schema import WRITING
 from .work_dir import WorkDir
 
 
@@ -99,7 +100,8 @@ def accept_labels(work_dir: Path, findings: Sequence[Finding]) -> list[str]:
         return []
     store, rows = LabelStore(files.labels), {}
     with Ledger.open(files.root) as ledger:
-        round_, interrupted = ledger.position()[0], ledger.noted(WRITING) is not None
+        round_, stage = ledger.position()
+        interrupted = stage == "answers" and ledger.noted(WRITING) == {"round": round_}
         for key in keys:
             rows[LABEL, key] = _accepted(store, key, round_, interrupted)
         ledger.accept_labels(rows)

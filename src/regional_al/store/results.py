@@ -13,9 +13,9 @@ from ..errors import DataError, WorkDirError
 from ..types import JSON, Costs
 from . import reading
 from .images import replacing
-from .ledger import STAGES as LEDGER_STAGES
 from .ledger import Ledger
 from .reading import Reader
+from .schema import STAGES as LEDGER_STAGES
 from .work_dir import WorkDir
 
 FORMAT = 1
@@ -81,7 +81,8 @@ class Results:
         world_size: Number of processes.
         records: One per finished round.
         stopped: Why the run ended; None while it has not.
-        changes: Keys of the config that a resumed run has changed, see `Ledger.changes`.
+        changes: Keys of the config that a resumed run has changed, and label files whose edits
+            were accepted, see `Ledger.changes`.
         extra: Unknown keys of the file, written back.
     """
 

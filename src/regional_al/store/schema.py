@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from . import label_index
@@ -12,6 +13,11 @@ with an index of the label files, see `label_index`."""
 RESUMABLE = ("3", FORMAT)
 READABLE = ("1", "2", *RESUMABLE)
 """Of the config of a run, formats 1 and 2 have a hash alone, so it cannot be compared."""
+
+STAGES = ("query", "answers", "fit", "evaluate")
+WRITING = "writing"
+"""Note of the round whose label files a process is writing, or was when it was killed, before it
+records their answers."""
 
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -46,6 +52,9 @@ def upgrade(db: sqlite3.Connection, readonly: bool) -> None:
         db.execute("BEGIN IMMEDIATE")
         for statement in statements():
             db.execute(statement)
+        ((stages,),) = db.execute("SELECT COUNT(*) FROM stages")
+        note = json.dumps({"round": stages // len(STAGES)})  # earlier versions did not say so
+        db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (WRITING, note))
         db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
         db.execute("COMMIT")
         return
