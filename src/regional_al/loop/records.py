@@ -18,6 +18,7 @@ from ..report import table
 from ..runtime import distributed as dist
 from ..store import results as results_file
 from ..store.check import refuse_differences
+from ..store.files import no_collection
 from ..store.labels import check_key
 from ..store.ledger import HEAD, STOPPED, Ledger, pool_fingerprint
 from ..store.lock import FolderLock
@@ -60,7 +61,9 @@ class RunRecords:
         self.ledger: Ledger | None = None  # of rank 0, while open
         self.opened = False
         self._printed = self._held = self._agreed = False
+        self._keys_checked = False
         self._changes: list[Change] | None = None  # of the config, as `check` has found them
+        self._left: list[Path] | None = None  # by killed processes, likewise
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -87,8 +90,10 @@ class RunRecords:
 
         def look() -> JSON:
             root, engine = self.work_dir.root, self.engine
-            for item in engine.pool:
-                check_key(item.key)
+            if not self._keys_checked:
+                for item in engine.pool:
+                    check_key(item.key)
+                self._keys_checked = True
             if Ledger.exists(root):
                 with Ledger.open(root, readonly=True) as ledger:
                     if self._changes is None:
@@ -97,13 +102,15 @@ class RunRecords:
             else:
                 warm_start(None)
             if not self._agreed:
-                refuse_differences(root, engine.label_space, engine.pool, self.config.rounds)
+                space, pool, rounds = engine.label_space, engine.pool, self.config.rounds
+                self._left = refuse_differences(root, space, pool, rounds)
                 self._agreed = self.lock.held  # nobody else changes them from now on
             if not self._agreed:
                 self._forget()
             return {}
 
-        dist.on_main(look)
+        with no_collection():
+            dist.on_main(look)
 
     def lock_in(self) -> None:
         """Keep other processes out of the work dir until `close`."""
@@ -116,7 +123,7 @@ class RunRecords:
 
         def start() -> JSON:
             root, head = self.work_dir.root, self._head()
-            sweep(root)
+            sweep(root, known=self._left)
             if Ledger.exists(root):
                 self.ledger = Ledger.open(root)
                 self._record_changes(self.ledger)
@@ -149,7 +156,7 @@ class RunRecords:
 
     def _forget(self) -> None:
         """Look at the config and the images anew at the next check."""
-        self._changes = None
+        self._changes = self._left = None
         self.origin.forget()
 
     def done(self, round_: int, stage: str) -> JSON | None:

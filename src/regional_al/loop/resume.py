@@ -19,7 +19,7 @@ from ..store.ledger import Ledger, pool_fingerprint
 from ..types import JSON, PoolItem
 
 _SHOWN = 3
-Stamps = dict[tuple[str, str], FileStamp]
+Stamps = Mapping[tuple[str, str], FileStamp]
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Origin:
         images = {(item.key, "image"): item.image for item in self.pool}
         return {**images, **{(key, "annotation"): path for key, path in self.sources.items()}}
 
-    def stamps(self, known: Mapping[tuple[str, str], FileStamp]) -> Stamps:
+    def stamps(self, known: Stamps) -> Stamps:
         """Stamps of `paths`, looked up once until `record_files`. known: earlier ones."""
         if "now" not in self._seen:
-            self._seen["now"] = stamps(self.paths, known)
+            self._seen["then"], self._seen["now"] = known, stamps(self.paths, known)
         return self._seen["now"]
 
     def forget(self) -> None:
@@ -62,7 +62,8 @@ class Origin:
 
     def record_files(self, ledger: Ledger) -> None:
         """Record the files that the run depends on, as they were when it looked."""
-        known = ledger.files()
+        known = self._seen.get("then")
+        known = ledger.files() if known is None else known
         now = {**self.stamps(known), **config_stamps(self.tree)}
         self.forget()
         ledger.record_files({name: one for name, one in now.items() if known.get(name) != one})

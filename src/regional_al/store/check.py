@@ -67,6 +67,7 @@ def check_run(
     """
     files = WorkDir(Path(work_dir))
     found: list[Finding] = []
+    temporary: list[Path] | None = None
     if not files.ledger.exists():
         found += without_ledger(files)
     else:
@@ -80,27 +81,37 @@ def check_run(
                 rounds = int(known.get("rounds") or 0)
             _check_checkpoints(files, books, rounds, thorough, found)
             store = store or LabelStore(files.labels)
-            LabelCheck(files, books, queries, allowed, pool, thorough, store).check(found)
+            check = LabelCheck(files, books, queries, allowed, pool, thorough, store)
+            check.check(found)
+            temporary = check.temporary
     found += [
         Finding("temporary", path, "was left by a process that was killed", True, blocks=False)
-        for path in leftovers(files, everywhere=thorough)
+        for path in leftovers(files, thorough, temporary)
     ]
     return sorted(found, key=lambda finding: not finding.blocks)
 
 
 def refuse_differences(
-    work_dir: Path, label_space: LabelSpace, pool: Sequence[PoolItem], rounds: int
-) -> None:
+    work_dir: Path,
+    label_space: LabelSpace,
+    pool: Sequence[PoolItem],
+    rounds: int,
+    store: LabelStore | None = None,
+) -> list[Path]:
     """Raise WorkDirError, in one line, when a run must not be resumed as it is. Otherwise the
-    index is brought up to date with files that are as recorded under another time or inode."""
-    store = LabelStore(WorkDir(work_dir).labels)
-    found = [f for f in check_run(work_dir, label_space, pool, rounds, store=store) if f.blocks]
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise WorkDirError(f"{found[0]}{more}: run `regional-al check {work_dir}`")
+    index is brought up to date with files that are as recorded under another time or inode, and
+    the temporary files that killed processes have left are returned."""
+    store = store or LabelStore(WorkDir(work_dir).labels)
+    found = check_run(work_dir, label_space, pool, rounds, store=store)
+    serious = [finding for finding in found if finding.blocks]
+    if serious:
+        more = f" (and {len(serious) - 1} more)" if len(serious) > 1 else ""
+        raise WorkDirError(f"{serious[0]}{more}: run `regional-al check {work_dir}`")
     if store.unsaved() and store.in_run:
         with suppress(WorkDirError), Ledger.open(work_dir) as ledger:
             ledger.record_labels(store.unsaved())
+            store.saved()
+    return [finding.path for finding in found if finding.kind == "temporary"]
 
 
 def without_ledger(files: WorkDir) -> list[Finding]:
@@ -152,7 +163,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
                 round_,
                 stage,
                 stages,
-                ledger.answered(),
+                ledger.answer_rows(),
                 json.loads(ledger.meta()["acquisition"]),
                 head,
                 results_file.records_of(ledger, pixels),
@@ -165,7 +176,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
         found.append(Finding("ledger", files.ledger, why))
         return None
     begun = round_ if stage == "query" else round_ + 1
-    late = sorted({r for rounds in books.answered.values() for r in rounds if r >= begun})
+    late = sorted({r for r in {row[0] for row in books.answers} if r >= begun})
     if late:
         message = f"has answers of round {late[0]}, whose query it does not know"
         found.append(Finding("ledger", files.ledger, message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 
 from ..errors import DataError
 from ..types import I64, U8, UNLABELED, Bool, PoolItem
+from .agreement import disagreeing
 from .findings import Books, Finding
 from .images import verify
-from .label_index import LABEL, ROUNDS, hash_pixels, occurring, scan, values_of
+from .label_index import LABEL, ROUNDS, hash_pixels, scan
 from .labels import MAX_ROUND, LabelStore
 from .query import Query
 from .work_dir import WorkDir
@@ -36,44 +38,49 @@ class LabelCheck:
             self.store.forget_index()
         self.found = found
         self.shapes = {item.key: item.shape for item in self.pool or ()}
-        self.labelled = scan(self.store.root, LABEL)
-        self.annotated = scan(self.store.root, ROUNDS)
+        self.temporary: list[Path] = []
+        self.labelled = scan(self.store.root, LABEL, self.temporary)
+        self.annotated = scan(self.store.root, ROUNDS, self.temporary)
         current = self.queries.get(self.books.round)
         self.asked_now = None if current is None else set(current.keys.values())
         self.queried = {r: set(query.keys.values()) for r, query in self.queries.items()}
         self.foreign = b""  # values that no label may have
         if self.allowed is not None:
             self.foreign = np.flatnonzero(~self.allowed).astype(np.uint8).tobytes()
-        for key in sorted({*self.books.answered, *self.labelled, *self.annotated}):
-            if self.thorough or not self._as_recorded(key):
-                self._check_image(key)
+        keys = {row[1] for row in self.books.answers}.union(self.labelled, self.annotated)
+        if not self.thorough:
+            keys -= self._as_recorded()
+        for key in sorted(keys):
+            self._check_image(key)
         if self.thorough and self.store.index_is_wrong():
             message = "has wrong pixel counts of label files: they will be counted anew"
             found.append(Finding("index", self.files.ledger, message, True, blocks=False))
 
-    def _as_recorded(self, key: str) -> bool:
-        """Whether the files of an image are those in the index, and what the index says of them
-        agrees with the answers. Otherwise `_check_image` finds out more: it is a hundred times
-        slower."""
-        label, side = self.store.recorded(LABEL, key), self.store.recorded(ROUNDS, key)
-        if label is None or side is None:
-            return False
-        if label[:3] != self.labelled.get(key) or side[:3] != self.annotated.get(key):
-            return False
-        rounds, ids = occurring(side.counts), occurring(label.counts)
-        pixels, classes = sum(ids.values()), sum(ids.values()) - ids.get(UNLABELED, 0)
-        if sum(rounds.values()) != pixels:
-            return False
+    def _as_recorded(self) -> set[str]:
+        """The images whose files are those in the index, and of which the index says what the
+        answers say. Of the others `_check_image` finds out more, a hundred times slower."""
+        keys = set(self.labelled).intersection(self.annotated)
+        for kind, now in ((LABEL, self.labelled), (ROUNDS, self.annotated)):
+            for key in self.store.outdated(kind, now):
+                with suppress(DataError, OSError):  # of the same content the row is corrected
+                    self.store.entry(kind, key, now[key])
+                if self.store.rows(kind)[key].stamp != now[key]:
+                    keys.discard(key)
+        label, side = self.store.rows(LABEL), self.store.rows(ROUNDS)
+        known = [key for key in keys if key in label and key in side]
+        areas = None
         if self.pool is not None:
-            height, width = self.shapes.get(key, (0, 0))
-            if pixels != height * width:
-                return False
-        unanswered = rounds.pop(0, 0)
-        said = self.books.answered.get(key, {})
-        if rounds != {r + 1: one.pixels for r, one in said.items() if one.pixels}:
-            return False
-        foreign = values_of(label.counts) != values_of(label.counts).translate(None, self.foreign)
-        return not foreign and classes <= pixels - unanswered
+            sizes = {item.key: item.shape[0] * item.shape[1] for item in self.pool}
+            areas = [sizes.get(key, -1) for key in known]
+        wrong = disagreeing(
+            known,
+            [label[key].counts for key in known],
+            [side[key].counts for key in known],
+            self.books.answers,
+            areas,
+            self.foreign,
+        )
+        return set(known).difference(known[i] for i in wrong)
 
     def _report(self, path: Path, message: str, kind: str = "label", **how: Any) -> None:
         self.found.append(Finding(kind, path, message, **how))

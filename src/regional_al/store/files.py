@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,19 @@ class FileStamp(NamedTuple):
     size: int
     mtime: int
     digest: str
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Inside, the garbage collector does not run: it would go through hundreds of thousands of
+    small objects again and again, of which none is garbage yet."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def stamp(path: Path | str, known: FileStamp | None = None) -> FileStamp | None:
@@ -85,19 +99,20 @@ def stamps(
     Returns:
         (name, kind) -> stamp, of the files that exist.
     """
-    places = {name: os.path.split(path) for name, path in paths.items()}
-    wanted: dict[str, set[str]] = {}
-    for folder, file in places.values():
-        wanted.setdefault(folder, set()).add(file)
-    status = {folder: _status(folder, files) for folder, files in wanted.items()}
+    wanted: dict[str, dict[tuple[str, str], str]] = {}
+    for name, path in paths.items():
+        folder, file = _split(path)
+        wanted.setdefault(folder, {})[name] = file
     found: dict[tuple[str, str], FileStamp] = {}
     unknown: list[tuple[str, str]] = []
-    for name, (folder, file) in places.items():
-        one = known.get(name)
-        if one is not None and one[:2] == status[folder].get(file):
-            found[name] = one
-        elif file in status[folder]:
-            unknown.append(name)
+    for folder, files in wanted.items():
+        status = _status(folder, set(files.values()))
+        for name, file in files.items():
+            one, now = known.get(name), status.get(file)
+            if one is not None and one[:2] == now:
+                found[name] = one
+            elif now is not None:
+                unknown.append(name)
     if unknown:
         with ThreadPoolExecutor(_THREADS) as threads:
             new = threads.map(lambda name: stamp(paths[name], known.get(name)), unknown)
@@ -105,6 +120,13 @@ def stamps(
                 (name, one) for name, one in zip(unknown, new, strict=True) if one is not None
             )
     return found
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """As `os.path.split`, several times faster."""
+    text = str(path)
+    end = text.rfind(os.sep) + 1
+    return text[: max(end - 1, min(end, 1))], text[end:]
 
 
 def _status(folder: str, files: Set[str]) -> dict[str, tuple[int, int]]:
@@ -150,8 +172,8 @@ def overlooked(images: Sequence[Path]) -> list[Path]:
     """
     suffixes_of: dict[str, set[str]] = {}
     for path in images:
-        folder, name = os.path.split(path)
-        suffixes_of.setdefault(folder, set()).add(os.path.splitext(name)[1])
+        folder, name = _split(path)
+        suffixes_of.setdefault(folder, set()).add(_suffix(name))
     found = []
     for folder, suffixes in suffixes_of.items():
         spelt = {_plain_suffix(suffix) for suffix in suffixes}
@@ -160,10 +182,16 @@ def overlooked(images: Sequence[Path]) -> list[Path]:
         except OSError:
             continue
         for name in names:
-            suffix = os.path.splitext(name)[1]
+            suffix = _suffix(name)
             if suffix not in suffixes and _plain_suffix(suffix) in spelt:
                 found.append(Path(folder, name))
     return sorted(found)
+
+
+def _suffix(name: str) -> str:
+    """As `os.path.splitext`, several times faster."""
+    dot = name.rfind(".")
+    return name[dot:] if dot > 0 else ""
 
 
 def _plain_suffix(suffix: str) -> str:

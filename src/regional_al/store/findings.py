@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..types import JSON
 from .images import is_temporary
-from .ledger import Answered
+from .ledger import Answered, AnswerTuple
 from .query import TEMPORARY
 from .results import Record
 from .work_dir import WorkDir
@@ -50,28 +51,41 @@ class Finding:
 
 @dataclass
 class Books:
-    """What the ledger says."""
+    """What the ledger says. answers: see `Ledger.answer_rows`."""
 
     round: int
     stage: str
     stages: Mapping[tuple[int, str], JSON]
-    answered: Mapping[str, Mapping[int, Answered]]
+    answers: Sequence[AnswerTuple]
     acquisition: JSON
     head: JSON | None
     records: Sequence[Record] = ()
     writing: int | None = None
     """Round whose label files a process was writing when it was killed, if one was."""
 
+    @cached_property
+    def answered(self) -> Mapping[str, Mapping[int, Answered]]:
+        """What is recorded of each image, by round."""
+        found: dict[str, dict[int, Answered]] = {}
+        for round, key, *numbers in self.answers:
+            found.setdefault(key, {})[round] = Answered(*numbers)
+        return found
 
-def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
+
+def leftovers(
+    files: WorkDir, everywhere: bool = False, labels: Sequence[Path] | None = None
+) -> list[Path]:
     """Temporary files and folders of processes that were killed, sorted.
 
     Args:
         files: Of the run, which must not be going on.
         everywhere: Also those of commands other than `train` (report, cached partitions).
+        labels: Those among the labels, if somebody has looked already.
     """
     found: list[Path] = []
-    found += (path for path in _temporary(files.labels) if is_temporary(path.name))
+    if labels is None:
+        labels = [path for path in _temporary(files.labels) if is_temporary(path.name)]
+    found += labels
     for path in _temporary(files.root / "rounds"):
         if is_temporary(path.name) or path.relative_to(files.root).parts[2:3] == ("fit",):
             found.append(path)

@@ -17,12 +17,14 @@ import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..types import I64, JSON, U8
+from .images import is_temporary
 
 LABEL, ROUNDS = "label", "rounds"
 SIDECAR = "_annotated"
@@ -66,6 +68,11 @@ class Entry(NamedTuple):
     counts: bytes
     round: int = 0
     before: bytes | None = None
+
+    @property
+    def stamp(self) -> Stamp:
+        """Size, time and inode."""
+        return self[:3]
 
     def summary(self) -> JSON:
         """The hash of the pixels, and how many have each value, as JSON."""
@@ -128,9 +135,11 @@ def stamp_of(path: Path) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def scan(root: Path, kind: str) -> dict[str, Stamp]:
-    """Key -> stamp of all files of a kind, looked up folder by folder; in no order."""
+def scan(root: Path, kind: str, temporary: list[Path] | None = None) -> dict[str, Stamp]:
+    """Key -> stamp of all files of a kind, looked up folder by folder; in no order. Temporary files
+    among them are appended to `temporary`."""
     found: dict[str, Stamp] = {}
+    end = -len(SUFFIX)
     open_ = [("", os.path.join(root, FOLDERS[kind]))]
     while open_:
         prefix, folder = open_.pop()
@@ -144,20 +153,26 @@ def scan(root: Path, kind: str) -> dict[str, Stamp]:
                 if item.is_dir(follow_symlinks=False):
                     if prefix or kind != LABEL or name != SIDECAR:
                         open_.append((f"{prefix}{name}/", item.path))
-                elif name.endswith(SUFFIX) and not name.startswith("."):
+                elif name.endswith(SUFFIX) and name[0] != ".":
                     try:
                         status = item.stat()
                     except FileNotFoundError:
                         continue
-                    key = prefix + name[: -len(SUFFIX)]
-                    found[key] = (status.st_size, status.st_mtime_ns, status.st_ino)
+                    found[prefix + name[:end]] = (
+                        status.st_size,
+                        status.st_mtime_ns,
+                        status.st_ino,
+                    )
+                elif temporary is not None and is_temporary(name):
+                    temporary.append(Path(item.path))
     return found
 
 
 def read_rows(db: sqlite3.Connection, kind: str) -> dict[str, Entry]:
     """All rows of a kind, by key."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM labels WHERE kind = ? ORDER BY key", (kind,))
-    return {row[0]: Entry._make(row[1:]) for row in rows}
+    entry = partial(tuple.__new__, Entry)
+    return {row[0]: entry(row[1:]) for row in rows}
 
 
 def row_values(rows: Mapping[Name, Entry | None]) -> Iterator[tuple[object, ...]]:

@@ -15,7 +15,7 @@ work dir of a run a table of its ledger, which rank 0 alone writes, else `_annot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,7 @@ class LabelStore:
         self._found: dict[Name, Entry] = {}  # and what was found to be as recorded, or counted
         self._seen: dict[Name, Entry] = {}  # files that are not as the index says
         self._wrong: set[Name] = set()
+        self._listed: tuple[bytes, list[str]] | None = None  # what `training_digest` has found
         self._trusted = True
 
     def __getstate__(self) -> JSON:
@@ -166,18 +167,23 @@ class LabelStore:
 
     def trainable_keys(self, trainable: Bool) -> list[str]:
         """Sorted keys of the images with a pixel whose raw id is `trainable` (bool [256])."""
+        listed, self._listed = self._listed, None
+        if listed is not None and listed[0] == trainable.tobytes():
+            return listed[1]
         keys = [key for key, _ in self._trained(trainable)]
         self.save_index()
         return keys
 
     def training_digest(self, trainable: Bool) -> tuple[int, str]:
         """How many images `trainable_keys` has, and a hash of these keys and of the pixels of their
-        label files."""
-        digest, images = hashlib.blake2b(digest_size=16), 0
+        label files. The next `trainable_keys` of this store returns the same images, without
+        looking at the files again."""
+        digest, keys = hashlib.blake2b(digest_size=16), []
         for key, entry in self._trained(trainable):
             digest.update(key.encode() + b"\0" + entry.digest)
-            images += 1
-        return images, digest.hexdigest()
+            keys.append(key)
+        self._listed = trainable.tobytes(), keys
+        return len(keys), digest.hexdigest()
 
     def labelled_pixels(self, key: str, trainable: Bool) -> int:
         """Pixels of one image whose raw id is `trainable` (bool [256]; 255 never counts)."""
@@ -265,6 +271,15 @@ class LabelStore:
         are `unsaved`."""
         return bool(self._wrong)
 
+    def rows(self, kind: str) -> Mapping[str, Entry]:
+        """All rows of the index of a kind, by key: what it says, whatever the files contain now."""
+        return self._rows_of(kind)
+
+    def outdated(self, kind: str, now: Mapping[str, Stamp]) -> list[str]:
+        """Images with a row of the index whose file has another stamp now."""
+        rows = self._rows_of(kind)
+        return [key for key, stamp in now.items() if key in rows and rows[key][:3] != stamp]
+
     def recorded(self, kind: str, key: str) -> Entry | None:
         """What the index says about a file of an image, whatever the file contains now."""
         return self._rows_of(kind).get(key)
@@ -319,7 +334,9 @@ class LabelStore:
 
     def _all(self, kind: str) -> Iterator[tuple[str, Entry]]:
         """All files of a kind, sorted by key. Only those that have changed are read."""
-        stamps, rows = scan(self.root, kind), self._rows_of(kind, newest=True)
+        stamps, rows = scan(self.root, kind), self._rows_of(kind)
+        if any(key not in rows or rows[key][:3] != stamp for key, stamp in stamps.items()):
+            rows = self._rows_of(kind, newest=True)
         for key in sorted(stamps):
             stamp, row = stamps[key], rows.get(key)
             if self._trusted and row is not None and row[:3] == stamp:
@@ -383,7 +400,7 @@ class LabelStore:
 
     def _set(self, kind: str, key: str, entry: Entry | None) -> None:
         """Change a row of the index, here and at the next save."""
-        rows = self._rows_of(kind)
+        rows, self._listed = self._rows_of(kind), None
         if entry is None:
             rows.pop(key, None)
         else:
@@ -432,6 +449,8 @@ def merge_answer(
 def check_key(key: str) -> None:
     """Raise DataError for the key of an image that cannot be a file name, or that leads out of a
     store or into its sidecar folder."""
+    if _is_plain(key):
+        return
     parts = key.split("/")
     if parts[0] == SIDECAR or "" in parts or "." in parts or ".." in parts:
         raise DataError(f"{key!r} cannot be the key of an image: rename the image file")
@@ -444,6 +463,19 @@ def check_key(key: str) -> None:
             f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or there "
             "is a null character in it: rename the image file"
         )
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a key is certainly a file name, as nearly all are."""
+    return (
+        key.isascii()
+        and 0 < len(key) <= MAX_NAME - len(SUFFIX)
+        and key[0] not in "/_"
+        and key[-1] not in "/."
+        and "//" not in key
+        and "./" not in key
+        and "\0" not in key
+    )
 
 
 def check_round(round: int) -> None:

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,10 @@ _INSERT_ANSWER = (
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
 _INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
+
+
+AnswerTuple = tuple[int, str, int, int, int]
+"""What is recorded of an answer: round, key of the image, pixels, regions, completeness."""
 
 
 class Ledger:
@@ -240,7 +245,8 @@ class Ledger:
     def files(self) -> dict[tuple[str, str], FileStamp]:
         """What `record_files` has recorded."""
         rows = self._execute("SELECT name, kind, size, mtime, digest FROM files")
-        return {row[:2]: FileStamp._make(row[2:]) for row in rows}
+        new = partial(tuple.__new__, FileStamp)
+        return {row[:2]: new(row[2:]) for row in rows}
 
     def record_labels(self, rows: Mapping[Name, Entry | None]) -> None:
         """Change some rows of the index of the label store (None: remove it), see `label_index`."""
@@ -299,9 +305,19 @@ class Ledger:
             complete: Whether everything that was asked has been answered.
             regions: Items of the query with an answer.
         """
+        self.record_answers(round, [(key, pixels, clicks, complete, regions)])
+
+    def record_answers(
+        self, round: int, rows: Iterable[tuple[str, int, int | None, bool, int]]
+    ) -> None:
+        """`record_answer` for each of many rows: key, pixels, clicks, complete, regions."""
         with self.transaction():
-            self._execute(
-                _INSERT_ANSWER, (round, key, int(pixels), clicks, int(complete), int(regions))
+            self._execute_many(
+                _INSERT_ANSWER,
+                [
+                    (round, key, int(pixels), clicks, int(complete), int(regions))
+                    for key, pixels, clicks, complete, regions in rows
+                ],
             )
 
     def answers(self) -> list[tuple[int, str, int | None, int]]:
@@ -377,12 +393,19 @@ class Ledger:
             records[-1]["done"] = len(records[-1]["stages"]) == len(STAGES)
         return records
 
-    def answered(self) -> dict[str, dict[int, Answered]]:
-        """What is recorded of each image, by round."""
-        found: dict[str, dict[int, Answered]] = {}
-        for row in self._execute("SELECT round, key, pixels, regions, complete FROM answers"):
-            found.setdefault(str(row[1]), {})[int(row[0])] = Answered(*map(int, row[2:]))
-        return found
+    def answer_rows(self) -> list[AnswerTuple]:
+        """All that is recorded of answers, in no order. Raises WorkDirError for other types."""
+        wrong = self._execute(
+            "SELECT key FROM answers WHERE typeof(round) != 'integer' OR typeof(key) != 'text' OR"
+            " typeof(pixels) != 'integer' OR typeof(regions) != 'integer' OR"
+            " typeof(complete) != 'integer' LIMIT 1"
+        )
+        if wrong:
+            raise WorkDirError(
+                f"{self.path} is damaged: the answer of {wrong[0][0]!r} has no number where one "
+                f"belongs; {_HINTS['malformed']}"
+            )
+        return self._execute("SELECT round, key, pixels, regions, complete FROM answers")
 
     def faults(self, thorough: bool = False) -> list[str]:
         """What is wrong with the file itself: its pages, and the order of the stages."""

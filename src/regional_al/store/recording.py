@@ -54,8 +54,7 @@ def recording(store: LabelStore, ledger: Ledger, round: int) -> Iterator[list[An
     rows: list[AnswerRow] = []
     yield rows
     with ledger.transaction():
-        for row in rows:
-            ledger.record_answer(round, *row)
+        ledger.record_answers(round, rows)
         ledger.record_labels(store.unsaved())
         ledger.forget(WRITING)
     store.saved()

@@ -22,10 +22,21 @@ from .schema import WRITING
 from .work_dir import WorkDir
 
 
-def sweep(work_dir: Path, everywhere: bool = False) -> list[Path]:
+def sweep(
+    work_dir: Path, everywhere: bool = False, known: Sequence[Path] | None = None
+) -> list[Path]:
     """Remove temporary files that killed processes have left; see `findings.leftovers`. The caller
-    holds the lock of the work dir. Returns what has been removed."""
-    removed = leftovers(WorkDir(Path(work_dir)), everywhere)
+    holds the lock of the work dir.
+
+    Args:
+        work_dir: Of the run.
+        everywhere: Also those of other commands.
+        known: All of them, if somebody has looked already.
+
+    Returns:
+        What has been removed.
+    """
+    removed = leftovers(WorkDir(Path(work_dir)), everywhere) if known is None else list(known)
     for path in removed:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
