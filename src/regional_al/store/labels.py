@@ -40,7 +40,6 @@ from .label_index import (
     scan,
     stamp_of,
     unpack,
-    values_of,
 )
 from .work_dir import WorkDir
 
@@ -329,22 +328,29 @@ class LabelStore:
         """The images with a pixel whose raw id is trainable, sorted by key."""
         other = bytes(v for v in range(256) if v == UNLABELED or not trainable[v])
         for key, entry in self._all(LABEL):
-            if values_of(entry.counts).translate(None, other):
+            counts = entry.counts
+            if counts[: len(counts) // 5].translate(None, other):
                 yield key, entry
 
     def _all(self, kind: str) -> Iterator[tuple[str, Entry]]:
         """All files of a kind, sorted by key. Only those that have changed are read."""
-        stamps, rows = scan(self.root, kind), self._rows_of(kind)
-        if any(key not in rows or rows[key][:3] != stamp for key, stamp in stamps.items()):
-            rows = self._rows_of(kind, newest=True)
+        stamps = scan(self.root, kind)
+        changed = self._changed_files(kind, stamps)
+        if changed:
+            self._rows_of(kind, newest=True)
+            changed = self._changed_files(kind, stamps)
+        rows = self._rows_of(kind)
         for key in sorted(stamps):
-            stamp, row = stamps[key], rows.get(key)
-            if self._trusted and row is not None and row[:3] == stamp:
-                yield key, row
-                continue
-            entry = self.entry(kind, key, stamp)
+            entry = self.entry(kind, key, stamps[key]) if key in changed else rows[key]
             if entry is not None:
                 yield key, entry
+
+    def _changed_files(self, kind: str, stamps: Mapping[str, Stamp]) -> set[str]:
+        """Images of which the index does not know the file."""
+        if not self._trusted:
+            return set(stamps)
+        rows = self._rows_of(kind)
+        return {k for k, stamp in stamps.items() if k not in rows or rows[k][:3] != stamp}
 
     def _look_into(self, kind: str, key: str, stamp: Stamp) -> Entry | None:
         """Read a file. What the index says of it is corrected, but for what is on record."""
