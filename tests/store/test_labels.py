@@ -191,6 +191,29 @@ def test_index_is_only_a_cache(tmp_path, monkeypatch):
     assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected
 
 
+def test_the_images_of_a_training_are_listed_once(tmp_path, monkeypatch):
+    """Its hash and its list are of the same look at the files; anything else looks again."""
+    store, looks = LabelStore(tmp_path), []
+    scan = labels_module.scan
+    monkeypatch.setattr(labels_module, "scan", lambda *a: looks.append(a) or scan(*a))
+    store.write(answer("a", [[1]], [[True]]), 0)
+    first = store.training_digest(CLASSES)
+    assert first[0] == 1
+    assert store.trainable_keys(CLASSES) == ["a"]
+    assert len(looks) == 1
+    assert store.trainable_keys(CLASSES) == ["a"]
+    assert len(looks) == 2
+    store.training_digest(CLASSES)
+    assert store.trainable_keys(np.arange(256) == 9) == []
+    store.training_digest(CLASSES)
+    store.write(answer("b", [[2]], [[True]]), 1)
+    assert store.trainable_keys(CLASSES) == ["a", "b"]
+    second = store.training_digest(CLASSES)
+    assert second == LabelStore(tmp_path).training_digest(CLASSES) != first
+    Image.fromarray(np.full((1, 1), 1, np.uint8)).save(store.path("b"))
+    assert store.training_digest(CLASSES)[1] != second[1]
+
+
 def test_index_sees_a_file_changed_from_outside(tmp_path):
     store = LabelStore(tmp_path)
     store.write(answer("k", [[1, 2]], [[True, True]]), 0)

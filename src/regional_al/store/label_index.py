@@ -7,6 +7,9 @@ row, or with its bytes, has these pixels, and so these counts. A file that diffe
 been changed by somebody else, or was being written when a process was killed.
 
 A store without a ledger keeps the same table in a file of its own, a cache alone.
+
+To keep more: another file per image is a further kind, with a folder in `FOLDERS` and rows of its
+own. A further column must allow NULL; older ledgers get it in `schema.upgrade`.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ LABEL, ROUNDS = "label", "rounds"
 SIDECAR = "_annotated"
 FOLDERS: Mapping[str, str] = {LABEL: "", ROUNDS: SIDECAR}
 """Folder of each kind of file of an image, below that of the store."""
+_OTHERS = frozenset(FOLDERS.values())
 SUFFIX = ".png"
 
 TABLE = """
@@ -147,7 +151,7 @@ def scan(root: Path, kind: str, temporary: list[Path] | None = None) -> dict[str
             for item in listing:
                 name = item.name
                 if item.is_dir(follow_symlinks=False):
-                    if prefix or kind != LABEL or name != SIDECAR:
+                    if prefix or kind != LABEL or name not in _OTHERS:
                         open_.append((f"{prefix}{name}/", item.path))
                 elif name.endswith(SUFFIX) and name[0] != ".":
                     try:
