@@ -276,10 +276,16 @@ def test_a_kill_before_the_rows_loses_nothing(data: Path, run: Path) -> None:
 
 def test_a_correction_that_is_killed_is_no_edit(data: Path, run: Path) -> None:
     """Answers of the round that is going on are corrected: the rows have them already."""
-    keys = read_query(WorkDir(run).query(1)).image_keys()
-    put_answers(run, 1, 3, keys[:2])
+    query, first_row = read_query(WorkDir(run).query(1)), content(run)
+    for key in query.image_keys():  # of the 20 pixels that are asked, ten
+        asked = query.asked(key)
+        said = np.where((asked > 0) & (asked <= 10), np.uint8(3), np.uint8(UNLABELED))
+        write_png(WorkDir(run).answers(1) / f"{key}.png", said.astype(np.uint8))
     assert start(data, run) == "waiting"
-    put_answers(run, 1, 4, keys)
+    for key, (_, digest, _, round_, before) in content(run).items():
+        assert (round_, before) == (1, first_row[key][1])
+        assert digest != before
+    put_answers(run, 1, 4)
     assert kinds(run) == []
     killed(lambda: start(data, run))
     assert not any(f.blocks for f in [*check_run(run), *check_run(run, thorough=True)])
@@ -347,7 +353,9 @@ def test_a_run_of_format_3_that_was_killed_goes_on(data: Path, run: Path) -> Non
         db.execute("DELETE FROM meta WHERE key = 'writing'")
     db.close()
     assert not any(f.blocks for f in [*check_run(run), *check_run(run, thorough=True)])
-    killed(lambda: start(data, run))  # a second time, with tables of the new format
+    Ledger.open(run).close()  # with the tables of the new format
+    assert not any(f.blocks for f in [*check_run(run), *check_run(run, thorough=True)])
+    killed(lambda: start(data, run))  # a second time
     assert rows(run) == {}
     assert not any(f.blocks for f in [*check_run(run), *check_run(run, thorough=True)])
     assert start(data, run) == "finished"

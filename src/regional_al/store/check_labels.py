@@ -67,7 +67,7 @@ class LabelCheck:
                 if self.store.rows(kind)[key].stamp != now[key]:
                     keys.discard(key)
         label, side = self.store.rows(LABEL), self.store.rows(ROUNDS)
-        known = [key for key in keys if key in label and key in side]
+        known = [key for key in label if key in keys and key in side]  # in the order of memory
         areas = None
         if self.pool is not None:
             sizes = {item.key: item.shape[0] * item.shape[1] for item in self.pool}

@@ -277,7 +277,7 @@ class LabelStore:
     def outdated(self, kind: str, now: Mapping[str, Stamp]) -> list[str]:
         """Images with a row of the index whose file has another stamp now."""
         rows = self._rows_of(kind)
-        return [key for key, stamp in now.items() if key in rows and rows[key][:3] != stamp]
+        return [key for key, row in rows.items() if row[:3] != now.get(key, row[:3])]
 
     def recorded(self, kind: str, key: str) -> Entry | None:
         """What the index says about a file of an image, whatever the file contains now."""
