@@ -8,19 +8,21 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_run import make_run
 
 from regional_al import cli
 from regional_al.errors import RegionalALError
 from regional_al.loop import runner
-from regional_al.store.images import temporary_name
+from regional_al.store.images import read_ids, temporary_name, write_png
 from regional_al.store.ledger import Ledger
 from regional_al.store.lock import FolderLock
 from regional_al.store.query import read_query
 from regional_al.store.work_dir import WorkDir
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
+from regional_al.types import UNLABELED
 
 
 def start(data: Path, work_dir: Path, rounds: int = 1) -> None:
@@ -68,6 +70,57 @@ def test_clean_findings_and_repair(run: Path, capsys: pytest.CaptureFixture[str]
     assert out[2].startswith(f"{side} is missing: the ledger has ")
     assert out[-1].startswith(f"{run}: 1 finding; restore the other files from a backup")
     assert (run / "labels" / "train_0001.png").exists()  # never cleared: people gave it
+
+
+def another_class(path: Path) -> None:
+    """What somebody does in a paint program: one labelled pixel gets another class."""
+    pixels = read_ids(path)
+    where = np.flatnonzero(pixels != UNLABELED)[0]
+    pixels.ravel()[where] = (int(pixels.ravel()[where]) + 1) % 3
+    write_png(path, pixels)
+
+
+def test_edited_labels_are_named_and_accepted(
+    data: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "labels" / "train_0000.png"
+    another_class(path)
+    assert cli.main(["check", str(run)]) == 1
+    finding, summary = capsys.readouterr().out.splitlines()
+    assert finding == (
+        f"{path} was edited after the run had written it: restore it from a backup, or accept it "
+        "with `--accept-labels`"
+    )
+    command = f"`regional-al check {run} --accept-labels`"
+    assert summary == (f"{run}: 1 finding; restore the edited files, or accept them with {command}")
+    assert cli.main(["check", str(run), "--repair"]) == 1  # not without being told
+    capsys.readouterr()
+    with pytest.raises(RegionalALError, match=rf"{path} was edited") as caught:
+        start(data, run, rounds=2)
+    assert str(caught.value).endswith(f": run `regional-al check {run}`")
+    assert cli.main(["check", str(run), "--accept-labels"]) == 0
+    accepted, summary = capsys.readouterr().out.splitlines()
+    assert accepted == f"accepted: {path}"
+    assert summary == f"{run}: the files agree with the ledger"
+    assert cli.main(["check", str(run), "--accept-labels"]) == 0
+    assert "accepted" not in capsys.readouterr().out
+    start(data, run, rounds=2)
+    with Ledger.open(run, readonly=True) as ledger:
+        names = [change["name"] for change in ledger.changes()]
+    assert names.count("label of train_0000") == 1
+
+
+def test_edits_beside_other_findings(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    another_class(run / "labels" / "train_0000.png")
+    temporary_name(run / "labels" / "train_0000.png").write_bytes(b"half")
+    assert cli.main(["check", str(run)]) == 1
+    assert f"check {run} --repair --accept-labels`" in capsys.readouterr().out
+    (run / "labels" / "train_0001.png").unlink()
+    assert cli.main(["check", str(run), "--repair", "--accept-labels"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in out[:2]] == ["repaired", "accepted"]
+    assert "train_0001.png is missing" in out[2]
+    assert out[-1].startswith(f"{run}: 1 finding; restore")
 
 
 def test_a_repaired_run_is_resumed(data: Path, run: Path) -> None:

@@ -93,6 +93,7 @@ def test_what_has_changed_starts_the_training_anew(
     if what == "labels":
         mask = next((work_dir / "labels").glob("*.png"))
         write_png(mask, read_ids(mask)[:, ::-1])
+        assert cli.main(["check", str(work_dir), "--accept-labels"]) == 0
     elif what == "config":
         config = {**CONFIG, "optimizer": {"lr": 0.2}}
     elif what == "damaged":

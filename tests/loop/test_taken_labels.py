@@ -128,7 +128,7 @@ def test_what_the_other_ledger_does_not_know_is_left_out(
     class Killed(BaseException):
         pass
 
-    record = Ledger.record_answer
+    record = Ledger.record_answers
 
     def dies(self: Ledger, round: int, *args: Any, **kwargs: Any) -> None:
         if round == 1:
@@ -136,7 +136,7 @@ def test_what_the_other_ledger_does_not_know_is_left_out(
         record(self, round, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "record_answer", dies)
+        patch.setattr(Ledger, "record_answers", dies)
         with pytest.raises(Killed):
             start(data, tmp_path / "a", rounds=1)
     start(data, tmp_path / "b", rounds=0, warm_start={"labels": str(tmp_path / "a")})

@@ -198,6 +198,30 @@ def test_changes_of_the_config_are_listed(tmp_path: Path, run: Path) -> None:
     assert 'round 2, fit crop [1, 2] "<b>"' in text
 
 
+def test_edited_labels_are_listed(tmp_path: Path, run: Path) -> None:
+    assert "Labels edited by hand" not in page(run).text
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    data = json.loads(path.read_text())
+    where = {"round": 1, "stage": "fit", "time": "2026-01-01T00:00:00+00:00"}
+    old, new = ({"digest": d, "pixels": p} for d, p in (("a", {"0": 1200}), ("b", {"0": 7})))
+    data["changes"] = [
+        {**where, "name": f"label of town/{i}", "old": old, "new": new} for i in range(51)
+    ]
+    strange = [None, 7, {"pixels": {"x": 1, "0": "many", "999": 1}}]
+    data["changes"] += [{**where, "name": "label of <b>", "old": v, "new": v} for v in strange]
+    path.write_text(json.dumps(data))
+    html.write_report(tmp_path / "run")
+    text = squeezed(page(tmp_path / "run").text)
+    assert "Changes of the config" not in text
+    assert f"round 1, fit town/0 {CLASSES[0]} 1,200 → 7 round 1, fit town/1" in text
+    assert "And 4 more, see changes in results.json." in text
+    data["changes"] = data["changes"][50:]
+    path.write_text(json.dumps(data))
+    html.write_report(tmp_path / "run")
+    assert "<b> as many pixels of each class" in squeezed(page(tmp_path / "run").text)
+
+
 def test_nothing_but_a_started_run(tmp_path: Path) -> None:
     make_run(tmp_path, rounds=0)
     path = tmp_path / "results.json"

@@ -174,20 +174,44 @@ def test_index_is_only_a_cache(tmp_path, monkeypatch):
     store.write(answer("void", [[255, 255]], [[True, True]]), 0)
     expected = ["s/0", "s/1", "s/2"]
     assert store.trainable_keys(CLASSES) == expected
-    index = tmp_path / "_annotated/index.json"
+    index = tmp_path / "_annotated/index.sqlite"
     assert index.exists()
 
-    def no_decoding(path):
+    def no_decoding(path, data):
         raise AssertionError(f"{path} decoded in spite of the index")
 
     with monkeypatch.context() as patch:
         patch.setattr(labels_module, "read_ids", no_decoding)
         assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected
-    for damage in ("", "{}", "[1, 2]", '{"version": 1, "files": {"s/0.png": 3}}'):
-        index.write_text(damage)
+    whole = index.read_bytes()
+    for damage in (b"", b"no database", whole[:5000], whole[:1000] + b"?" * (len(whole) - 1000)):
+        index.write_bytes(damage)
         assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected
     index.unlink()
     assert LabelStore(tmp_path).trainable_keys(CLASSES) == expected
+
+
+def test_the_images_of_a_training_are_listed_once(tmp_path, monkeypatch):
+    """Its hash and its list are of the same look at the files; anything else looks again."""
+    store, looks = LabelStore(tmp_path), []
+    scan = labels_module.scan
+    monkeypatch.setattr(labels_module, "scan", lambda *a: looks.append(a) or scan(*a))
+    store.write(answer("a", [[1]], [[True]]), 0)
+    first = store.training_digest(CLASSES)
+    assert first[0] == 1
+    assert store.trainable_keys(CLASSES) == ["a"]
+    assert len(looks) == 1
+    assert store.trainable_keys(CLASSES) == ["a"]
+    assert len(looks) == 2
+    store.training_digest(CLASSES)
+    assert store.trainable_keys(np.arange(256) == 9) == []
+    store.training_digest(CLASSES)
+    store.write(answer("b", [[2]], [[True]]), 1)
+    assert store.trainable_keys(CLASSES) == ["a", "b"]
+    second = store.training_digest(CLASSES)
+    assert second == LabelStore(tmp_path).training_digest(CLASSES) != first
+    Image.fromarray(np.full((1, 1), 1, np.uint8)).save(store.path("b"))
+    assert store.training_digest(CLASSES)[1] != second[1]
 
 
 def test_index_sees_a_file_changed_from_outside(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import pytest
 
 from regional_al.errors import WorkDirError
 from regional_al.store.files import FileStamp
+from regional_al.store.label_index import Entry
 from regional_al.store.ledger import STAGES, Ledger
 from regional_al.store.work_dir import WorkDir
 from regional_al.types import Costs
@@ -166,7 +168,7 @@ def test_work_dir_refusals(ledger, tmp_path):
         Ledger.open(tmp_path / "bad")
 
 
-@pytest.mark.parametrize("version", ["1", "99"])
+@pytest.mark.parametrize("version", ["1", "2", "99", "new"])
 def test_the_ledger_of_another_version_is_refused_in_one_line(ledger, tmp_path, version):
     """1: regional_al 0.1.0."""
     ledger._db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (version,))
@@ -174,4 +176,53 @@ def test_the_ledger_of_another_version_is_refused_in_one_line(ledger, tmp_path, 
         Ledger.open(tmp_path)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{WorkDir(tmp_path).ledger} was written by another version")
-    assert f"(format {version}, this version reads format 3): choose another work_dir" in line
+    assert (
+        f"(format {version}, this version resumes formats 3 and 4): choose another work_dir" in line
+    )
+    if version in ("1", "2"):
+        Ledger.open(tmp_path, readonly=True).close()
+    else:
+        with pytest.raises(WorkDirError, match=f"format {version},"):
+            Ledger.open(tmp_path, readonly=True)
+
+
+def earlier(work_dir, version):
+    """Make the ledger of a work dir one of an earlier format."""
+    db = sqlite3.connect(WorkDir(work_dir).ledger)
+    with db:
+        db.execute("DROP TABLE labels")
+        if version < 3:
+            db.executescript("DROP TABLE changes; DROP TABLE files;")
+        db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (str(version),))
+    db.close()
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_ledger_of_an_earlier_format_is_read_as_it_is(ledger, tmp_path, version):
+    ledger.record_answer(0, "a", 10, 2, True, 1)
+    ledger.close()
+    earlier(tmp_path, version)
+    before = WorkDir(tmp_path).ledger.read_bytes()
+    with Ledger.open(tmp_path, readonly=True) as old:
+        assert old.costs(0).pixels == 10
+        assert (old.changes(), old.files(), old.labels("label")) == ([], {}, {})
+        assert old.faults(thorough=True) == []
+        with pytest.raises(WorkDirError, match="readonly"):
+            old.record_answer(0, "a", 11, 2, True, 1)
+        if version < 3:
+            with pytest.raises(WorkDirError, match=f"format {version}"):
+                old.check_resumable()
+    assert WorkDir(tmp_path).ledger.read_bytes() == before
+
+
+def test_a_ledger_of_format_3_is_upgraded_when_it_is_written(ledger, tmp_path):
+    ledger.record_changes([("a", 1, 2)], config="c1", acquisition=ACQUISITION)
+    ledger.close()
+    earlier(tmp_path, 3)
+    row = Entry(1, 2, 3, b"f", b"d", b"c", 0, None)
+    with Ledger.open(tmp_path) as new:
+        assert new.meta()["format"] == "4"
+        assert [change["name"] for change in new.changes()] == ["a"]
+        new.record_labels({("label", "a"): row})
+    with Ledger.open(tmp_path, readonly=True) as new:
+        assert new.labels("label") == {"a": row}

@@ -279,7 +279,7 @@ def unaffordable(request: SelectionRequest, cheapest: int) -> str:
     if budget.scope == "pool":
         limit = target.limit(request.pool, budget)
     else:
-        limit = max(target.image_limit(item, budget) for item in request.pool)
+        limit = max(target.image_limits(request.pool, budget))
     if cheapest == NOTHING or cheapest <= limit:
         return ""
     if target.window_area > 1:  # a clipped window elsewhere might cost less

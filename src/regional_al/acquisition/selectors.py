@@ -171,7 +171,7 @@ class PooledSelector:
             limit = request.target.limit(request.pool, request.budget)
             basket = Basket(costs, table.open, limit)
         else:
-            limits = [request.target.image_limit(item, request.budget) for item in request.pool]
+            limits = request.target.image_limits(request.pool, request.budget)
             basket = Basket(costs, table.open, limits, table.image)
         # the last number: no image has it as its index
         rng = np.random.default_rng([self.scorer.seed, request.round, len(request.pool)])

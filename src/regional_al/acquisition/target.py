@@ -69,8 +69,18 @@ class Target:
         """The budget of one round over the pool in its own unit. Raises BudgetError if it exceeds
         the pool."""
         if budget.scope == "image":
-            return sum(self.image_limit(item, budget) for item in pool)
+            return sum(self.image_limits(pool, budget))
         return budget.resolve(self.available(pool, budget))
+
+    def image_limits(self, pool: Sequence[PoolItem], budget: Budget) -> list[int]:
+        """`image_limit` of each image. Without a partition it depends on the size alone."""
+        if self.partition is not None:
+            return [self.image_limit(item, budget) for item in pool]
+        of_size: dict[tuple[int, int], int] = {}
+        for item in pool:
+            if item.shape not in of_size:
+                of_size[item.shape] = self.image_limit(item, budget)
+        return [of_size[item.shape] for item in pool]
 
     def image_limit(self, item: PoolItem, budget: Budget) -> int:
         """The budget of one round for one image (scope='image')."""

@@ -10,6 +10,7 @@ from ..runtime.progress import progress
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger
 from ..store.query import Query
+from ..store.recording import AnswerRow, recording
 from ..types import JSON
 from .base import Annotator
 
@@ -30,20 +31,20 @@ def collect_answers(
     round_, keys = query.info.round, query.image_keys()
     annotator.request(query)
     waiting = ledger.outstanding(round_, keys)
-    with ledger.transaction():
+    with recording(store, ledger, round_) as rows:
         for answer in progress(annotator.collect(query, waiting), "Annotating", len(waiting)):
             asked = query.asked(answer.key)
             store.write(replace(answer, answered=answer.answered & (asked > 0)), round_)
             said = asked[store.annotated(answer.key) == round_ + 1]
             said = said[said > 0]
-            ledger.record_answer(
-                round_,
-                answer.key,
-                pixels=said.size,
-                clicks=answer.clicks,
-                complete=said.size == int((asked > 0).sum()),
-                regions=len(np.unique(said)),
+            rows.append(
+                AnswerRow(
+                    answer.key,
+                    pixels=said.size,
+                    clicks=answer.clicks,
+                    complete=said.size == int((asked > 0).sum()),
+                    regions=len(np.unique(said)),
+                )
             )
-    store.save_index()
     left = len(ledger.outstanding(round_, keys))
     return {"outstanding": left, "images": len(keys), "where": annotator.where(query)}

@@ -115,6 +115,11 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--repair", action="store_true", help="mend what can be mended without losing anything"
     )
+    check.add_argument(
+        "--accept-labels",
+        action="store_true",
+        help="take label files that were edited by hand as the labels of the run, and record it",
+    )
     for command in (status, report, check):
         command.add_argument("work_dir", type=Path)
     _add_exchange(commands)
@@ -233,7 +238,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "check":
         from . import check
 
-        return check.run(args.work_dir, args.repair)
+        return check.run(args.work_dir, args.repair, args.accept_labels)
     if args.command == "export":
         from . import exchange
 

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ..config.changes import Change
 from ..config.grammar import Acquisition
 from ..engines.base import Engine
 from ..report import table
 from ..runtime import distributed as dist
 from ..store import results as results_file
 from ..store.check import refuse_differences
-from ..store.labels import LabelStore
+from ..store.files import no_collection
+from ..store.labels import check_key
 from ..store.ledger import HEAD, STOPPED, Ledger, pool_fingerprint
 from ..store.lock import FolderLock
 from ..store.repair import sweep
@@ -59,6 +61,9 @@ class RunRecords:
         self.ledger: Ledger | None = None  # of rank 0, while open
         self.opened = False
         self._printed = self._held = self._agreed = False
+        self._keys_checked = False
+        self._changes: list[Change] | None = None  # of the config, as `check` has found them
+        self._left: list[Path] | None = None  # by killed processes, likewise
 
     @contextmanager
     def holding(self) -> Iterator[None]:
@@ -85,21 +90,27 @@ class RunRecords:
 
         def look() -> JSON:
             root, engine = self.work_dir.root, self.engine
-            store = LabelStore(self.work_dir.labels)
-            for item in engine.pool:
-                store.path(item.key)
+            if not self._keys_checked:
+                for item in engine.pool:
+                    check_key(item.key)
+                self._keys_checked = True
             if Ledger.exists(root):
                 with Ledger.open(root, readonly=True) as ledger:
-                    check_resume(ledger, self.origin)
+                    if self._changes is None:
+                        self._changes = check_resume(ledger, self.origin)
                     warm_start(ledger)
             else:
                 warm_start(None)
             if not self._agreed:
-                refuse_differences(root, engine.label_space, engine.pool, self.config.rounds)
+                space, pool, rounds = engine.label_space, engine.pool, self.config.rounds
+                self._left = refuse_differences(root, space, pool, rounds)
                 self._agreed = self.lock.held  # nobody else changes them from now on
+            if not self._agreed:
+                self._forget()
             return {}
 
-        dist.on_main(look)
+        with no_collection():
+            dist.on_main(look)
 
     def lock_in(self) -> None:
         """Keep other processes out of the work dir until `close`."""
@@ -112,7 +123,7 @@ class RunRecords:
 
         def start() -> JSON:
             root, head = self.work_dir.root, self._head()
-            sweep(root)
+            sweep(root, known=self._left)
             if Ledger.exists(root):
                 self.ledger = Ledger.open(root)
                 self._record_changes(self.ledger)
@@ -141,6 +152,12 @@ class RunRecords:
         if self._held:
             self.lock.release()
         self.ledger, self.opened, self._held, self._agreed = None, False, False, False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Look at the config and the images anew at the next check."""
+        self._changes = self._left = None
+        self.origin.forget()
 
     def done(self, round_: int, stage: str) -> JSON | None:
         """What a finished stage has recorded, on every rank; None while it is not finished."""
@@ -202,7 +219,7 @@ class RunRecords:
 
     def _record_changes(self, ledger: Ledger) -> None:
         """Record, and print, what of the config has changed since the run was last started."""
-        found = check_resume(ledger, self.origin)
+        found = check_resume(ledger, self.origin) if self._changes is None else self._changes
         for change in found:
             print(f"resumed with a change: {change}", file=sys.stderr, flush=True)
         ledger.record_changes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..store.ledger import Ledger, pool_fingerprint
 from ..types import JSON, PoolItem
 
 _SHOWN = 3
+Stamps = Mapping[tuple[str, str], FileStamp]
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,36 @@ class Origin:
     text: str
     pool: Sequence[PoolItem]
     sources: Mapping[str, Path] = field(default_factory=dict)
+    _seen: dict[str, Stamps] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def tree(self) -> JSON:
         """`acquisition` and the engine's config as one nested dict."""
         return config_tree(self.text, self.acquisition)
 
-    @property
+    @cached_property
     def paths(self) -> dict[tuple[str, str], Path]:
         """(key, 'image' or 'annotation') -> file."""
         images = {(item.key, "image"): item.image for item in self.pool}
         return {**images, **{(key, "annotation"): path for key, path in self.sources.items()}}
 
+    def stamps(self, known: Stamps) -> Stamps:
+        """Stamps of `paths`, looked up once until `record_files`. known: earlier ones."""
+        if "now" not in self._seen:
+            self._seen["then"], self._seen["now"] = known, stamps(self.paths, known)
+        return self._seen["now"]
+
+    def forget(self) -> None:
+        """Look the files up again at the next `stamps`."""
+        self._seen.clear()
+
     def record_files(self, ledger: Ledger) -> None:
-        """Record the files that the run depends on, as they are now."""
-        ledger.record_files({**stamps(self.paths, ledger.files()), **config_stamps(self.tree)})
+        """Record the files that the run depends on, as they were when it looked."""
+        known = self._seen.get("then")
+        known = ledger.files() if known is None else known
+        now = {**self.stamps(known), **config_stamps(self.tree)}
+        self.forget()
+        ledger.record_files({name: one for name, one in now.items() if known.get(name) != one})
 
 
 def config_tree(text: str, acquisition: JSON) -> JSON:
@@ -88,6 +105,7 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
     Raises:
         WorkDirError: The run must not be resumed; the message names what has changed.
     """
+    ledger.check_resumable()
     meta, files = ledger.meta(), ledger.files()
     work_dir = ledger.path.parent
     position = ledger.position()
@@ -107,7 +125,7 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
     if refused:
         raise WorkDirError(f"{work_dir}: {refusal(refused)}")
     check_pool(work_dir, meta["pool"], origin.pool, files)
-    return [*found, *check_files(ledger, origin.paths, files)]
+    return [*found, *check_files(ledger, origin, files)]
 
 
 def refusal(refused: Sequence[Change]) -> str:
@@ -144,15 +162,13 @@ def check_pool(
 
 
 def check_files(
-    ledger: Ledger,
-    paths: Mapping[tuple[str, str], Path],
-    files: Mapping[tuple[str, str], FileStamp],
+    ledger: Ledger, origin: Origin, files: Mapping[tuple[str, str], FileStamp]
 ) -> list[Change]:
     """Notice files that have been replaced since the run began.
 
     Args:
         ledger: Of the run.
-        paths: See `Origin.paths`.
+        origin: What the run is resumed with.
         files: Their recorded stamps.
 
     Returns:
@@ -161,8 +177,12 @@ def check_files(
     Raises:
         WorkDirError: An image has other content.
     """
-    now = stamps(paths, files)
-    replaced = [name for name, one in now.items() if name in files and not same(files[name], one)]
+    now, paths = origin.stamps(files), origin.paths
+    replaced = [
+        name
+        for name, one in now.items()
+        if name in files and one is not files[name] and not same(files[name], one)
+    ]
     images = [name for name in replaced if name[1] == "image"]
     if images:
         more = f" and {len(images) - 1} more" if len(images) > 1 else ""

@@ -230,7 +230,7 @@ def warn_of_exhaustion(loop: ActiveLearningLoop) -> None:
     """Say in which round the pool will have less than the budget left; the run ends then."""
     config, acquirer = loop.config, loop.acquirer
     pool, budget, warm = loop.engine.pool, config.budget, config.warm_start
-    total = sum(acquirer.target.available([item], budget) for item in pool)
+    total = acquirer.target.available(pool, budget)
     spent = 0
     if warm is not None and warm.budget is not None and warm.budget.unit == budget.unit:
         spent = acquirer.limit(warm.budget, warm=True)

@@ -6,7 +6,6 @@ ends: nothing left to query, or answers missing.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 from dataclasses import replace
@@ -19,9 +18,8 @@ from ..config.changes import training_digest
 from ..engines.base import FitRequest, has_source
 from ..runtime import distributed as dist
 from ..store import fit_state
-from ..store.labels import LabelStore
 from ..store.query import read_query
-from ..types import JSON, Bool
+from ..types import JSON
 from .resume import config_tree
 
 if TYPE_CHECKING:
@@ -65,7 +63,12 @@ def train(loop: ActiveLearningLoop) -> JSON:
     until = config.until(round_)
     source_alone = has_source(loop.engine) and until != 0
     trainable = loop.engine.label_space.trainable
-    labelled = dist.on_main(lambda: {"images": len(loop.store.trainable_keys(trainable))})
+
+    def look() -> JSON:
+        images, digest = loop.store.training_digest(trainable)
+        return {"images": images, "digest": digest}
+
+    labelled = dist.on_main(look)
     if not labelled["images"] and not source_alone:
         return {"checkpoint": None, "iterations": 0, "label_share": None}
     request = FitRequest(
@@ -78,7 +81,7 @@ def train(loop: ActiveLearningLoop) -> JSON:
         until=until,
         iterations=loop.records.iterations(round_),
     )
-    request = replace(request, identity=identity(loop, request))
+    request = replace(request, identity=identity(loop, request, labelled["digest"]))
     prepare_folder(request)
     with loop.watch("fit"):
         result = loop.engine.fit(request)
@@ -103,32 +106,21 @@ def evaluate(loop: ActiveLearningLoop) -> JSON:
     }
 
 
-def identity(loop: ActiveLearningLoop, request: FitRequest) -> JSON:
-    """What determines a training, on every rank; a saved state is resumed only by its own."""
-
-    def look() -> JSON:
-        previous = request.previous
-        return {
-            "round": request.round,
-            "seed": request.seed,
-            "init": request.init,
-            "until": request.until,
-            "iterations": request.iterations,
-            "previous": None if previous is None else previous.parent.parent.name,
-            "labels": label_digest(loop.store, loop.engine.label_space.trainable),
-            "config": training_digest(config_tree(loop.records.origin.text, {})),
-            "processes": dist.world_size(),
-        }
-
-    return dist.on_main(look)
-
-
-def label_digest(store: LabelStore, trainable: Bool) -> str:
-    """Hash of the label files that a training reads."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key in store.trainable_keys(trainable):
-        digest.update(key.encode() + b"\0" + store.path(key).read_bytes())
-    return digest.hexdigest()
+def identity(loop: ActiveLearningLoop, request: FitRequest, labels: str) -> JSON:
+    """What determines a training; a saved state is resumed only by its own. labels: the hash of
+    `LabelStore.training_digest`."""
+    previous = request.previous
+    return {
+        "round": request.round,
+        "seed": request.seed,
+        "init": request.init,
+        "until": request.until,
+        "iterations": request.iterations,
+        "previous": None if previous is None else previous.parent.parent.name,
+        "labels": labels,
+        "config": training_digest(config_tree(loop.records.origin.text, {})),
+        "processes": dist.world_size(),
+    }
 
 
 def prepare_folder(request: FitRequest) -> None:

@@ -26,6 +26,7 @@ from ..store.check import is_cut
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger, pool_fingerprint
 from ..store.query import copy_query, read_query
+from ..store.recording import AnswerRow, recording
 from ..store.work_dir import WorkDir
 from ..types import JSON, ImageAnswer
 from . import stages
@@ -179,11 +180,11 @@ class TakenLabels(FreshStart):
         allowed = allowed_ids(loop.engine.label_space)
         labels_of = LabelStore(self.other.labels)
         with Ledger.open(self.other.root, readonly=True) as theirs:
-            rows = theirs.answers()
+            taken = theirs.answers()
         spent: dict[str, list[tuple[int, int | None, int]]] = {}
-        for round_, key, clicks, regions in rows:
+        for round_, key, clicks, regions in taken:
             spent.setdefault(key, []).append((round_, clicks, regions))
-        with ledger.transaction():
+        with recording(loop.store, ledger, 0) as rows:
             for key, costs in progress(spent.items(), "Copying labels", len(spent)):
                 path = labels_of.path(key)
                 if not path.is_file():
@@ -196,13 +197,13 @@ class TakenLabels(FreshStart):
                 recorded = np.array([round_ + 1 for round_, _, _ in costs], dtype=np.uint8)
                 answered = np.isin(0 if rounds is None else rounds, recorded)
                 known = [clicks for _, clicks, _ in costs if clicks is not None]
-                ledger.record_answer(
-                    0,
-                    key,
-                    pixels=loop.store.write(ImageAnswer(key, labels, answered), 0),
-                    clicks=sum(known) if len(known) == len(costs) else None,
-                    complete=True,
-                    regions=sum(regions for _, _, regions in costs),
+                rows.append(
+                    AnswerRow(
+                        key,
+                        pixels=loop.store.write(ImageAnswer(key, labels, answered), 0),
+                        clicks=sum(known) if len(known) == len(costs) else None,
+                        complete=True,
+                        regions=sum(regions for _, _, regions in costs),
+                    )
                 )
-        loop.store.save_index()
         return {"outstanding": 0, "images": len(spent)}

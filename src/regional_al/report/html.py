@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import EnvironmentProblem
 from ..store import results as records
 from ..store.images import replacing
+from ..store.ledger import EDITED
 from ..store.results import Record, Results
 from ..store.work_dir import WorkDir
 from ..types import I64, JSON, Costs
@@ -21,6 +22,10 @@ from . import data, figures, overlays
 from .figures import hex_colour
 from .status import plain, read_position, subtitle, summary, two_keys
 from .table import NOT_KNOWN, full, percent, spell
+
+_RAW_IDS = frozenset(map(str, range(256)))
+MAX_EDITS = 50
+"""Edited label files that the report lists."""
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +98,8 @@ def render(results: Results, run: WorkDir) -> str:
         state=state,
         tiles=tiles(results),
         rounds=[round_row(record) for record in results.records],
-        changes=[change_row(change) for change in results.changes],
+        changes=[change_row(c) for c in results.changes if not _is_edit(c)],
+        **edits(results),
         iou=iou_table(results, counts),
         overlays=groups,
         left_out=left_out,
@@ -109,6 +115,44 @@ def change_row(change: JSON) -> JSON:
     texts = {key: shorten(json.dumps(change.get(key)), 80) for key in ("old", "new")}
     name = str(change.get("name")).removeprefix("variables.")
     return {"round": change.get("round"), "stage": change.get("stage"), "name": name, **texts}
+
+
+def _is_edit(change: JSON) -> bool:
+    """Whether a change is of a label file that was edited by hand."""
+    return str(change.get("name")).startswith(EDITED)
+
+
+def edits(results: Results) -> JSON:
+    """`edits`, the accepted edits of label files as they are shown, and `more_edits`: how many
+    others there are."""
+    found = [change for change in results.changes if _is_edit(change)]
+    rows = []
+    for change in found[:MAX_EDITS]:
+        old, new = _pixels(change.get("old")), _pixels(change.get("new"))
+        texts = [
+            f"{_class_name(results, v)} {old.get(v, 0):,} → {new.get(v, 0):,}"
+            for v in sorted({*old, *new})
+            if old.get(v, 0) != new.get(v, 0)
+        ]
+        what = ", ".join(texts) or "as many pixels of each class, in other places"
+        key = str(change["name"]).removeprefix(EDITED)
+        row = {"round": change.get("round"), "stage": change.get("stage"), "key": key}
+        rows.append({**row, "what": what})
+    return {"edits": rows, "more_edits": len(found) - len(rows)}
+
+
+def _pixels(summary: Any) -> dict[int, int]:
+    """Raw id -> pixels, of a label file as `Entry.summary` describes it; what else may stand there
+    is left out."""
+    pixels = summary.get("pixels") if isinstance(summary, dict) else None
+    found = pixels.items() if isinstance(pixels, dict) else ()
+    return {int(v): n for v, n in found if v in _RAW_IDS and isinstance(n, int)}
+
+
+def _class_name(results: Results, value: int) -> str:
+    """Of a raw id in a label file."""
+    index = results.raw_to_train[value]
+    return results.classes[index] if 0 <= index < len(results.classes) else "no class"
 
 
 def page_template(name: str, package: str = "report") -> Any:

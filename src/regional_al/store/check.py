@@ -1,6 +1,7 @@
 """Whether the books of a run agree with its files: ledger, results, queries, checkpoints, labels.
 
-A run does this whenever it starts, from cached pixel counts; `regional-al check` reads every file.
+A run does this whenever it starts, from its index of label files (`label_index`); `regional-al
+check` reads every file.
 What a kill leaves at any moment is no difference: the files may be ahead of the ledger within the
 stage that was interrupted, never behind it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ from ..errors import DataError, RegionalALError, WorkDirError
 from ..types import JSON, UNLABELED, Bool, LabelSpace, PoolItem
 from . import results as results_file
 from .check_labels import LabelCheck
-from .findings import Books, Finding, leftovers
+from .findings import Books, Finding, file_names, leftovers
 from .images import verify
 from .labels import LabelStore
 from .ledger import HEAD, Answered, Ledger
 from .query import Query, read_query
 from .results import Results
+from .schema import FORMAT, WRITING
 from .work_dir import WorkDir
 
 _MAY_CHANGE = frozenset({"rounds", "stop", "cache_dir", "previews", "iterations"})
@@ -38,15 +41,18 @@ def check_run(
     pool: Sequence[PoolItem] | None = None,
     rounds: int | None = None,
     thorough: bool = False,
+    store: LabelStore | None = None,
 ) -> list[Finding]:
-    """Compare the ledger of a run with its files. Reads only, but for the cache of pixel counts.
+    """Compare the ledger of a run with its files. Reads only.
 
     Args:
         work_dir: Of the run.
         label_space: Ids that labels may have; None: as results.json says.
         pool: The images, for their sizes; None: not known.
         rounds: How many are planned; None: as results.json says.
-        thorough: Read every file instead of trusting cached pixel counts.
+        thorough: Read every file instead of trusting what is recorded of those whose size, time
+            and inode are as recorded.
+        store: The label store; default: a new one.
 
     Returns:
         What was found, most serious first; an empty list when all is well.
@@ -61,6 +67,7 @@ def check_run(
     """
     files = WorkDir(Path(work_dir))
     found: list[Finding] = []
+    temporary: list[Path] | None = None
     if not files.ledger.exists():
         found += without_ledger(files)
     else:
@@ -73,22 +80,38 @@ def check_run(
                 known = books.acquisition if results is None else results.acquisition
                 rounds = int(known.get("rounds") or 0)
             _check_checkpoints(files, books, rounds, thorough, found)
-            LabelCheck(files, books, queries, allowed, pool, thorough).check(found)
+            store = store or LabelStore(files.labels)
+            check = LabelCheck(files, books, queries, allowed, pool, thorough, store)
+            check.check(found)
+            temporary = check.temporary
     found += [
         Finding("temporary", path, "was left by a process that was killed", True, blocks=False)
-        for path in leftovers(files, everywhere=thorough)
+        for path in leftovers(files, thorough, temporary)
     ]
     return sorted(found, key=lambda finding: not finding.blocks)
 
 
 def refuse_differences(
-    work_dir: Path, label_space: LabelSpace, pool: Sequence[PoolItem], rounds: int
-) -> None:
-    """Raise WorkDirError, in one line, when a run must not be resumed as it is."""
-    found = [f for f in check_run(work_dir, label_space, pool, rounds) if f.blocks]
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise WorkDirError(f"{found[0]}{more}: run `regional-al check {work_dir}`")
+    work_dir: Path,
+    label_space: LabelSpace,
+    pool: Sequence[PoolItem],
+    rounds: int,
+    store: LabelStore | None = None,
+) -> list[Path]:
+    """Raise WorkDirError, in one line, when a run must not be resumed as it is. Otherwise the
+    index is brought up to date with files that are as recorded under another time or inode, and
+    the temporary files that killed processes have left are returned."""
+    store = store or LabelStore(WorkDir(work_dir).labels)
+    found = check_run(work_dir, label_space, pool, rounds, store=store)
+    serious = [finding for finding in found if finding.blocks]
+    if serious:
+        more = f" (and {len(serious) - 1} more)" if len(serious) > 1 else ""
+        raise WorkDirError(f"{serious[0]}{more}: run `regional-al check {work_dir}`")
+    if store.unsaved() and store.in_run:
+        with suppress(WorkDirError), Ledger.open(work_dir) as ledger:
+            ledger.record_labels(store.unsaved())
+            store.saved()
+    return [finding.path for finding in found if finding.kind == "temporary"]
 
 
 def without_ledger(files: WorkDir) -> list[Finding]:
@@ -131,25 +154,29 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
             if found:
                 return None
             round_, stage = ledger.position()
-            stages = {
-                (record["round"], name): entry["payload"]
-                for record in ledger.records()
-                for name, entry in record["stages"].items()
-            }
-            head = ledger.noted(HEAD)
+            stages = ledger.payloads()
+            head, writing = ledger.noted(HEAD), ledger.noted(WRITING)
+            if ledger.meta()["format"] != FORMAT:
+                writing = {"round": round_}  # an earlier version does not say so
             pixels = head["pool"]["pixels"] if head else 0
-            records = [results_file.record_of(ledger, r, pixels) for r in range(round_)]
-            acquisition = ledger.acquisition()
-            books = Books(round_, stage, stages, ledger.answered(), acquisition, head, records)
+            books = Books(
+                round_,
+                stage,
+                stages,
+                ledger.answer_rows(),
+                ledger.acquisition(),
+                head,
+                results_file.records_of(ledger, pixels),
+                writing=None if writing is None else int(writing["round"]),
+            )
     except (WorkDirError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = str(error).removeprefix(str(files.ledger)).lstrip(": ")
         if not isinstance(error, WorkDirError):
             why = f"is damaged: {error!r}; restore it from a backup"
         found.append(Finding("ledger", files.ledger, why))
         return None
-    late = sorted({r for rounds in books.answered.values() for r in rounds if r > round_})
-    if stage == "query" and any(round_ in rounds for rounds in books.answered.values()):
-        late.append(round_)
+    begun = round_ if stage == "query" else round_ + 1
+    late = sorted({r for r in {row[0] for row in books.answers} if r >= begun})
     if late:
         message = f"has answers of round {late[0]}, whose query it does not know"
         found.append(Finding("ledger", files.ledger, message))
@@ -250,10 +277,11 @@ def _check_queries(
             report(folder / "picks.npy", f"has {len(query.picks)} picks, the ledger has {ours}")
         if set(query.picks["image"].tolist()) != set(query.keys):
             report(folder / "picks.npy", "asks about other images than query.json")
+        there = file_names(folder / "asked")
         for key in query.image_keys():
-            path = folder / "asked" / f"{key}.png"
-            if not path.is_file():
-                report(path, "is missing")
+            path = folder / "asked" / f"{key}.png" if thorough else folder
+            if f"{key}.png" not in there:
+                report(folder / "asked" / f"{key}.png", "is missing")
             elif thorough:
                 wrong = _asked_fault(path, query, key, books.answered.get(key, {}).get(round_))
                 if wrong:

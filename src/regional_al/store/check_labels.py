@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..types import I64, UNLABELED, Bool, PoolItem
+from ..types import I64, U8, UNLABELED, Bool, PoolItem
+from .agreement import disagreeing
 from .findings import Books, Finding
 from .images import verify
+from .label_index import LABEL, ROUNDS, hash_pixels, scan
 from .labels import MAX_ROUND, LabelStore
 from .query import Query
 from .work_dir import WorkDir
@@ -28,24 +31,56 @@ class LabelCheck:
     allowed: Bool | None
     pool: Sequence[PoolItem] | None
     thorough: bool
+    store: LabelStore
 
     def check(self, found: list[Finding]) -> None:
-        store = LabelStore(self.files.labels)
         if self.thorough:
-            store.forget_index()
-        self.store, self.found = store, found
+            self.store.forget_index()
+        self.found = found
         self.shapes = {item.key: item.shape for item in self.pool or ()}
-        self.labelled, self.annotated = set(store.keys()), set(store.annotated_keys())
+        self.temporary: list[Path] = []
+        self.labelled = scan(self.store.root, LABEL, self.temporary)
+        self.annotated = scan(self.store.root, ROUNDS, self.temporary)
         current = self.queries.get(self.books.round)
         self.asked_now = None if current is None else set(current.keys.values())
-        for key in sorted({*self.books.answered, *self.labelled, *self.annotated}):
+        self.queried = {r: set(query.keys.values()) for r, query in self.queries.items()}
+        self.foreign = b""  # values that no label may have
+        if self.allowed is not None:
+            self.foreign = np.flatnonzero(~self.allowed).astype(np.uint8).tobytes()
+        keys = {row[1] for row in self.books.answers}.union(self.labelled, self.annotated)
+        if not self.thorough:
+            keys -= self._as_recorded()
+        for key in sorted(keys):
             self._check_image(key)
-        if self.thorough and store.index_is_wrong():
-            path = self.files.labels / "_annotated" / "index.json"
-            message = "is wrong: pixels will be counted anew"
-            found.append(Finding("index", path, message, True, blocks=False))
-        elif not self.thorough:
-            store.save_index()
+        if self.thorough and self.store.index_is_wrong():
+            message = "has wrong pixel counts of label files: they will be counted anew"
+            found.append(Finding("index", self.files.ledger, message, True, blocks=False))
+
+    def _as_recorded(self) -> set[str]:
+        """The images whose files are those in the index, and of which the index says what the
+        answers say. Of the others `_check_image` finds out more, a hundred times slower."""
+        keys = set(self.labelled).intersection(self.annotated)
+        for kind, now in ((LABEL, self.labelled), (ROUNDS, self.annotated)):
+            for key in self.store.outdated(kind, now):
+                with suppress(DataError, OSError):  # of the same content the row is corrected
+                    self.store.entry(kind, key, now[key])
+                if self.store.rows(kind)[key].stamp != now[key]:
+                    keys.discard(key)
+        label, side = self.store.rows(LABEL), self.store.rows(ROUNDS)
+        known = [key for key in label if key in keys and key in side]  # in the order of memory
+        areas = None
+        if self.pool is not None:
+            sizes = {item.key: item.shape[0] * item.shape[1] for item in self.pool}
+            areas = [sizes.get(key, -1) for key in known]
+        wrong = disagreeing(
+            known,
+            [label[key].counts for key in known],
+            [side[key].counts for key in known],
+            self.books.answers,
+            areas,
+            self.foreign,
+        )
+        return set(known).difference(known[i] for i in wrong)
 
     def _report(self, path: Path, message: str, kind: str = "label", **how: Any) -> None:
         self.found.append(Finding(kind, path, message, **how))
@@ -74,13 +109,31 @@ class LabelCheck:
             return
         if self.thorough and not self._within_queries(key, side):
             return
+        before = len(self.found)
         self._check_ids(key, path, labels)
         self._check_size(key, path, labels, rounds)
         self._check_unanswered(key, path, labels, rounds)
+        if not any(finding.blocks for finding in self.found[before:]):
+            self._check_edited(key)
+            if len(self.found) == before:
+                self._adopt(key, rounds)
+
+    def _adopt(self, key: str, rounds: I64) -> None:
+        """Take files that the index does not know as what the run wrote: an earlier version has.
+        Those that are ahead of the ledger are left to the stage that writes them again."""
+        said = {r: one.pixels for r, one in self.books.answered.get(key, {}).items() if one.pixels}
+        if {r - 1: int(rounds[r]) for r in np.flatnonzero(rounds) if r} != said:
+            return
+        if self._interrupted(key):
+            label = self.store.read(key)
+            settled = settled_pixels(self.store, LABEL, key, self.books.round + 1)
+            if label is None or settled is None or not np.array_equal(label, settled):
+                return
+        self.store.adopt(key, max(said, default=0))
 
     def _interrupted(self, key: str) -> bool:
         """Whether a kill may have left more in the files of an image than the ledger knows."""
-        here = self.books.stage == "answers"
+        here = self.books.stage == "answers" and self.books.writing == self.books.round
         return here and (self.asked_now is None or key in self.asked_now)
 
     def _rounds_agree(self, key: str, side: Path, rounds: I64) -> bool:
@@ -111,7 +164,7 @@ class LabelCheck:
             return True
         for round_, query in self.queries.items():
             said = sidecar == round_ + 1
-            if key in query.keys.values() and said.any():
+            if key in self.queried[round_] and said.any():
                 try:
                     asked = query.asked(key)
                 except DataError:  # reported with the query
@@ -139,6 +192,26 @@ class LabelCheck:
             height, width = self.shapes[key]
             self._report(path, f"has {pixels} pixels, its image {height}x{width}")
 
+    def _check_edited(self, key: str) -> None:
+        """Whether the pixels are those that the run has written. What a process was writing when
+        it was killed is left out: then those of earlier rounds."""
+        for kind in (LABEL, ROUNDS):
+            row, now = self.store.recorded(kind, key), self.store.entry(kind, key)
+            if row is None or now is None or row.digest == now.digest or row.file == now.file:
+                continue
+            round_, path = self.books.round, self.store.file(kind, key)
+            if self._interrupted(key):
+                expected = row.digest if row.round < round_ else row.before
+                settled = settled_pixels(self.store, kind, key, round_)
+                if expected is None or settled is None or hash_pixels(settled) == expected:
+                    continue
+            message = "was edited after the run had written it: restore it from a backup"
+            if kind == LABEL:
+                accept = f"{message}, or accept it with `--accept-labels`"
+                self._report(path, accept, "edited", key=key)
+            else:
+                self._report(path, message)
+
     def _check_unanswered(self, key: str, path: Path, labels: I64, rounds: I64) -> None:
         """Labels of pixels that nobody has answered; exact if thorough, else by their number."""
         many = int(labels[:UNLABELED].sum()) - int(rounds[1:].sum())
@@ -155,3 +228,14 @@ class LabelCheck:
         else:
             message = f"has labels of {max(many, 0)} pixels that no round has answered"
             self._report(path, f"{message}: move the file away or restore it", "unanswered")
+
+
+def settled_pixels(store: LabelStore, kind: str, key: str, round: int) -> U8 | None:
+    """A file of an image as it was when round `round` began: without what that round and later
+    ones have answered, and without labels that nobody has. None: there was none."""
+    sidecar = store.annotated(key)
+    pixels = store.read(key) if kind == LABEL else sidecar
+    if sidecar is None or pixels is None or sidecar.shape != pixels.shape:
+        return None
+    settled = (sidecar > 0) & (sidecar <= round)
+    return np.where(settled, pixels, np.uint8(UNLABELED if kind == LABEL else 0))

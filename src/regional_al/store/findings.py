@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..types import JSON
 from .images import is_temporary
-from .ledger import Answered
+from .ledger import Answered, AnswerTuple
 from .query import TEMPORARY
 from .results import Record
 from .work_dir import WorkDir
@@ -23,8 +24,9 @@ class Finding:
     """One difference.
 
     Args:
-        kind: 'ledger', 'results', 'query', 'checkpoint', 'label', 'unanswered' (labels that no
-            round has answered), 'index' (of pixel counts) or 'temporary'.
+        kind: 'ledger', 'results', 'query', 'checkpoint', 'label', 'edited' (a label file whose
+            labels the run has not written), 'unanswered' (labels that no round has answered),
+            'index' (of pixel counts) or 'temporary'.
         path: The file.
         message: What is wrong with it, and what to do where `repair` cannot.
         repairable: Whether `store.repair` mends it, which loses nothing.
@@ -49,31 +51,44 @@ class Finding:
 
 @dataclass
 class Books:
-    """What the ledger says."""
+    """What the ledger says. answers: see `Ledger.answer_rows`."""
 
     round: int
     stage: str
     stages: Mapping[tuple[int, str], JSON]
-    answered: Mapping[str, Mapping[int, Answered]]
+    answers: Sequence[AnswerTuple]
     acquisition: JSON
     head: JSON | None
     records: Sequence[Record] = ()
+    writing: int | None = None
+    """Round whose label files a process was writing when it was killed, if one was."""
+
+    @cached_property
+    def answered(self) -> Mapping[str, Mapping[int, Answered]]:
+        """What is recorded of each image, by round."""
+        found: dict[str, dict[int, Answered]] = {}
+        for round, key, *numbers in self.answers:
+            found.setdefault(key, {})[round] = Answered(*numbers)
+        return found
 
 
-def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
+def leftovers(
+    files: WorkDir, everywhere: bool = False, labels: Sequence[Path] | None = None
+) -> list[Path]:
     """Temporary files and folders of processes that were killed, sorted.
 
     Args:
         files: Of the run, which must not be going on.
         everywhere: Also those of commands other than `train` (report, cached partitions).
+        labels: Those among the labels, if somebody has looked already.
     """
     found: list[Path] = []
-    for folder in (files.labels, files.root / "rounds"):
-        for path in _walk(folder):
-            parts = path.relative_to(files.root).parts
-            of_fit = parts[0] == "rounds" and parts[2:3] == ("fit",) and path.name.endswith(".tmp")
-            if is_temporary(path.name) or of_fit:
-                found.append(path)
+    if labels is None:
+        labels = [path for path in _temporary(files.labels) if is_temporary(path.name)]
+    found += labels
+    for path in _temporary(files.root / "rounds"):
+        if is_temporary(path.name) or path.relative_to(files.root).parts[2:3] == ("fit",):
+            found.append(path)
     found += (files.root / "rounds").glob(f"*/query{TEMPORARY}")
     old = {f".{files.ledger.name}.new", f"{files.results.name}.tmp"}  # names of earlier versions
     for path in files.root.glob("*"):
@@ -81,14 +96,26 @@ def leftovers(files: WorkDir, everywhere: bool = False) -> list[Path]:
         if path.name in old or (is_temporary(path.name) and (own or everywhere)):
             found.append(path)
     if everywhere:
-        found += [path for path in _walk(files.figures) if is_temporary(path.name)]
+        found += [path for path in _temporary(files.figures) if is_temporary(path.name)]
         before = time.time() - _CACHE_SECONDS
-        for path in _walk(files.cache):
+        for path in _temporary(files.cache):
             if is_temporary(path.name) and path.stat().st_mtime < before:
                 found.append(path)
     return sorted(found)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def file_names(folder: Path) -> set[str]:
+    """All files below a folder, relative to it, with slashes. By name: none is looked at."""
+    found: set[str] = set()
     for where, _, names in os.walk(folder):
-        yield from (Path(where) / name for name in names)
+        prefix = os.path.relpath(where, folder).replace(os.sep, "/")
+        found.update(names if prefix == "." else (f"{prefix}/{name}" for name in names))
+    return found
+
+
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Files below a folder whose names end as those of temporary files do, or of their journal."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith((".tmp", ".tmp-journal")):
+                yield Path(where, name)

@@ -208,13 +208,13 @@ def image_size(path: Path) -> tuple[int, int]:
         return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
 
 
-def read_ids(path: Path) -> U8:
+def read_ids(path: Path, data: bytes | None = None) -> U8:
     """A label PNG as uint8 [H, W]: grey or palette indices, 16 bit when no value is above 255.
 
-    Raises DataError for a colour image, a larger id, a missing or damaged file, or a format that
-    changes values.
+    data: its bytes, when the caller has read them already. Raises DataError for a colour image, a
+    larger id, a missing or damaged file, or a format that changes values.
     """
-    with open_image(path) as image:
+    with open_image(path, data) as image:
         if image.format in _LOSSY:
             raise DataError(f"{path} is a {image.format}, which changes ids: save it as PNG")
         if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
@@ -235,11 +235,17 @@ def verify(path: Path) -> None:
 
 def write_png(path: Path, pixels: U8) -> None:
     """Write uint8 [H, W] (ids) or [H, W, 3] (RGB) as PNG, atomically; creates the folder."""
+    data = encode_png(pixels)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_png(pixels: U8) -> bytes:
+    """The bytes of a PNG file of uint8 [H, W] (ids) or [H, W, 3] (RGB)."""
     from PIL import Image
 
     if pixels.dtype != np.uint8:
-        raise TypeError(f"write_png takes uint8, not {pixels.dtype}")
-    with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(
-            temporary, format="PNG", compress_level=1
-        )
+        raise TypeError(f"a PNG file is written of uint8, not {pixels.dtype}")
+    data = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(data, format="PNG", compress_level=1)
+    return data.getvalue()

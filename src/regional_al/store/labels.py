@@ -7,25 +7,46 @@ where nothing has been answered and r + 1 where round r has, which distinguishes
 One process writes (rank 0), any number read. A kill between the two writes of an answer leaves
 labels without a sidecar entry. They never count as answered, and the next write of the image
 (the resumed round applies its answers again) clears them.
+
+What each file contains is known without reading it from an index, see `label_index`: below the
+work dir of a run a table of its ledger, which rank 0 alone writes, else `_annotated/index.sqlite`.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError, WorkDirError
+from ..errors import DataError
 from ..types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
-from .images import read_ids, replacing, write_png
+from .images import encode_png, read_ids, replacing, write_png
+from .label_index import (
+    FOLDERS,
+    LABEL,
+    ROUNDS,
+    SIDECAR,
+    SUFFIX,
+    Entry,
+    Name,
+    Stamp,
+    entry_of,
+    hash_bytes,
+    hash_pixels,
+    load,
+    save,
+    scan,
+    stamp_of,
+    unpack,
+)
+from .work_dir import WorkDir
 
-SIDECAR = "_annotated"
 MAX_ROUND = 253
 MAX_NAME = 255
 """Bytes of a file name on all common file systems."""
-_INDEX = "index.json"
-_INDEX_VERSION = 1
+_INDEX = "index.sqlite"
 
 
 class LabelStore:
@@ -53,32 +74,25 @@ class LabelStore:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self._index: dict[str, JSON] | None = None
-        self._index_changed = False
+        self._rows: dict[str, dict[str, Entry]] = {}  # the index, by kind
+        self._read: dict[str, tuple[object, ...]] = {}  # stamp of the file that it was read from
+        self._changed: dict[Name, Entry | None] = {}  # rows that are to be saved: what was written,
+        self._found: dict[Name, Entry] = {}  # and what was found to be as recorded, or counted
+        self._seen: dict[Name, Entry] = {}  # files that are not as the index says
+        self._wrong: set[Name] = set()
+        self._listed: tuple[bytes, list[str]] | None = None  # what `training_digest` has found
+        self._trusted = True
 
     def __getstate__(self) -> JSON:
         return {"root": self.root}
 
     def __setstate__(self, state: JSON) -> None:
-        self.root = state["root"]
-        self._index = None
-        self._index_changed = False
+        self.__init__(state["root"])  # type: ignore[misc]
 
     def path(self, key: str) -> Path:
         """The label file of an image, which need not exist. Raises DataError for a key that cannot
         be a file name, or leads out of the store or into its sidecar folder."""
-        parts = key.split("/")
-        if not key or parts[0] == SIDECAR or any(part in ("", ".", "..") for part in parts):
-            raise DataError(f"{key!r} cannot be the key of an image: rename the image file")
-        try:
-            length = max(len(part.encode()) for part in parts) + len(".png")
-        except UnicodeEncodeError:
-            raise DataError(f"{key!a}: its name is not valid UTF-8: rename the image") from None
-        if length > MAX_NAME or "\0" in key:
-            raise DataError(
-                f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or there "
-                "is a null character in it: rename the image file"
-            )
+        check_key(key)
         return self.root / f"{key}.png"
 
     def sidecar_path(self, key: str) -> Path:
@@ -138,69 +152,55 @@ class LabelStore:
         new_label, new_sidecar = merge_answer(label, sidecar, answer, round)
         # Labels first: after a kill in between, the pixels are not answered and are written again.
         # The other way round they would count as annotated void.
-        if label is None or not np.array_equal(label, new_label):
-            self._write(self.path(answer.key), new_label)
-        if sidecar is None or not np.array_equal(sidecar, new_sidecar):
-            self._write(self.sidecar_path(answer.key), new_sidecar)
+        self._put(LABEL, answer.key, label, new_label, round)
+        self._put(ROUNDS, answer.key, sidecar, new_sidecar, round)
         return int(np.count_nonzero(new_sidecar == round + 1))
 
     def keys(self) -> list[str]:
         """Sorted keys of the images with a label file."""
-        found = (path.relative_to(self.root) for path in self.root.rglob("*.png"))
-        return sorted(
-            path.as_posix()[: -len(".png")]
-            for path in found
-            if path.parts[0] != SIDECAR and not path.name.startswith(".")
-        )
+        return sorted(scan(self.root, LABEL))
 
     def annotated_keys(self) -> list[str]:
         """Sorted keys of the images with a sidecar file."""
-        folder = self.root / SIDECAR
-        found = (path.relative_to(folder) for path in folder.rglob("*.png"))
-        names = (path.as_posix() for path in found if not path.name.startswith("."))
-        return sorted(name[: -len(".png")] for name in names)
+        return sorted(scan(self.root, ROUNDS))
 
     def trainable_keys(self, trainable: Bool) -> list[str]:
         """Sorted keys of the images with a pixel whose raw id is `trainable` (bool [256])."""
-        keys = [key for key in self.keys() if self.labelled_pixels(key, trainable) > 0]
+        listed, self._listed = self._listed, None
+        if listed is not None and listed[0] == trainable.tobytes():
+            return listed[1]
+        keys = [key for key, _ in self._trained(trainable)]
         self.save_index()
         return keys
 
+    def training_digest(self, trainable: Bool) -> tuple[int, str]:
+        """How many images `trainable_keys` has, and a hash of these keys and of the pixels of their
+        label files. The next `trainable_keys` of this store returns the same images, without
+        looking at the files again."""
+        digest, keys = hashlib.blake2b(digest_size=16), []
+        for key, entry in self._trained(trainable):
+            digest.update(key.encode() + b"\0" + entry.digest)
+            keys.append(key)
+        self._listed = trainable.tobytes(), keys
+        return len(keys), digest.hexdigest()
+
     def labelled_pixels(self, key: str, trainable: Bool) -> int:
         """Pixels of one image whose raw id is `trainable` (bool [256]; 255 never counts)."""
-        return int(self._counts(self.path(key))[:UNLABELED][trainable[:UNLABELED]].sum())
+        return int(self._counts(LABEL, key)[:UNLABELED][trainable[:UNLABELED]].sum())
 
     def rounds_of(self, key: str) -> list[int]:
         """Rounds that have answered pixels of one image, ascending."""
-        return [int(r) for r in np.flatnonzero(self._counts(self.sidecar_path(key))[1:])]
+        return [int(r) for r in np.flatnonzero(self._counts(ROUNDS, key)[1:])]
 
     def is_complete(self, key: str) -> bool:
         """True when every pixel of the image has been answered."""
-        counts = self._counts(self.sidecar_path(key))
+        counts = self._counts(ROUNDS, key)
         return bool(counts[1:].any() and counts[0] == 0)
 
     def counts(self, key: str) -> tuple[I64, I64]:
         """Pixels of one image by raw id, and by round + 1 in which they were answered (0: not);
         both int64 [256], all 0 where the file is missing. Raises DataError for a damaged file."""
-        return self._counts(self.path(key)), self._counts(self.sidecar_path(key))
-
-    def forget_index(self) -> None:
-        """Count the pixels of every file anew, whatever the saved index says."""
-        self._index, self._index_changed = {}, True
-
-    def index_is_wrong(self) -> bool:
-        """Whether the saved index cannot be read, or says something else about a file than this
-        object has counted."""
-        path = self.root / SIDECAR / _INDEX
-        saved = _load_index(path)
-        if not saved and path.exists():
-            return not _is_empty_index(path)
-        known = self._entries()
-        return any(
-            known[name] != entry
-            for name, entry in saved.items()
-            if name in known and known[name]["stamp"] == entry["stamp"]
-        )
+        return self._counts(LABEL, key), self._counts(ROUNDS, key)
 
     def clear_unanswered(self, key: str) -> int:
         """Clear labels of pixels that are not answered, as a kill leaves them; without any answer
@@ -209,10 +209,11 @@ class LabelStore:
         if label is None:
             return 0
         if sidecar is None:
-            self._put(self.path(key), label, None)
+            self.path(key).unlink(missing_ok=True)
             return int(np.count_nonzero(label != UNLABELED))
         kept = np.where(sidecar > 0, label, np.uint8(UNLABELED))
-        self._put(self.path(key), label, kept)
+        if not np.array_equal(label, kept):
+            write_png(self.path(key), kept)  # what the index says of it stays as it was recorded
         return int(np.count_nonzero(kept != label))
 
     def drop_rounds_from(self, round: int) -> int:
@@ -230,60 +231,206 @@ class LabelStore:
             kept = np.where(sidecar > round, np.uint8(0), sidecar)
             dropped += int(np.count_nonzero(sidecar > round))
             cleared = np.where(kept > 0, label, np.uint8(UNLABELED))
-            self._put(self.sidecar_path(key), before, kept if kept.any() else None)
-            self._put(self.path(key), label, cleared if kept.any() else None)
+            last = max(0, round - 1)
+            self._put(ROUNDS, key, before, kept if kept.any() else None, last)
+            self._put(LABEL, key, label, cleared if kept.any() else None, last)
         self.save_index()
         return dropped
 
     def save_index(self) -> None:
-        """Write the cache of pixel counts if it has changed. Failing to write it is no error."""
-        if not self._index_changed or self._index is None:
-            return
-        content = {"version": _INDEX_VERSION, "files": self._index}
+        """Write what has changed in the index of a store without a ledger. Failing to write it is
+        no error. In a run, `recording` does it, together with the answers."""
+        rows = self.unsaved()
+        if rows and not self.in_run and save(self._database, rows):
+            self.saved()
+
+    def unsaved(self) -> dict[Name, Entry | None]:
+        """Rows of the index that are not in its file yet; None: the label file is gone."""
+        return {**self._found, **self._changed}
+
+    def saved(self) -> None:
+        """The rows of `unsaved` are in the file of the index now."""
+        self._changed, self._found = {}, {}
+
+    def forget_index(self) -> None:
+        """Read every file once more, whatever the index says."""
+        self._trusted, self._seen = False, {}
+
+    def adopt(self, key: str, round: int) -> None:
+        """Take the files of an image that the index does not know as they are, last written in
+        `round`; in `unsaved` from then on."""
+        for kind in FOLDERS:
+            entry = self.entry(kind, key)
+            if entry is not None and key not in self._rows_of(kind):
+                self._rows_of(kind)[key] = entry = entry._replace(round=round)
+                self._found[kind, key] = entry
+
+    def index_is_wrong(self) -> bool:
+        """Whether the index had other counts of a file that it describes; the rows that are right
+        are `unsaved`."""
+        return bool(self._wrong)
+
+    def rows(self, kind: str) -> Mapping[str, Entry]:
+        """All rows of the index of a kind, by key: what it says, whatever the files contain now."""
+        return self._rows_of(kind)
+
+    def outdated(self, kind: str, now: Mapping[str, Stamp]) -> list[str]:
+        """Images with a row of the index whose file has another stamp now."""
+        rows = self._rows_of(kind)
+        return [key for key, row in rows.items() if row[:3] != now.get(key, row[:3])]
+
+    def recorded(self, kind: str, key: str) -> Entry | None:
+        """What the index says about a file of an image, whatever the file contains now."""
+        return self._rows_of(kind).get(key)
+
+    def entry(self, kind: str, key: str, stamp: Stamp | None = None) -> Entry | None:
+        """What a file of an image contains now, read only if the index does not know it; None:
+        there is no file.
+
+        Args:
+            kind: 'label' or 'rounds' (the sidecar).
+            key: Of the image.
+            stamp: Of the file, when the caller has looked already.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        if stamp is None:
+            try:
+                stamp = stamp_of(self.file(kind, key))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        if self._trusted:
+            row = self._rows_of(kind).get(key)
+            if row is not None and row[:3] == stamp:
+                return row
+        seen = self._seen.get((kind, key))
+        if seen is not None and seen[:3] == stamp:
+            return seen
+        return self._look_into(kind, key, stamp)
+
+    def file(self, kind: str, key: str) -> Path:
+        """The file of an image of some kind: `path` or `sidecar_path`."""
+        return self.path(key) if kind == LABEL else self.sidecar_path(key)
+
+    @property
+    def in_run(self) -> bool:
+        """Whether the index is a table of the ledger of a run, and so a record of what it wrote."""
+        run = WorkDir(self.root.parent)
+        return run.labels == self.root and run.ledger.is_file()
+
+    @property
+    def _database(self) -> Path:
+        """The SQLite file of the index."""
+        return WorkDir(self.root.parent).ledger if self.in_run else self.root / SIDECAR / _INDEX
+
+    def _trained(self, trainable: Bool) -> Iterator[tuple[str, Entry]]:
+        """The images with a pixel whose raw id is trainable, sorted by key."""
+        other = bytes(v for v in range(256) if v == UNLABELED or not trainable[v])
+        for key, entry in self._all(LABEL):
+            counts = entry.counts
+            if counts[: len(counts) // 5].translate(None, other):
+                yield key, entry
+
+    def _all(self, kind: str) -> Iterator[tuple[str, Entry]]:
+        """All files of a kind, sorted by key. Only those that have changed are read."""
+        stamps = scan(self.root, kind)
+        changed = self._changed_files(kind, stamps)
+        if changed:
+            self._rows_of(kind, newest=True)
+            changed = self._changed_files(kind, stamps)
+        rows = self._rows_of(kind)
+        for key in sorted(stamps):
+            entry = self.entry(kind, key, stamps[key]) if key in changed else rows[key]
+            if entry is not None:
+                yield key, entry
+
+    def _changed_files(self, kind: str, stamps: Mapping[str, Stamp]) -> set[str]:
+        """Images of which the index does not know the file."""
+        if not self._trusted:
+            return set(stamps)
+        rows = self._rows_of(kind)
+        return {k for k, stamp in stamps.items() if k not in rows or rows[k][:3] != stamp}
+
+    def _look_into(self, kind: str, key: str, stamp: Stamp) -> Entry | None:
+        """Read a file. What the index says of it is corrected, but for what is on record."""
+        path, row = self.file(kind, key), self._rows_of(kind).get(key)
         try:
-            with replacing(self.root / SIDECAR / _INDEX) as temporary:
-                temporary.write_text(json.dumps(content, sort_keys=True))
-        except WorkDirError:
-            return
-        self._index_changed = False
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        if self._trusted and row is not None and row.file == hash_bytes(data):
+            entry = row._replace(size=stamp[0], mtime=stamp[1], inode=stamp[2])
+        else:
+            entry = entry_of(read_ids(path, data), data, stamp)
+        same = row is not None and (row.digest == entry.digest or row.file == entry.file)
+        if same and row is not None:
+            entry = entry._replace(round=row.round, before=row.before)
+            if row.counts != entry.counts or (row.file == entry.file and row[4] != entry[4]):
+                self._wrong.add((kind, key))
+        if (same or not self.in_run) and (self._trusted or (kind, key) in self._wrong):
+            self._rows_of(kind)[key] = self._found[kind, key] = entry
+        self._seen[kind, key] = entry
+        return entry
 
-    def _write(self, path: Path, pixels: U8) -> None:
-        write_png(path, pixels)
-        self._remember(path, np.bincount(pixels.ravel(), minlength=256))
+    def _counts(self, kind: str, key: str) -> I64:
+        """int64 [256]: pixels of each value in a file; all 0 where it is missing."""
+        self.path(key)
+        entry = self.entry(kind, key)
+        return np.zeros(256, dtype=np.int64) if entry is None else unpack(entry.counts)
 
-    def _put(self, path: Path, before: U8 | None, after: U8 | None) -> None:
-        """Make the file contain `after` (None: no file); write only what has changed."""
+    def _put(self, kind: str, key: str, before: U8 | None, after: U8 | None, round: int) -> None:
+        """Make a file contain `after` (None: no file), and record it; write only changes."""
+        path, row = self.file(kind, key), self._rows_of(kind).get(key)
         if after is None:
             path.unlink(missing_ok=True)
-        elif before is None or not np.array_equal(before, after):
-            self._write(path, after)
+            if row is not None:
+                self._set(kind, key, None)
+            return
+        if before is None or not np.array_equal(before, after):
+            data = encode_png(after)
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
+        elif row is not None and row.digest == hash_pixels(after):
+            return
+        else:  # as a process that was killed has left it
+            data = path.read_bytes()
+        entry = entry_of(after, data, stamp_of(path))
+        earlier = None
+        if row is not None:
+            earlier = row.digest if row.round < round else row.before
+            round = max(round, row.round)
+        self._set(kind, key, entry._replace(round=round, before=earlier))
 
-    def _counts(self, path: Path) -> I64:
-        """int64 [256]: pixels of each value in a file; from the index unless the file changed."""
-        counts: I64 = np.zeros(256, dtype=np.int64)
+    def _set(self, kind: str, key: str, entry: Entry | None) -> None:
+        """Change a row of the index, here and at the next save."""
+        rows, self._listed = self._rows_of(kind), None
+        if entry is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = entry
+        self._seen.pop((kind, key), None)
+        self._found.pop((kind, key), None)
+        self._changed[kind, key] = entry
+
+    def _rows_of(self, kind: str, newest: bool = False) -> dict[str, Entry]:
+        """The index of a kind, read once; if `newest`, again when another process has written
+        to it since."""
+        rows = self._rows.get(kind)
+        if rows is not None and not newest:
+            return rows
+        path = self._database
         try:
-            stamp = _stamp(path)
-        except FileNotFoundError:
-            return counts
-        entry = self._entries().get(path.relative_to(self.root).as_posix())
-        if entry is None or entry["stamp"] != stamp:
-            counts = np.bincount(read_ids(path).ravel(), minlength=256)
-            self._remember(path, counts)
-            return counts
-        for value, count in entry["counts"]:
-            counts[value] = count
-        return counts
-
-    def _remember(self, path: Path, counts: I64) -> None:
-        pairs = [[int(value), int(counts[value])] for value in np.flatnonzero(counts)]
-        name = path.relative_to(self.root).as_posix()
-        self._entries()[name] = {"stamp": _stamp(path), "counts": pairs}
-        self._index_changed = True
-
-    def _entries(self) -> dict[str, JSON]:
-        if self._index is None:
-            self._index = _load_index(self.root / SIDECAR / _INDEX)
-        return self._index
+            stamp = (path, *stamp_of(path))
+        except OSError:
+            stamp = (path, 0, 0, 0)
+        if rows is None or (stamp != self._read.get(kind) and not self._changed):
+            rows = load(path, kind) or {}
+            self._found = {name: one for name, one in self._found.items() if name[0] != kind}
+            self._rows[kind], self._read[kind] = rows, stamp
+        return rows
 
 
 def merge_answer(
@@ -305,6 +452,38 @@ def merge_answer(
     return new_label, new_sidecar
 
 
+def check_key(key: str) -> None:
+    """Raise DataError for the key of an image that cannot be a file name, or that leads out of a
+    store or into its sidecar folder."""
+    if _is_plain(key):
+        return
+    parts = key.split("/")
+    if parts[0] == SIDECAR or "" in parts or "." in parts or ".." in parts:
+        raise DataError(f"{key!r} cannot be the key of an image: rename the image file")
+    try:
+        length = max([len(part.encode()) for part in parts]) + len(SUFFIX)
+    except UnicodeEncodeError:
+        raise DataError(f"{key!a}: its name is not valid UTF-8: rename the image") from None
+    if length > MAX_NAME or "\0" in key:
+        raise DataError(
+            f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or there "
+            "is a null character in it: rename the image file"
+        )
+
+
+def _is_plain(key: str) -> bool:
+    """Whether a key is certainly a file name, as nearly all are."""
+    return (
+        key.isascii()
+        and 0 < len(key) <= MAX_NAME - len(SUFFIX)
+        and key[0] not in "/_"
+        and key[-1] not in "/."
+        and "//" not in key
+        and "./" not in key
+        and "\0" not in key
+    )
+
+
 def check_round(round: int) -> None:
     """Raise DataError unless 0 <= round <= 253, what fits a uint8 sidecar."""
     if not 0 <= round <= MAX_ROUND:
@@ -313,30 +492,3 @@ def check_round(round: int) -> None:
 
 def _size(pixels: U8) -> str:
     return "x".join(str(length) for length in pixels.shape)
-
-
-def _stamp(path: Path) -> list[int]:
-    """What changes when a file is replaced: time, size and inode."""
-    status = path.stat()
-    return [status.st_mtime_ns, status.st_size, status.st_ino]
-
-
-def _is_empty_index(path: Path) -> bool:
-    try:
-        return bool(json.loads(path.read_text()) == {"version": _INDEX_VERSION, "files": {}})
-    except (OSError, ValueError, RecursionError):
-        return False
-
-
-def _load_index(path: Path) -> dict[str, JSON]:
-    """The saved index, or an empty one when it is missing, damaged or of another version."""
-    try:
-        content = json.loads(path.read_text())
-        if content["version"] != _INDEX_VERSION:
-            return {}
-        return {
-            str(name): {"stamp": list(entry["stamp"]), "counts": list(entry["counts"])}
-            for name, entry in content["files"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}

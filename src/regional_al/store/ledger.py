@@ -13,32 +13,32 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import WorkDirError
 from ..types import JSON, Costs, PoolItem
+from . import label_index
 from .files import FileStamp
 from .images import creating
+from .label_index import Entry, Name
+from .schema import FORMAT, READABLE, RESUMABLE, STAGES, TABLES, upgrade
 from .work_dir import WorkDir
 
 HEAD, STOPPED = "head", "stopped"
 """Notes: the head of results.json, to write it again; and why the run ended."""
-STAGES = ("query", "answers", "fit", "evaluate")
-FORMAT = 3
-"""Raised whenever a run of an older version must not be resumed; 1: regional_al 0.1.0."""
+EDITED = "label of "
+"""How the names of the changes begin that `accept_labels` records; the key of the image follows."""
+_INSERT_ANSWER = (
+    "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
 
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE stages (round INTEGER, stage TEXT, seconds REAL NOT NULL, finished TEXT NOT NULL,
-    payload TEXT NOT NULL, PRIMARY KEY (round, stage));
-CREATE TABLE answers (round INTEGER, key TEXT, pixels INTEGER NOT NULL, clicks INTEGER,
-    complete INTEGER NOT NULL, regions INTEGER NOT NULL, PRIMARY KEY (round, key));
-CREATE TABLE changes (round INTEGER, stage TEXT, time TEXT NOT NULL, name TEXT NOT NULL,
-    old TEXT NOT NULL, new TEXT NOT NULL);
-CREATE TABLE files (name TEXT, kind TEXT, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
-    digest TEXT NOT NULL, PRIMARY KEY (name, kind));
-"""
+
+AnswerTuple = tuple[int, str, int, int, int]
+"""What is recorded of an answer: round, key of the image, pixels, regions, completeness."""
 
 
 class Ledger:
@@ -83,7 +83,7 @@ class Ledger:
         """
         path = WorkDir(work_dir).ledger
         meta = {
-            "format": str(FORMAT),
+            "format": FORMAT,
             "config": config,
             "pool": pool,
             "acquisition": _dump(acquisition),
@@ -94,16 +94,18 @@ class Ledger:
             closing(sqlite3.connect(temporary)) as db,
             db,
         ):
-            db.executescript(_TABLES)
+            db.executescript(TABLES)
             db.executemany("INSERT INTO meta VALUES (?, ?)", sorted(meta.items()))
         return cls.open(work_dir)
 
     @classmethod
     def open(cls, work_dir: Path, *, readonly: bool = False) -> Ledger:
-        """Open the ledger of a run.
+        """Open the ledger of a run. One of an earlier format gets the tables that it lacks, empty;
+        what has been written to the others stays as it is.
 
         Raises:
-            WorkDirError: There is none, it is damaged, or another version wrote it.
+            WorkDirError: There is none, it is damaged, or another version wrote it: a later one,
+                or, unless `readonly`, one whose runs cannot be resumed.
         """
         path = WorkDir(work_dir).ledger
         if not path.exists():
@@ -112,21 +114,33 @@ class Ledger:
         uri = f"{path.resolve().as_uri()}?mode=rw"
         try:
             db = sqlite3.connect(uri, uri=True, timeout=60.0, isolation_level=None)
-            if readonly:
-                db.execute("PRAGMA query_only = ON")
             ledger = cls(path, db)
             version = ledger.meta()["format"]
         except (sqlite3.Error, KeyError, UnicodeDecodeError, WorkDirError) as error:
             why = str(error).removeprefix(f"{path}: ")
             raise WorkDirError(f"{path} is not a readable ledger: {why}") from None
-        if version != str(FORMAT):
+        try:
+            if not readonly or version not in READABLE:
+                ledger.check_resumable()
+            with explained(path):
+                if version != FORMAT:
+                    upgrade(db, readonly)
+                if readonly:
+                    db.execute("PRAGMA query_only = ON")
+        except WorkDirError:
             ledger.close()
-            raise WorkDirError(
-                f"{path} was written by another version of regional_al (format {version}, this "
-                f"version reads format {FORMAT}): choose another work_dir, or resume the run with "
-                "the version that started it"
-            )
+            raise
         return ledger
+
+    def check_resumable(self) -> None:
+        """Raise WorkDirError when a version wrote this ledger whose runs cannot be resumed."""
+        version = self.meta()["format"]
+        if version not in RESUMABLE:
+            raise WorkDirError(
+                f"{self.path} was written by another version of regional_al (format {version}, "
+                f"this version resumes formats {' and '.join(RESUMABLE)}): choose another work_dir,"
+                " or resume the run with the version that started it"
+            )
 
     def close(self) -> None:
         """Close the file."""
@@ -177,21 +191,34 @@ class Ledger:
             config: The text that is compared from now on.
             acquisition: The resolved `acquisition`, likewise.
         """
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self.transaction():
-            place = self.position()
-            self._execute_many(
-                "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
-                [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
-            )
+            self._insert_changes(changes)
             self._execute_many(
                 "UPDATE meta SET value = ? WHERE key = ?",
                 [(config, "config"), (_dump(acquisition), "acquisition")],
             )
 
+    def _insert_changes(self, changes: Iterable[tuple[str, Any, Any]]) -> None:
+        place, now = self.position(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._execute_many(
+            _INSERT_CHANGE,
+            [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
+        )
+
+    def accept_labels(self, rows: Mapping[Name, Entry]) -> None:
+        """Record label files that somebody has edited as the labels of the run from now on, and
+        that they were edited, among the `changes`."""
+        with self.transaction():
+            before = self.labels(label_index.LABEL)
+            self._insert_changes(
+                (f"{EDITED}{key}", before[key].summary(), entry.summary())
+                for (_, key), entry in sorted(rows.items())
+            )
+            self.record_labels(rows)
+
     def changes(self) -> list[JSON]:
-        """What `record_changes` has recorded, oldest first: round and stage (at which the run
-        was resumed), time, name, old, new."""
+        """What `record_changes` and `accept_labels` have recorded, oldest first: round and stage
+        (that the run had reached), time, name, old, new."""
         rows = self._execute(
             "SELECT round, stage, time, name, old, new FROM changes ORDER BY rowid"
         )
@@ -204,18 +231,33 @@ class Ledger:
         """Record stamps of files outside the work dir; they replace earlier ones.
 
         Args:
-            stamps: (name, kind) -> stamp.
+            stamps: (name, kind) -> stamp; only those that are new or have changed, if there are
+                many.
         """
-        with self.transaction():
-            self._execute_many(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                [(*key, one.size, one.mtime, one.digest) for key, one in stamps.items()],
-            )
+        if stamps:
+            with self.transaction():
+                self._execute_many(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                    [(*key, *one) for key, one in stamps.items()],
+                )
 
     def files(self) -> dict[tuple[str, str], FileStamp]:
         """What `record_files` has recorded."""
         rows = self._execute("SELECT name, kind, size, mtime, digest FROM files")
-        return {(name, kind): FileStamp(*rest) for name, kind, *rest in rows}
+        new = partial(tuple.__new__, FileStamp)
+        return {row[:2]: new(row[2:]) for row in rows}
+
+    def record_labels(self, rows: Mapping[Name, Entry | None]) -> None:
+        """Change some rows of the index of the label store (None: remove it), see `label_index`."""
+        if rows:
+            with self.transaction():
+                self._execute_many(label_index.DELETE, label_index.removed(rows))
+                self._execute_many(label_index.INSERT, label_index.row_values(rows))
+
+    def labels(self, kind: str) -> dict[str, Entry]:
+        """The index of the label store: the rows of a kind of file, by key of the image."""
+        with explained(self.path):
+            return label_index.read_rows(self._db, kind)
 
     def mark(self, round: int, stage: str, payload: JSON, seconds: float) -> None:
         """Record that a stage is done. Stages must come in order: RuntimeError otherwise."""
@@ -235,6 +277,11 @@ class Ledger:
             "SELECT payload FROM stages WHERE round = ? AND stage = ?", (round, stage)
         )
         return self._load(rows[0][0]) if rows else None
+
+    def payloads(self) -> dict[tuple[int, str], JSON]:
+        """(round, stage) -> payload of all stages that are done."""
+        rows = self._execute("SELECT round, stage, payload FROM stages ORDER BY rowid")
+        return {(round, stage): self._load(payload) for round, stage, payload in rows}
 
     def position(self) -> tuple[int, str]:
         """(round, stage) that comes next; (0, 'query') at the start."""
@@ -257,11 +304,19 @@ class Ledger:
             complete: Whether everything that was asked has been answered.
             regions: Items of the query with an answer.
         """
+        self.record_answers(round, [(key, pixels, clicks, complete, regions)])
+
+    def record_answers(
+        self, round: int, rows: Iterable[tuple[str, int, int | None, bool, int]]
+    ) -> None:
+        """`record_answer` for each of many rows: key, pixels, clicks, complete, regions."""
         with self.transaction():
-            self._execute(
-                "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (round, key, int(pixels), clicks, int(complete), int(regions)),
+            self._execute_many(
+                _INSERT_ANSWER,
+                [
+                    (round, key, int(pixels), clicks, int(complete), int(regions))
+                    for key, pixels, clicks, complete, regions in rows
+                ],
             )
 
     def answers(self) -> list[tuple[int, str, int | None, int]]:
@@ -284,6 +339,34 @@ class Ledger:
         """Costs of rounds 0..up_to together; an image queried in two rounds counts once."""
         return self._costs("round <= ?", up_to)
 
+    def all_costs(self, last: int) -> list[tuple[Costs, Costs]]:
+        """`costs` and `total_costs` of each round 0..last, in one pass over the answers."""
+        sums = {
+            row[0]: row[1:]
+            for row in self._execute(
+                "SELECT round, COUNT(*), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
+                " COUNT(clicks) FROM answers WHERE pixels > 0 GROUP BY round"
+            )
+        }
+        new = dict(
+            self._execute(
+                "SELECT first, COUNT(*) FROM (SELECT MIN(round) AS first FROM answers"
+                " WHERE pixels > 0 GROUP BY key) GROUP BY first"
+            )
+        )
+        found: list[tuple[Costs, Costs]] = []
+        total = (0, 0, 0, 0)
+        known = True
+        for round in range(last + 1):
+            rows, regions, pixels, clicks, counted = sums.get(round, (0, 0, 0, 0, 0))
+            one = (int(rows), int(regions), int(pixels), int(clicks))
+            more = (new.get(round, 0), *one[1:])
+            total = (total[0] + more[0], total[1] + more[1], total[2] + more[2], total[3] + more[3])
+            known = known and counted == rows
+            costs = Costs(*one) if counted == rows else Costs(*one)._replace(clicks=None)
+            found.append((costs, Costs(*total) if known else Costs(*total)._replace(clicks=None)))
+        return found
+
     def _costs(self, where: str, round: int) -> Costs:
         ((images, regions, pixels, clicks, known, rows),) = self._execute(
             "SELECT COUNT(DISTINCT key), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
@@ -299,23 +382,29 @@ class Ledger:
         rows = self._execute(
             "SELECT round, stage, seconds, finished, payload FROM stages ORDER BY round, rowid"
         )
+        costs = self.all_costs(rows[-1][0] if rows else -1)
         for round, stage, seconds, finished, payload in rows:
             if not records or records[-1]["round"] != round:
-                totals = {"costs": self.costs(round), "total": self.total_costs(round)}
+                totals = dict(zip(("costs", "total"), costs[round], strict=True))
                 records.append({"round": round, "done": False, "stages": {}, **totals})
             entry = {"seconds": seconds, "finished": finished, "payload": self._load(payload)}
             records[-1]["stages"][stage] = entry
             records[-1]["done"] = len(records[-1]["stages"]) == len(STAGES)
         return records
 
-    def answered(self) -> dict[str, dict[int, Answered]]:
-        """What is recorded of each image, by round."""
-        found: dict[str, dict[int, Answered]] = {}
-        for round, key, *numbers in self._execute(
-            "SELECT round, key, pixels, regions, complete FROM answers ORDER BY round, key"
-        ):
-            found.setdefault(str(key), {})[int(round)] = Answered(*map(int, numbers))
-        return found
+    def answer_rows(self) -> list[AnswerTuple]:
+        """All that is recorded of answers, in no order. Raises WorkDirError for other types."""
+        wrong = self._execute(
+            "SELECT key FROM answers WHERE typeof(round) != 'integer' OR typeof(key) != 'text' OR"
+            " typeof(pixels) != 'integer' OR typeof(regions) != 'integer' OR"
+            " typeof(complete) != 'integer' LIMIT 1"
+        )
+        if wrong:
+            raise WorkDirError(
+                f"{self.path} is damaged: the answer of {wrong[0][0]!r} has no number where one "
+                f"belongs; {_HINTS['malformed']}"
+            )
+        return self._execute("SELECT round, key, pixels, regions, complete FROM answers")
 
     def faults(self, thorough: bool = False) -> list[str]:
         """What is wrong with the file itself: its pages, and the order of the stages."""
@@ -335,6 +424,10 @@ class Ledger:
         text = _dump(value)
         if self.meta().get(key) != text:
             self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
+
+    def forget(self, key: str) -> None:
+        """Remove what `note` has kept."""
+        self._execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def noted(self, key: str) -> JSON | None:
         """What `note` has kept; None: nothing."""

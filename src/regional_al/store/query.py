@@ -12,12 +12,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError
-from ..types import I32, PICK_DTYPE, Level, Picks
+from ..types import I32, I64, PICK_DTYPE, Level, Picks
 from .images import open_image, writing
 from .reading import read_array, read_json
 
@@ -86,8 +87,20 @@ class Query:
 
     def items(self, key: str) -> Picks:
         """The picks of one image; item i is row i - 1."""
-        index = next(i for i, k in self.keys.items() if k == key)
-        return np.asarray(self.picks[self.picks["image"] == index])
+        order, images = self._by_image
+        first, last = np.searchsorted(images, self._index_of[key] + np.arange(2))
+        return np.asarray(self.picks[order[first:last]])
+
+    @cached_property
+    def _index_of(self) -> dict[str, int]:
+        """Inverse of `keys`."""
+        return {key: index for index, key in self.keys.items()}
+
+    @cached_property
+    def _by_image(self) -> tuple[I64, I64]:
+        """Rows of `picks`, image by image, best first; and the image of each."""
+        order = np.argsort(self.picks["image"], kind="stable")
+        return order, self.picks["image"][order].astype(np.int64)
 
 
 def write_query(

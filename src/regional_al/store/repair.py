@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from ..errors import RegionalALError
 from . import results as results_file
+from .check_labels import settled_pixels
 from .findings import Finding, leftovers
+from .label_index import FOLDERS, LABEL, Entry, hash_pixels, pack, scan
 from .labels import LabelStore
 from .ledger import HEAD, STOPPED, Ledger
 from .results import parse
+from .schema import WRITING
 from .work_dir import WorkDir
 
 
-def sweep(work_dir: Path, everywhere: bool = False) -> list[Path]:
+def sweep(
+    work_dir: Path, everywhere: bool = False, known: Sequence[Path] | None = None
+) -> list[Path]:
     """Remove temporary files that killed processes have left; see `findings.leftovers`. The caller
-    holds the lock of the work dir. Returns what has been removed."""
-    removed = leftovers(WorkDir(Path(work_dir)), everywhere)
+    holds the lock of the work dir.
+
+    Args:
+        work_dir: Of the run.
+        everywhere: Also those of other commands.
+        known: All of them, if somebody has looked already.
+
+    Returns:
+        What has been removed.
+    """
+    removed = leftovers(WorkDir(Path(work_dir)), everywhere) if known is None else list(known)
     for path in removed:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -55,15 +73,71 @@ def repair(work_dir: Path, findings: Sequence[Finding]) -> list[str]:
         if finding.kind == "unanswered":
             cleared = store.clear_unanswered(finding.key)
             done.append(f"{finding.path}: cleared {cleared} labels that were never answered")
-    if any(finding.kind in ("unanswered", "index") for finding in todo):
+    if any(finding.kind == "index" for finding in todo):
         store.forget_index()
-        for key in {*store.keys(), *store.annotated_keys()}:
-            store.counts(key)
-        store.save_index()
-        done.append(f"{files.labels}: counted the pixels of all files anew")
+        for kind in FOLDERS:
+            for key in scan(store.root, kind):
+                store.entry(kind, key)
+        with Ledger.open(files.root) as ledger:
+            ledger.record_labels(store.unsaved())
+        done.append(f"{files.ledger}: counted the pixels of all label files anew")
     if any(finding.kind == "results" for finding in todo):
         done.append(_rewrite_results(files))
     return done
+
+
+def accept_labels(work_dir: Path, findings: Sequence[Finding]) -> list[str]:
+    """Take label files that were edited as the labels of the run. The caller holds the lock.
+
+    The ledger records it among the changes of the run, which the report lists. Labels that a
+    process was writing when it was killed are not meant: the resumed run writes them again.
+
+    Args:
+        work_dir: Of the run.
+        findings: Of a thorough `check_run`.
+
+    Returns:
+        What has been done, one line each.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     accept_labels(Path(folder), [])
+        []
+    """
+    files = WorkDir(Path(work_dir))
+    keys = [finding.key for finding in findings if finding.kind == "edited"]
+    if not keys:
+        return []
+    store, rows = LabelStore(files.labels), {}
+    with Ledger.open(files.root) as ledger:
+        round_, stage = ledger.position()
+        interrupted = stage == "answers" and ledger.noted(WRITING) == {"round": round_}
+        for key in keys:
+            rows[LABEL, key] = _accepted(store, key, round_, interrupted)
+        ledger.accept_labels(rows)
+        changes = tuple(ledger.changes())
+    with suppress(RegionalALError):  # a results.json that cannot be read is a finding of its own
+        results_file.write(files.root, replace(results_file.load(files.root), changes=changes))
+    return [f"{store.path(key)}" for key in keys]
+
+
+def _accepted(store: LabelStore, key: str, round_: int, interrupted: bool) -> Entry:
+    """The row of the index for an edited label file."""
+    row, now = store.recorded(LABEL, key), store.entry(LABEL, key)
+    settled = settled_pixels(store, LABEL, key, round_)
+    assert row is not None
+    assert now is not None
+    assert settled is not None
+    if interrupted and row.round < round_:  # the file contains more, and is to be read again
+        counts = pack(np.bincount(settled.ravel(), minlength=256))
+        return row._replace(digest=hash_pixels(settled), counts=counts, file=b"", inode=0)
+    before = row.before
+    if row.round == round_ and before is not None:
+        before = hash_pixels(settled)
+    if interrupted:
+        return row._replace(before=before)
+    return now._replace(round=row.round, before=before)
 
 
 def _rewrite_results(files: WorkDir) -> str:
@@ -71,9 +145,7 @@ def _rewrite_results(files: WorkDir) -> str:
     with Ledger.open(files.root, readonly=True) as ledger:
         head, stopped = ledger.noted(HEAD), (ledger.noted(STOPPED) or {}).get("reason")
         results = parse(head, str(files.ledger))
-        rounds = ledger.position()[0]
-        pixels = results.pool_pixels
-        records = tuple(results_file.record_of(ledger, r, pixels) for r in range(rounds))
+        records = results_file.records_of(ledger, results.pool_pixels)
         results = replace(results, changes=tuple(ledger.changes()))
     kept = ""
     if files.results.exists():

@@ -13,9 +13,9 @@ from ..errors import DataError, WorkDirError
 from ..types import JSON, Costs
 from . import reading
 from .images import replacing
-from .ledger import STAGES as LEDGER_STAGES
 from .ledger import Ledger
 from .reading import Reader
+from .schema import STAGES as LEDGER_STAGES
 from .work_dir import WorkDir
 
 FORMAT = 1
@@ -81,7 +81,8 @@ class Results:
         world_size: Number of processes.
         records: One per finished round.
         stopped: Why the run ended; None while it has not.
-        changes: Keys of the config that a resumed run has changed, see `Ledger.changes`.
+        changes: Keys of the config that a resumed run has changed, and label files whose edits
+            were accepted, see `Ledger.changes`.
         extra: Unknown keys of the file, written back.
     """
 
@@ -141,15 +142,30 @@ def head_of(results: Results) -> JSON:
 def record_of(ledger: Ledger, round: int, pool_pixels: int) -> Record:
     """The record of a finished round, from what the ledger knows about it."""
     done = {stage: ledger.done(round, stage) or {} for stage in LEDGER_STAGES}
+    return _record(round, done, ledger.costs(round), ledger.total_costs(round), pool_pixels)
+
+
+def records_of(ledger: Ledger, pool_pixels: int) -> tuple[Record, ...]:
+    """The records of all finished rounds."""
+    done, rounds = ledger.payloads(), range(ledger.position()[0])
+    return tuple(
+        _record(r, {s: done.get((r, s), {}) for s in LEDGER_STAGES}, *costs, pool_pixels)
+        for r, costs in zip(rounds, ledger.all_costs(len(rounds) - 1), strict=True)
+    )
+
+
+def _record(
+    round: int, done: Mapping[str, JSON], asked: Costs, costs: Costs, pool_pixels: int
+) -> Record:
     seconds: dict[str, float] = {}
     for payload in done.values():
         for name, spent in (payload.get("seconds") or {}).items():
             seconds[name] = seconds.get(name, 0.0) + spent
-    fit, scores, costs = done["fit"], done["evaluate"], ledger.total_costs(round)
+    fit, scores = done["fit"], done["evaluate"]
     return Record(
         round=round,
         costs=costs,
-        asked=ledger.costs(round),
+        asked=asked,
         labelled_fraction=costs.pixels / max(1, pool_pixels),
         miou=scores.get("miou"),
         per_class_iou=tuple(scores.get("per_class_iou") or ()),
