@@ -15,7 +15,7 @@ from ..engines.base import Engine, Prediction
 from ..errors import DataError, RegionalALError
 from ..heuristics import GroupsUnits, Heuristic, Observation, PixelHeuristic, PoolHeuristic
 from ..heuristics.base import UnitHeuristic
-from ..store.images import replacing
+from ..store.images import replacing, write_array
 from ..store.labels import LabelStore
 from ..types import F32, I32, PoolItem
 from .target import SelectionRequest, Target
@@ -104,7 +104,7 @@ class Scorer:
                 score = scores.to("cpu", torch.float32).numpy()[ids]
             path = folder / f"{item.key}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, score.astype(np.float16), allow_pickle=False)
+            write_array(path, score.astype(np.float16))
             entries.append({"key": item.key, "image": str(item.image), "score": f"{item.key}.npy"})
         if entries:
             with replacing(folder / "index.json") as temporary:
@@ -143,7 +143,7 @@ def write_groups(folder: Path, key: str, groups: I32) -> None:
     """Keep int32 [R], the group of each unit of one image, until the query is written."""
     path = folder / f"{key}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, groups, allow_pickle=False)
+    write_array(path, groups)
 
 
 def read_groups(folder: Path, key: str) -> I32:

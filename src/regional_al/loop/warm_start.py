@@ -22,6 +22,7 @@ from ..config.grammar import Acquisition
 from ..errors import DataError, WorkDirError
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
+from ..store.images import replacing
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger, pool_fingerprint
 from ..store.query import copy_query, read_query
@@ -127,7 +128,8 @@ class SharedStart(FreshStart):
             with Ledger.open(self.other.root, readonly=True) as theirs:
                 fit = theirs.done(0, "fit") or {}
             target = out_dir / Path(str(fit["checkpoint"])).name
-            shutil.copyfile(self.other.root / fit["checkpoint"], target)
+            with replacing(target) as temporary:
+                shutil.copyfile(self.other.root / fit["checkpoint"], temporary)
             kept = {key: fit[key] for key in ("iterations", "label_share")}
             return {"checkpoint": str(target.relative_to(loop.work_dir.root)), **kept}
 

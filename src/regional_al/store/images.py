@@ -186,3 +186,9 @@ def write_png(path: Path, pixels: U8) -> None:
         Image.fromarray(np.ascontiguousarray(pixels)).save(
             temporary, format="PNG", compress_level=1
         )
+
+
+def write_array(path: Path, values: np.ndarray[Any, Any]) -> None:
+    """Write an array as NPY, atomically; creates the folder."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
