@@ -25,6 +25,7 @@ from ..runtime.progress import progress
 from ..store.images import replacing
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger, pool_fingerprint
+from ..store.outside import check_file, declared_shape
 from ..store.query import copy_query, read_query
 from ..store.work_dir import WorkDir
 from ..types import JSON, ImageAnswer
@@ -170,8 +171,8 @@ class TakenLabels(FreshStart):
     def _copy(self, loop: ActiveLearningLoop) -> JSON:
         """Store their labels as answers of round 0, with the costs. Safe to repeat.
 
-        Raises DataError for a label file that is missing, of another size than its image, or
-        with an id that is unknown to this data set.
+        Raises DataError for a label file that is missing, a link out of that run, of another size
+        than its image, or with an id that is unknown to this data set.
         """
         ledger = loop.records.ledger
         assert ledger is not None
@@ -186,11 +187,16 @@ class TakenLabels(FreshStart):
         with ledger.transaction():
             for key, costs in progress(spent.items(), "Copying labels", len(spent)):
                 path = labels_of.path(key)
+                for file in (path, labels_of.sidecar_path(key)):
+                    check_file(file, self.other.root, shapes[key])
                 if not path.is_file():
                     raise DataError(
                         f"{path} is gone: {self.other.root} has lost its labels of {key!r}"
                     )
                 labels = checked_ids(path, shapes[key], allowed)
+                sidecar = labels_of.sidecar_path(key)
+                if sidecar.is_file() and declared_shape(sidecar) != shapes[key]:
+                    raise DataError(f"{sidecar} is not of the size of {path}")
                 rounds = labels_of.annotated(key)
                 # What their ledger does not know was being written when that run was killed.
                 recorded = np.array([round_ + 1 for round_, _, _ in costs], dtype=np.uint8)
