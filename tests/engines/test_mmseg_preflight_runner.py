@@ -88,6 +88,23 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("randomness = dict(seed=0, deterministc=True)", "deterministc"),
         ("auto_scale_lr = dict(enable=True)", "^auto_scale_lr: "),
         ("load_from = 5", "^load_from=5 must be the name of a file"),
+        ("val_cfg = dict(type='NoLoop')", "^val_cfg: .*NoLoop"),
+        ("val_evaluator['type'] = 'NoMetric'", "^val_evaluator: .*NoMetric"),
+        ("val_evaluator['iou_metrics'] = ['mAP']", "^val_evaluator: .*mAP"),
+        ("val_dataloader['sampler'] = dict(type='NoSampler')", "^val_dataloader: .*NoSampler"),
+        ("default_hooks['checkpoint']['save_best'] = 'mIuO'", "^default_hooks: .*mIuO"),
+        (
+            "default_hooks['checkpoint'].update(save_best='mIuO', rule='greater')",
+            "^default_hooks.checkpoint: .*mIuO",
+        ),
+        (
+            "default_hooks['checkpoint'].update(save_best='mIoU', out_dir='x')",
+            "^default_hooks.checkpoint.out_dir: each round",
+        ),
+        (
+            "default_hooks['checkpoint']['save_best'] = 'mIoU'; val_evaluator = None",
+            "^default_hooks.checkpoint.save_best needs val_evaluator",
+        ),
     ],
     "mmseg0": [
         ("optimizer = dict(type='NoOptimizer', lr=1)", "^optimizer: .*NoOptimizer"),

@@ -378,5 +378,21 @@ acquisition = dict(level='region', heuristic='RIPU')
     def scores(self, folder: Path) -> list[float]:
         return [line["mIoU"] for line in self.records(folder) if "mIoU" in line]
 
+    def validating(self, interval: int) -> Options:
+        return {"evaluation.interval": interval, "evaluation.save_best": "mIoU"}
+
+    def validated(self, folder: Path) -> list[dict[str, Any]]:
+        found, step = [], 0
+        for path in sorted(folder.glob("*.log.json")):
+            for line in map(json.loads, path.read_text().splitlines()):
+                step = line["iter"] if line.get("mode") == "train" else step
+                if "mIoU" in line:  # its own 'iter' is the number of images
+                    found.append({**line, "step": step})
+        return found
+
+    def best(self, content: Mapping[str, Any]) -> float | None:
+        found: float | None = content["meta"].get("hook_msgs", {}).get("best_score")
+        return found
+
 
 TINY = Tiny0()

@@ -127,13 +127,7 @@ class Blame:
 
     def key(self, error: BaseException) -> str | None:
         """The config key, or None."""
-        frames: list[Any] = []  # innermost first; frameworks raise errors anew, "from None"
-        found: BaseException | None = error
-        while found is not None:
-            own = [frame for frame, _ in traceback.walk_tb(found.__traceback__)]
-            frames, found = own[::-1] + frames, found.__context__
-            if len(frames) > 1000:
-                break
+        frames = self.frames(error)
         for frame in frames:
             if frame.f_code in self.methods:
                 return self.methods[frame.f_code]
@@ -143,6 +137,18 @@ class Blame:
                 if isinstance(owner, kind):
                     return key.format(type(owner).__name__)
         return None
+
+    def frames(self, error: BaseException) -> list[Any]:
+        """The frames that an error passed through, innermost first; also those of the errors that
+        it was raised in place of (frameworks raise errors anew, "from None")."""
+        frames: list[Any] = []
+        found: BaseException | None = error
+        while found is not None:
+            own = [frame for frame, _ in traceback.walk_tb(found.__traceback__)]
+            frames, found = own[::-1] + frames, found.__context__
+            if len(frames) > 1000:
+                break
+        return frames
 
     @contextmanager
     def named(self, otherwise: str) -> Iterator[None]:

@@ -28,7 +28,7 @@ from mmcv.runner.hooks.lr_updater import LrUpdaterHook
 from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 from mmcv.utils import build_from_cfg
 from mmseg.apis import set_random_seed
-from mmseg.core import DistEvalHook, EvalHook
+from mmseg.core import EvalHook
 from mmseg.utils import setup_multi_processes
 
 from ...config.schedule import stretch_policy
@@ -43,10 +43,9 @@ from ..mmseg.resumable import INTERVAL, Resumable, can_resume
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import without_traceback
-from . import hooks  # noqa: F401 - registers StretchRunner
 from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
-from .hooks import LabelShareHook, close_logger, stretch_logger
+from .hooks import AsideDistEvalHook, AsideEvalHook, LabelShareHook, close_logger, stretch_logger
 from .loaders import InBlocks, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
@@ -199,7 +198,7 @@ def register_hooks(runner: Any, cfg: Config, request: FitRequest, ours: Any) -> 
     evaluation = cfg.get("evaluation")
     if evaluation:
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), test_mode=True)
-        kind = DistEvalHook if dist.active() else EvalHook
+        kind = AsideDistEvalHook if dist.active() else AsideEvalHook
         with BLAME.named("evaluation"):
             arguments = {**evaluation, "by_epoch": not isinstance(runner, IterBasedRunner)}
             hook = kind(val_loader(cfg, images, request.seed), **arguments)

@@ -11,9 +11,12 @@ from typing import Any
 
 from mmcv.runner import RUNNERS, Hook, IterBasedRunner
 from mmcv.utils import get_logger
+from mmseg.core import DistEvalHook, EvalHook
 
 from ...runtime import distributed as dist
+from ...runtime import randomness
 from ...types import UNLABELED
+from ..mmseg.checkpoints import strip
 from ..mmseg.training import LabelCount
 
 FORMAT = "%(asctime)s - mmseg - %(levelname)s - %(message)s"
@@ -95,3 +98,26 @@ class LabelShareHook(Hook):  # type: ignore[misc]
         for meta, mask in zip(metas, masks, strict=True):
             if meta.get("labelled_pixels") is not None:
                 self.count.add(int(meta["labelled_pixels"]), int((mask != UNLABELED).sum()))
+
+
+class Aside:
+    """Mixin of mmseg's evaluation hooks: what an evaluation draws at random changes nothing in the
+    training, and the best score is a plain number, so that `torch.load(weights_only=True)` reads
+    the checkpoint of the best model, too."""
+
+    def _do_evaluate(self, runner: Any) -> None:
+        parent: Any = super()
+        with randomness.kept():
+            parent._do_evaluate(runner)
+
+    def _save_ckpt(self, runner: Any, key_score: Any) -> None:
+        parent: Any = super()
+        parent._save_ckpt(runner, strip(key_score))
+
+
+class AsideEvalHook(Aside, EvalHook):  # type: ignore[misc]
+    """For one process."""
+
+
+class AsideDistEvalHook(Aside, DistEvalHook):  # type: ignore[misc]
+    """For several processes."""
