@@ -314,3 +314,29 @@ def test_validating_changes_nothing_in_the_training(
         for name, options in (("a", TINY.validating(2)), ("b", TINY.validating(100)))
     ]
     assert differences(*weights) == []
+
+
+def test_the_average_of_an_ema_hook_is_resumed(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    """mmengine's hook keeps it in the checkpoint, mmcv's in buffers that it adds to the model."""
+    engine = make_engine(root, custom_hooks=[{"type": "EMAHook"}], **{KEYS["interval"]: 3})
+    whole = fit(engine, store, tmp_path / "whole")
+    assert TINY.has_average(content(whole))
+    broken = tmp_path / "broken"
+    killed(5, engine, store, broken)
+    killed(8, engine, store, broken)
+    assert_same(whole, fit(engine, store, broken))
+
+
+def test_the_average_of_an_ema_hook_goes_on_in_a_continuous_run(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    """An average that starts anew with the second stretch would be its weights."""
+    options = {"type": "EMAHook", "momentum": 0.0001}
+    engine = make_engine(root, custom_hooks=[options])
+    first = fit(engine, store, tmp_path / "first", until=6)
+    last = fit(engine, store, tmp_path / "last", until=-1, previous=first.checkpoint)
+    average, before = (TINY.average(content(one)) for one in (last, first))
+    weights = TINY.weights(content(last))
+    assert torch.dist(average, before) < 0.1 * torch.dist(average, weights)

@@ -394,5 +394,13 @@ acquisition = dict(level='region', heuristic='RIPU')
         found: float | None = content["meta"].get("hook_msgs", {}).get("best_score")
         return found
 
+    def average(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["state_dict"]["ema_decode_head_conv_seg_weight"]
+        return found
+
+    def weights(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["state_dict"]["decode_head.conv_seg.weight"]
+        return found
+
 
 TINY = Tiny0()

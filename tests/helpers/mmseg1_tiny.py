@@ -391,5 +391,13 @@ acquisition = dict(level='region', heuristic='RIPU')
         found: float | None = content["message_hub"]["runtime_info"].get("best_score")
         return found
 
+    def average(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["state_dict"]["decode_head.conv_seg.weight"]
+        return found
+
+    def weights(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["ema_state_dict"]["module.decode_head.conv_seg.weight"]
+        return found
+
 
 TINY = Tiny1()

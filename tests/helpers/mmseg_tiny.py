@@ -174,6 +174,14 @@ class Tiny(ABC):
         """Whether EMAHook left its average in a checkpoint."""
 
     @abstractmethod
+    def average(self, content: Mapping[str, Any]) -> torch.Tensor:
+        """The average of one layer that EMAHook left in a checkpoint."""
+
+    @abstractmethod
+    def weights(self, content: Mapping[str, Any]) -> torch.Tensor:
+        """The weights of that layer."""
+
+    @abstractmethod
     def validating(self, interval: int) -> Options:
         """A training evaluates itself, and keeps the best model."""
 

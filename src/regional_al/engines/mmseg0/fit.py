@@ -45,7 +45,15 @@ from ..quiet import quiet_warnings
 from ..specs import without_traceback
 from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
-from .hooks import AsideDistEvalHook, AsideEvalHook, LabelShareHook, close_logger, stretch_logger
+from .hooks import (
+    AsideDistEvalHook,
+    AsideEvalHook,
+    LabelShareHook,
+    LateState,
+    close_logger,
+    plain_model,
+    stretch_logger,
+)
 from .loaders import InBlocks, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
@@ -224,7 +232,7 @@ def begin(runner: Any, start: Start) -> None:
     if start.load is None:
         return
     if start.resume:
-        runner.resume(start.load, map_location="cpu")
+        resume_from(runner, start.load)
     else:
         runner.load_checkpoint(start.load, map_location="cpu")
 
@@ -233,9 +241,17 @@ def resume(runner: Any, stretch: Resumable) -> int:
     """Restore the state of a stretch that was interrupted. Returns the iteration at which it had
     begun."""
     entry = stretch.entry or {}
-    runner.resume(str(stretch.checkpoint), map_location="cpu")
+    resume_from(runner, str(stretch.checkpoint))
     runner.meta = entry["runner"]  # such as the loss scale of Fp16OptimizerHook
     return int(entry["first"])
+
+
+def resume_from(runner: Any, checkpoint: str) -> None:
+    """`runner.resume`; what hooks add to the model when the run begins is restored then."""
+    late = LateState(checkpoint)
+    late.note(plain_model(runner.model))
+    runner.resume(checkpoint, map_location="cpu")
+    runner.register_hook(late, priority="LOWEST")
 
 
 def write_state(runner: Any, path: Path, entry: JSON) -> None:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmcv.runner import RUNNERS, Hook, IterBasedRunner
+from mmcv.parallel import is_module_wrapper
+from mmcv.runner import RUNNERS, CheckpointLoader, Hook, IterBasedRunner
 from mmcv.utils import get_logger
 from mmseg.core import DistEvalHook, EvalHook
 
@@ -121,3 +122,36 @@ class AsideEvalHook(Aside, EvalHook):  # type: ignore[misc]
 
 class AsideDistEvalHook(Aside, DistEvalHook):  # type: ignore[misc]
     """For several processes."""
+
+
+class LateState(Hook):  # type: ignore[misc]
+    """Restores what other hooks add to the model when a run begins, which is after the model was
+    resumed: the averages of mmcv's EMAHook, for example.
+
+    checkpoint: that the model was resumed from.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+        self.known: set[str] = set()
+
+    def note(self, model: Any) -> None:
+        """Remember what has been resumed already."""
+        self.known = set(model.state_dict())
+
+    def before_run(self, runner: Any) -> None:
+        """Fill what was added since. Runs after the other hooks."""
+        own = plain_model(runner.model).state_dict()  # its tensors are those of the model
+        late = [key for key in own if key not in self.known]
+        if not late:
+            return
+        # as `runner.resume` reads it, URLs included; within `safe_loading`
+        saved = CheckpointLoader.load_checkpoint(self.checkpoint, map_location="cpu")["state_dict"]
+        for key in late:
+            if key in saved and saved[key].shape == own[key].shape:
+                own[key].copy_(saved[key])
+
+
+def plain_model(model: Any) -> Any:
+    """The model without mmcv's wrapper."""
+    return model.module if is_module_wrapper(model) else model
