@@ -39,7 +39,8 @@ class ScoreError(RegionalALError):
 
 
 class EnvironmentProblem(RegionalALError):
-    """A required package is missing or incompatible with the others."""
+    """A required package is missing or incompatible with the others, or the machine lacks something
+    (devices, shared memory)."""
 
 
 class TrainingStopped(RegionalALError):

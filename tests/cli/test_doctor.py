@@ -232,6 +232,11 @@ NOTES = {
         "triton is not installed",
         "pip install triton",
     ),
+    "a container's shared memory": (
+        {"shared_memory": 64 << 20},
+        "/dev/shm has 64 MiB free, less than the 160 MiB",
+        "docker run --shm-size=1g",
+    ),
     "torch_scatter of another torch": (
         {"others": {**ALL, "torch-scatter": "2.1.2"}, "torch_scatter_error": "undefined symbol"},
         "was not built for torch 2.13.0+cpu (undefined symbol)",
@@ -251,6 +256,13 @@ def test_what_is_optional_is_a_note(case: str) -> None:
 
 def test_a_cpu_machine_does_not_miss_triton() -> None:
     assert diagnose(dataclasses.replace(FORKS, others=without(FORKS, "triton"))) == []
+
+
+@pytest.mark.parametrize("found", [None, 160 << 20, 24 << 30])
+def test_enough_shared_memory_is_no_problem(found: int | None) -> None:
+    facts = dataclasses.replace(FORKS, shared_memory=found)
+    assert diagnose(facts) == []
+    assert any(name == "/dev/shm" for name, _ in facts.table()) == (found is not None)
 
 
 def test_a_named_cause_is_not_repeated_as_an_import_error() -> None:

@@ -23,6 +23,7 @@ from regional_al.errors import (
     RegionalALError,
     UnsupportedError,
 )
+from regional_al.runtime import shared_memory
 from regional_al.store.images import write_png
 
 LOADING = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}]
@@ -245,3 +246,19 @@ def test_without_cuda_sync_bn_and_half_precision_are_left_out(
     assert engine.cfg.model.backbone.norm_cfg.type == ("SyncBN" if cuda else "BN")
     assert caplog.text.count("no CUDA: SyncBN") == (0 if cuda else 1)
     assert caplog.text.count(f"no CUDA: {tiny.half}") == (0 if cuda else 1)
+
+
+@pytest.mark.parametrize("loader", ["train_workers", "val_workers"])
+def test_shared_memory_that_is_too_small_for_the_workers_is_refused(
+    root: Path, tiny: Tiny, loader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 122x90 and crops of 64x64 need well above 20 kB for two workers."""
+    key = getattr(tiny, loader)
+    both = {tiny.train_workers: 0, tiny.val_workers: 0}
+    make = preflight(root, {**both, key: 2})
+    monkeypatch.setattr(shared_memory, "free", lambda: 20_000)
+    fix = rf"{key}=2: /dev/shm has 0 MiB free.* need about 1 MiB.* set {key}=0, .*--shm-size=1g"
+    refused(EnvironmentProblem, fix, make)
+    preflight(root, both)()
+    monkeypatch.setattr(shared_memory, "free", lambda: 1 << 30)
+    make()

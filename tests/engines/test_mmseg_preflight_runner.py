@@ -88,6 +88,23 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("randomness = dict(seed=0, deterministc=True)", "deterministc"),
         ("auto_scale_lr = dict(enable=True)", "^auto_scale_lr: "),
         ("load_from = 5", "^load_from=5 must be the name of a file"),
+        ("val_cfg = dict(type='NoLoop')", "^val_cfg: .*NoLoop"),
+        ("val_evaluator['type'] = 'NoMetric'", "^val_evaluator: .*NoMetric"),
+        ("val_evaluator['iou_metrics'] = ['mAP']", "^val_evaluator: .*mAP"),
+        ("val_dataloader['sampler'] = dict(type='NoSampler')", "^val_dataloader: .*NoSampler"),
+        ("default_hooks['checkpoint']['save_best'] = 'mIuO'", "^default_hooks: .*mIuO"),
+        (
+            "default_hooks['checkpoint'].update(save_best='mIuO', rule='greater')",
+            "^default_hooks.checkpoint: .*mIuO",
+        ),
+        (
+            "default_hooks['checkpoint'].update(save_best='mIoU', out_dir='x')",
+            "^default_hooks.checkpoint.out_dir: each round",
+        ),
+        (
+            "default_hooks['checkpoint']['save_best'] = 'mIoU'; val_evaluator = None",
+            "^default_hooks.checkpoint.save_best needs val_evaluator",
+        ),
     ],
     "mmseg0": [
         ("optimizer = dict(type='NoOptimizer', lr=1)", "^optimizer: .*NoOptimizer"),
@@ -203,6 +220,48 @@ def test_one_iteration_is_trained_with_the_hooks_of_the_config(tiny: Tiny, tmp_p
     text = CUSTOM[tiny[0].name].format("Noting")
     engine_of(tiny, tmp_path, text).preflight()
     assert calls == list(stages)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "length"),
+    [
+        ("None", 8),
+        ("3", 3),
+        ("1", 1),
+        ("dict(amount=2, per='image', least=5)", 5),
+        ("dict(amount=2, per='image', most=40)", 40),
+        ("dict(amount=2, per='image')", 8),
+    ],
+)
+def test_the_schedule_is_rehearsed_at_the_length_that_acquisition_gives(
+    tiny: Tiny, tmp_path: Path, iterations: str, length: int
+) -> None:
+    """What ends with the training, the learning rate, ends there in the rehearsal as well."""
+    one, seen = tiny[0].name == "mmseg1", []
+
+    def look(self: Any, runner: Any) -> None:
+        end = runner.param_schedulers[0].end if one else runner.max_iters
+        seen.append((runner.max_iters, end))
+
+    stage = "before_train" if one else "before_run"
+    hook = type("Looking", (hook_class(tiny),), {stage: look})
+    registry(tiny, "hook").register_module(module=hook, force=True)
+    text = CUSTOM[tiny[0].name].format("Looking")
+    engine_of(tiny, tmp_path, f"{text}\nacquisition['iterations'] = {iterations}").preflight()
+    assert seen == [(length, length)]
+
+
+def test_iterations_without_a_schedule_in_iterations_are_refused(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    text = (
+        "train_cfg = dict(by_epoch=True, max_epochs=2)\nparam_scheduler = None\n"
+        if tiny[0].name == "mmseg1"
+        else "runner = dict(type='EpochBasedRunner', max_epochs=2)\n"
+        "lr_config = dict(policy='step', step=[2])\n"
+    )
+    with pytest.raises(ConfigError, match=r"acquisition\.iterations needs a schedule in iter"):
+        engine_of(tiny, tmp_path, f"{text}acquisition['iterations'] = 3").preflight()
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

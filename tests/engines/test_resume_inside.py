@@ -119,8 +119,9 @@ def signalled(step: int, number: int, *arguments: Any, **more: Any) -> str:
 
 def content(result: Any) -> dict[str, Any]:
     found: dict[str, Any] = torch.load(result.checkpoint, weights_only=True)
+    with_paths = ("time", "experiment_name", "cfg", "hook_msgs", "best_ckpt")
     for part in (found["meta"], found.get("message_hub", {}).get("runtime_info", {})):
-        for key in ("time", "experiment_name", "cfg", "hook_msgs"):  # they contain paths
+        for key in with_paths:
             part.pop(key, None)
     return found
 
@@ -266,3 +267,76 @@ def moved(entry: Any) -> Any:
     """The state, with a block that begins where it was saved."""
     entry["block"][0] = entry["iteration"]
     return entry
+
+
+def best_of(out: Path) -> dict[str, Any]:
+    """The checkpoints of the best scores that a training has left, by name."""
+    found = {}
+    for path in sorted(out.glob("best_*.pth")):
+        one: Any = torch.load(path, weights_only=True)
+        found[path.name] = {"state_dict": one["state_dict"], "iter": one["meta"]["iter"]}
+    return found
+
+
+def validations(out: Path) -> list[tuple[int, float]]:
+    """Iteration and score of each validation in the logs of a training, each once."""
+    return sorted({(int(line["step"]), line["mIoU"]) for line in TINY.validated(out)})
+
+
+@pytest.mark.parametrize("step", [5, 6, 7])
+def test_validation_and_the_best_model_are_resumed(
+    root: Path, store: LabelStore, tmp_path: Path, step: int
+) -> None:
+    """Validated at 2, 4, 6, 8, saved at 3 and 6; killed right after a validation, and later."""
+    engine = make_engine(root, **TINY.validating(2), **{KEYS["interval"]: 3})
+    whole = fit(engine, store, tmp_path / "whole")
+    scores, best = validations(tmp_path / "whole"), best_of(tmp_path / "whole")
+    assert [iteration for iteration, _ in scores] == [2, 4, 6, 8]
+    top = max(score for _, score in scores)
+    (name,) = best
+    assert name == f"best_mIoU_iter_{next(i for i, score in scores if score == top)}.pth"
+    broken = tmp_path / "broken"
+    killed(step, engine, store, broken)
+    assert iteration_of(broken) == 3 * ((step - 1) // 3)
+    resumed = fit(engine, store, broken)
+    assert_same(whole, resumed)
+    assert validations(broken) == scores
+    assert differences(best, best_of(broken)) == []
+    for one in (whole, resumed):
+        assert TINY.best(torch.load(one.checkpoint, weights_only=True)) in (None, top)
+
+
+def test_validating_changes_nothing_in_the_training(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    weights = [
+        content(fit(make_engine(root, **options), store, tmp_path / name))["state_dict"]
+        for name, options in (("a", TINY.validating(2)), ("b", TINY.validating(100)))
+    ]
+    assert differences(*weights) == []
+
+
+def test_the_average_of_an_ema_hook_is_resumed(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    """mmengine's hook keeps it in the checkpoint, mmcv's in buffers that it adds to the model."""
+    engine = make_engine(root, custom_hooks=[{"type": "EMAHook"}], **{KEYS["interval"]: 3})
+    whole = fit(engine, store, tmp_path / "whole")
+    assert TINY.has_average(content(whole))
+    broken = tmp_path / "broken"
+    killed(5, engine, store, broken)
+    killed(8, engine, store, broken)
+    assert_same(whole, fit(engine, store, broken))
+
+
+def test_the_average_of_an_ema_hook_goes_on_in_a_continuous_run(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    """An average that starts anew with the second stretch would be its weights."""
+    options = {"type": "EMAHook", "momentum": 0.0001}
+    engine = make_engine(root, custom_hooks=[options])
+    first = fit(engine, store, tmp_path / "first", until=6)
+    last = fit(engine, store, tmp_path / "last", until=-1, previous=first.checkpoint)
+    average, before = (TINY.average(content(one)) for one in (last, first))
+    weights = TINY.weights(content(last))
+    assert torch.dist(average, before) < 0.1 * torch.dist(average, weights)

@@ -378,5 +378,29 @@ acquisition = dict(level='region', heuristic='RIPU')
     def scores(self, folder: Path) -> list[float]:
         return [line["mIoU"] for line in self.records(folder) if "mIoU" in line]
 
+    def validating(self, interval: int) -> Options:
+        return {"evaluation.interval": interval, "evaluation.save_best": "mIoU"}
+
+    def validated(self, folder: Path) -> list[dict[str, Any]]:
+        found, step = [], 0
+        for path in sorted(folder.glob("*.log.json")):
+            for line in map(json.loads, path.read_text().splitlines()):
+                step = line["iter"] if line.get("mode") == "train" else step
+                if "mIoU" in line:  # its own 'iter' is the number of images
+                    found.append({**line, "step": step})
+        return found
+
+    def best(self, content: Mapping[str, Any]) -> float | None:
+        found: float | None = content["meta"].get("hook_msgs", {}).get("best_score")
+        return found
+
+    def average(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["state_dict"]["ema_decode_head_conv_seg_weight"]
+        return found
+
+    def weights(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["state_dict"]["decode_head.conv_seg.weight"]
+        return found
+
 
 TINY = Tiny0()

@@ -169,7 +169,7 @@ class Tiny1(Tiny):
         return [json.loads(line) for line in path.read_text().splitlines()]
 
     def logged(self, folder: Path) -> list[dict[str, Any]]:
-        return [{**line, "iter": line["step"]} for line in self.records(folder)]
+        return [{**line, "iter": line["step"]} for line in self.records(folder) if "lr" in line]
 
     def saved_classes(self, content: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(content["meta"]["dataset_meta"]["classes"])
@@ -340,8 +340,8 @@ for loader in (train_dataloader, val_dataloader):
         inter, union, _, _ = (sum(column) for column in zip(*metric.results, strict=True))
         return inter.numpy(), union.numpy()
 
-    evaluating = ""
-    evaluations = 0  # a stretch leaves that to the engine
+    evaluating = "\ndefault_hooks['checkpoint']['save_best'] = 'mIoU'\n"
+    evaluations = 2
     bases = {  # noqa: RUF012
         "fcn": "fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py",
         "deeplabv3plus": "deeplabv3plus/deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024.py",
@@ -375,6 +375,29 @@ acquisition = dict(level='region', heuristic='RIPU')
 
     def scores(self, folder: Path) -> list[float]:
         return [line["mIoU"] for line in self.records(folder) if "mIoU" in line]
+
+    def validating(self, interval: int) -> Options:
+        return {"train_cfg.val_interval": interval, "default_hooks.checkpoint.save_best": "mIoU"}
+
+    def validated(self, folder: Path) -> list[dict[str, Any]]:
+        lines = [
+            json.loads(line)
+            for path in sorted(folder.glob("*/vis_data/scalars.json"))
+            for line in path.read_text().splitlines()
+        ]
+        return [line for line in lines if "mIoU" in line]
+
+    def best(self, content: Mapping[str, Any]) -> float | None:
+        found: float | None = content["message_hub"]["runtime_info"].get("best_score")
+        return found
+
+    def average(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["state_dict"]["decode_head.conv_seg.weight"]
+        return found
+
+    def weights(self, content: Mapping[str, Any]) -> torch.Tensor:
+        found: torch.Tensor = content["ema_state_dict"]["module.decode_head.conv_seg.weight"]
+        return found
 
 
 TINY = Tiny1()

@@ -174,6 +174,26 @@ class Tiny(ABC):
         """Whether EMAHook left its average in a checkpoint."""
 
     @abstractmethod
+    def average(self, content: Mapping[str, Any]) -> torch.Tensor:
+        """The average of one layer that EMAHook left in a checkpoint."""
+
+    @abstractmethod
+    def weights(self, content: Mapping[str, Any]) -> torch.Tensor:
+        """The weights of that layer."""
+
+    @abstractmethod
+    def validating(self, interval: int) -> Options:
+        """A training evaluates itself, and keeps the best model."""
+
+    @abstractmethod
+    def validated(self, folder: Path) -> list[dict[str, Any]]:
+        """'step' and 'mIoU' of each evaluation in all logs of a training."""
+
+    @abstractmethod
+    def best(self, content: Mapping[str, Any]) -> float | None:
+        """The best score so far that a checkpoint holds."""
+
+    @abstractmethod
     def epoch_loader(
         self, engine: Any, images: int, batch: int, drop_last: bool | None
     ) -> EpochLoader:
@@ -291,7 +311,7 @@ class Tiny(ABC):
     # Whole runs
 
     evaluating: ClassVar[str]
-    """Lines that make a training of 8 iterations evaluate itself as often as it can."""
+    """Lines that make a training of 8 iterations evaluate itself twice and keep the best model."""
     evaluations: ClassVar[int]
     """How often it then does, in a stretch from iteration 2 on."""
     bases: ClassVar[Mapping[str, str]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,23 @@ def test_labels_that_cannot_be_taken_over_are_refused(
     ids[0, 0] = 99
     write_png(path, ids)
     assert f"{path} contains id 99 (row 0, column 0)" in refused(tmp_path / "damaged")
+    write_png(path, np.zeros((400, 400), np.uint8))
+    assert f"{path} is 400x400" in refused(tmp_path / "damaged")
     path.unlink()
     assert f"{path} is gone" in refused(tmp_path / "damaged")
+    os.mkfifo(path)
+    assert f"{path} is a FIFO" in refused(tmp_path / "damaged")
+    path.unlink()
+    path.symlink_to(LabelStore(earlier / "labels").path(key))
+    assert f"{path} is a link that leads out of" in refused(tmp_path / "damaged")
+    path.unlink()
+    write_png(path, np.zeros_like(ids))
+    sidecar = LabelStore(tmp_path / "damaged/labels").sidecar_path(key)
+    write_png(sidecar, np.zeros((400, 400), np.uint8))
+    assert f"{sidecar} is not of the size of {path}" in refused(tmp_path / "damaged")
+    sidecar.unlink()
+    sidecar.symlink_to("/dev/zero")
+    assert f"{sidecar} is a link that leads out of" in refused(tmp_path / "damaged")
 
 
 def test_nobody_needs_to_be_able_to_answer_when_nobody_is_asked(

@@ -17,7 +17,7 @@ from ..errors import DataError, RegionalALError
 from ..heuristics import GroupsUnits, Heuristic, Observation, PixelHeuristic, PoolHeuristic
 from ..heuristics.base import UnitHeuristic
 from ..runtime.overlap import overlapped
-from ..store.images import replacing
+from ..store.images import replacing, write_array
 from ..store.labels import LabelStore
 from ..store.reading import read_array
 from ..types import F32, I32, JSON, PoolItem
@@ -121,7 +121,7 @@ class Scorer:
                 score = scores.to("cpu", torch.float32).numpy()[ids]
             path = folder / f"{item.key}.npy"
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, score.astype(np.float16), allow_pickle=False)
+            write_array(path, score.astype(np.float16))
             return {"key": item.key, "image": str(item.image), "score": f"{item.key}.npy"}
 
         entries = list(self.each(request, first, write))
@@ -168,7 +168,7 @@ def write_groups(folder: Path, key: str, groups: I32) -> None:
     """Keep int32 [R], the group of each unit of one image, until the query is written."""
     path = folder / f"{key}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, groups, allow_pickle=False)
+    write_array(path, groups)
 
 
 def read_groups(folder: Path, key: str) -> I32:

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import ConfigError, DataError
 from ..registry import Registry
 from ..store.images import read_ids
+from ..store.outside import declared_shape
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
 
 if TYPE_CHECKING:
@@ -134,12 +135,13 @@ def checked_ids(path: Path, shape: tuple[int, int], allowed: Bool) -> U8:
     Raises:
         DataError: It cannot be read, has another size or an id that is not allowed.
     """
-    ids = read_ids(path)
-    if ids.shape != shape:
+    declared = declared_shape(path)
+    if declared != shape:  # found before memory is taken for the pixels
         raise DataError(
-            f"{path} is {_size(ids.shape)} (height x width), its image is {_size(shape)}:"
+            f"{path} is {_size(declared or ())} (height x width), its image is {_size(shape)}:"
             " save it at the size of the image"
         )
+    ids = read_ids(path)
     found = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
     wrong = found[~allowed[found]]
     if wrong.size:

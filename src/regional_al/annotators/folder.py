@@ -12,6 +12,7 @@ from ..checks import file_path, integer
 from ..errors import ConfigError
 from ..store.image_paths import write_image_paths
 from ..store.images import replacing
+from ..store.outside import check_file
 from ..store.query import Query
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
 from .base import ANNOTATORS, VOID, allowed_ids, checked_ids
@@ -88,12 +89,14 @@ class FolderAnnotator:
         """Answers that exist now, for images with at least one answered pixel.
 
         Raises:
-            DataError: A file has a wrong size or an unknown id.
+            DataError: A file has a wrong size or an unknown id, or is a link out of the folder or
+                no regular file.
         """
         for key in keys:
             path = self.folder(query) / f"{key}.png"
             if not os.path.lexists(path):  # a broken link is a mistake
                 continue
+            check_file(path, self.folder(query), self._items[key].shape)
             given = checked_ids(path, self._items[key].shape, self._allowed)
             answered: Bool = (query.asked(key) > 0) & (given != UNLABELED)
             if answered.any():

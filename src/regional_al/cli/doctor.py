@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..runtime import shared_memory
+
 DISTRIBUTIONS = {
     "mmcv": ("onedl-mmcv", "mmcv", "mmcv-full", "mmcv-lite"),
     "mmengine": ("onedl-mmengine", "mmengine", "mmengine-lite"),
@@ -61,7 +63,8 @@ class Package:
 @dataclass(frozen=True)
 class Facts:
     """What was found. *_error: last line of a failed import, None if it succeeds or the package is
-    absent. others: version or None by distribution name (`OTHERS`)."""
+    absent. others: version or None by distribution name (`OTHERS`). shared_memory: free bytes of
+    /dev/shm, None where there is none."""
 
     python: tuple[int, ...] = (3, 11, 0)
     torch: str | None = None
@@ -78,6 +81,7 @@ class Facts:
     cv2_error: str | None = None
     torch_scatter_error: str | None = None
     import_error: str | None = None
+    shared_memory: int | None = None
 
     def table(self) -> list[tuple[str, str]]:
         """(name, value) rows for people."""
@@ -89,6 +93,8 @@ class Facts:
         rows += [("mmseg", str(self.mmseg)), ("mmcv", str(self.mmcv))]
         rows += [("mmcv._ext", ops if self.mmcv.version else "-")]
         rows += [("mmengine", str(self.mmengine))]
+        if self.shared_memory is not None:
+            rows += [("/dev/shm", f"{shared_memory.mib(self.shared_memory)} MiB free")]
         return [*rows, *((name, self.others.get(name) or "-") for name in OTHERS)]
 
 
@@ -115,6 +121,7 @@ def find() -> Facts:
         cv2_error=_import_error("cv2") if mmcv.version else None,
         torch_scatter_error=_import_error("torch_scatter") if others["torch-scatter"] else None,
         import_error=_import_error("mmseg.models") if mmseg.version else None,
+        shared_memory=shared_memory.free(),
     )
 
 
@@ -179,6 +186,10 @@ COMPILE = (
 cache may contain a wheel for another torch."""
 MMCV0 = f"{COMPILE} mmcv-full==1.7.2"
 MMCV0_AGAIN = f"{COMPILE} --force-reinstall --no-deps mmcv-full==1.7.2"
+
+USUAL_LOAD = shared_memory.Load("workers_per_gpu", 2 * 512 * 1024 * (3 * 4 + 8), 4)
+"""Two crops of 512x1024, float32 and int64 labels, and four workers, as the Cityscapes configs of
+MMSegmentation 0.x have it; 1.x shares about half of it (uint8 images)."""
 
 
 @dataclass(frozen=True)
@@ -378,6 +389,14 @@ def _optional(f: Facts) -> Iterator[Problem]:
     if f.cuda_devices and has("triton") is None:
         cause = "triton is not installed: scores on the CUDA device use plain torch"
         yield Problem(cause, f"{PIP} triton", False)
+    if f.shared_memory is not None and f.shared_memory < USUAL_LOAD.needed:
+        yield Problem(
+            f"{shared_memory.FOLDER} has {shared_memory.mib(f.shared_memory)} MiB free, less than "
+            f"the {shared_memory.mib(USUAL_LOAD.needed, up=True)} MiB that the data workers of a "
+            "usual config need, without which loading hangs",
+            "docker run --shm-size=1g ..., or num_workers=0 (0.x: workers_per_gpu=0) in the config",
+            False,
+        )
     if has("torch-scatter") is not None and f.torch_scatter_error:
         yield Problem(
             f"torch_scatter, which is optional, was not built for torch {f.torch} "

@@ -7,7 +7,6 @@ distributed, and the weights are the same bytes on 1, 2 or 4 processes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from ..errors import ConfigError, DataError, TrainingStopped, UnsupportedError
 from ..runtime import distributed as dist
 from ..runtime import randomness, signals
 from ..store import fit_state
-from ..store.images import image_size, read_ids, read_rgb
+from ..store.images import image_size, read_ids, read_rgb, replacing
 from ..store.labels import LabelStore
 from ..types import I64, U8, UNLABELED, LabelSpace, PoolItem, PredictRequest
 from .base import ENGINES, EngineLoader, FitRequest, FitResult, Prediction
@@ -138,9 +137,8 @@ class TorchEngine:
         path = request.out_dir / "checkpoint.pth"
         if dist.is_main():
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": end}
-            temporary = path.with_suffix(".tmp")
-            torch.save(state, temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                torch.save(state, temporary)
         return FitResult(path, max(0, end - start), 1.0)
 
     def predict(

@@ -23,8 +23,10 @@ from ..errors import DataError, WorkDirError
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..store.check import is_cut
+from ..store.images import replacing
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger, pool_fingerprint
+from ..store.outside import check_file, declared_shape
 from ..store.query import copy_query, read_query
 from ..store.recording import AnswerRow, recording
 from ..store.work_dir import WorkDir
@@ -130,7 +132,8 @@ class SharedStart(FreshStart):
             with Ledger.open(self.other.root, readonly=True) as theirs:
                 fit = theirs.done(0, "fit") or {}
             target = out_dir / Path(str(fit["checkpoint"])).name
-            shutil.copyfile(self.other.root / fit["checkpoint"], target)
+            with replacing(target) as temporary:
+                shutil.copyfile(self.other.root / fit["checkpoint"], temporary)
             kept = {key: fit[key] for key in ("iterations", "label_share")}
             return {"checkpoint": str(target.relative_to(loop.work_dir.root)), **kept}
 
@@ -171,8 +174,8 @@ class TakenLabels(FreshStart):
     def _copy(self, loop: ActiveLearningLoop) -> JSON:
         """Store their labels as answers of round 0, with the costs. Safe to repeat.
 
-        Raises DataError for a label file that is missing, of another size than its image, or
-        with an id that is unknown to this data set.
+        Raises DataError for a label file that is missing, a link out of that run, of another size
+        than its image, or with an id that is unknown to this data set.
         """
         ledger = loop.records.ledger
         assert ledger is not None
@@ -187,11 +190,16 @@ class TakenLabels(FreshStart):
         with recording(loop.store, ledger, 0) as rows:
             for key, costs in progress(spent.items(), "Copying labels", len(spent)):
                 path = labels_of.path(key)
+                for file in (path, labels_of.sidecar_path(key)):
+                    check_file(file, self.other.root, shapes[key])
                 if not path.is_file():
                     raise DataError(
                         f"{path} is gone: {self.other.root} has lost its labels of {key!r}"
                     )
                 labels = checked_ids(path, shapes[key], allowed)
+                sidecar = labels_of.sidecar_path(key)
+                if sidecar.is_file() and declared_shape(sidecar) != shapes[key]:
+                    raise DataError(f"{sidecar} is not of the size of {path}")
                 rounds = labels_of.annotated(key)
                 # What their ledger does not know was being written when that run was killed.
                 recorded = np.array([round_ + 1 for round_, _, _ in costs], dtype=np.uint8)

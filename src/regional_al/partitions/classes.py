@@ -10,6 +10,7 @@ import numpy as np
 from ..checks import file_path
 from ..errors import ConfigError, DataError
 from ..runtime.progress import progress
+from ..store.outside import check_file
 from ..types import I32, PoolItem
 from .base import PARTITIONS
 from .functions import cell_size, grid, precomputed, whole
@@ -87,7 +88,7 @@ class PrecomputedPartition(_ByShape):
         cache_dir: Not used.
 
     Raises:
-        DataError: The folder or a map is missing or wrong.
+        DataError: The folder or a map is missing or wrong, or a map is a link out of the folder.
 
     Example:
         >>> import tempfile
@@ -112,7 +113,9 @@ class PrecomputedPartition(_ByShape):
 
     def ids(self, item: PoolItem) -> I32:
         """See `Partition.ids`."""
-        ids = precomputed(self.folder / f"{item.key}{self.suffix}", item.shape)
+        path = self.folder / f"{item.key}{self.suffix}"
+        check_file(path, self.folder, item.shape)
+        ids = precomputed(path, item.shape)
         self._counts[item.key] = int(np.count_nonzero(np.bincount(ids.ravel())))
         return ids
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, DataError, EnvironmentProblem
 from ..store.images import open_image
+from ..store.outside import declared_shape
 from ..store.reading import read_array
 from ..types import I32, U8
 
@@ -157,15 +158,20 @@ def precomputed(path: Path, shape: tuple[int, int]) -> I32:
         [[0, 0, 2]]
     """
     path = Path(path)
+    _check_shape(path, declared_shape(path), shape)  # before memory is taken for the ids
     ids = _read_npy(path) if path.suffix == ".npy" else _read_picture(path)
-    if ids.shape != tuple(shape):
-        raise DataError(
-            f"{path} is a map of {'x'.join(map(str, ids.shape))} (height x width), "
-            f"its image is {shape[0]}x{shape[1]}"
-        )
+    _check_shape(path, ids.shape, shape)
     if ids.size and ids.min() < 0:
         raise DataError(f"{path} holds the negative id {ids.min()}; ids start at 0")
     return _without_gaps(ids) if ids.size and ids.max() >= ids.size else ids.astype(np.int32)
+
+
+def _check_shape(path: Path, found: tuple[int, ...] | None, shape: tuple[int, int]) -> None:
+    if found is not None and found != tuple(shape):
+        raise DataError(
+            f"{path} is a map of {'x'.join(map(str, found))} (height x width), "
+            f"its image is {shape[0]}x{shape[1]}"
+        )
 
 
 def _without_gaps(ids: Ints) -> I32:

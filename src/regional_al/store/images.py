@@ -249,3 +249,9 @@ def encode_png(pixels: U8) -> bytes:
     data = BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(data, format="PNG", compress_level=1)
     return data.getvalue()
+
+
+def write_array(path: Path, values: np.ndarray[Any, Any]) -> None:
+    """Write an array as NPY, atomically; creates the folder."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)

@@ -25,6 +25,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from ...config.schedule import parse_iterations
 from ...errors import ConfigError, RegionalALError
 from ...store.labels import LabelStore
 from ...types import ImageAnswer, LabelSpace, PoolItem
@@ -64,7 +65,28 @@ def rehearsal(
             out_dir=folder / "fit",
             init=acquisition.get("round_init", "scratch"),
             until=-1 if acquisition.get("queries") else None,
+            iterations=length(acquisition),
         )
+
+
+def length(acquisition: Mapping[str, Any]) -> int | None:
+    """A length that `acquisition.iterations` may ask for, to which the schedule is stretched.
+
+    With `per` it depends on what will have been spent: the least is taken where it says more than
+    the default, else the most, else None: the config's own schedule.
+
+    Example:
+        >>> length({"iterations": 40})
+        40
+        >>> length({"iterations": {"amount": 2.5, "per": "image", "most": 90}})
+        90
+    """
+    found = parse_iterations(acquisition.get("iterations"), acquisition.get("queries"))
+    if found is None:
+        return None
+    if found.per is None:
+        return int(found.amount)
+    return found.least if found.least > 1 else found.most
 
 
 def invented_labels(folder: Path, pool: Sequence[PoolItem], space: LabelSpace) -> LabelStore:
@@ -127,13 +149,7 @@ class Blame:
 
     def key(self, error: BaseException) -> str | None:
         """The config key, or None."""
-        frames: list[Any] = []  # innermost first; frameworks raise errors anew, "from None"
-        found: BaseException | None = error
-        while found is not None:
-            own = [frame for frame, _ in traceback.walk_tb(found.__traceback__)]
-            frames, found = own[::-1] + frames, found.__context__
-            if len(frames) > 1000:
-                break
+        frames = self.frames(error)
         for frame in frames:
             if frame.f_code in self.methods:
                 return self.methods[frame.f_code]
@@ -143,6 +159,18 @@ class Blame:
                 if isinstance(owner, kind):
                     return key.format(type(owner).__name__)
         return None
+
+    def frames(self, error: BaseException) -> list[Any]:
+        """The frames that an error passed through, innermost first; also those of the errors that
+        it was raised in place of (frameworks raise errors anew, "from None")."""
+        frames: list[Any] = []
+        found: BaseException | None = error
+        while found is not None:
+            own = [frame for frame, _ in traceback.walk_tb(found.__traceback__)]
+            frames, found = own[::-1] + frames, found.__context__
+            if len(frames) > 1000:
+                break
+        return frames
 
     @contextmanager
     def named(self, otherwise: str) -> Iterator[None]:

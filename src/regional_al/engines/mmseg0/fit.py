@@ -28,7 +28,7 @@ from mmcv.runner.hooks.lr_updater import LrUpdaterHook
 from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 from mmcv.utils import build_from_cfg
 from mmseg.apis import set_random_seed
-from mmseg.core import DistEvalHook, EvalHook
+from mmseg.core import EvalHook
 from mmseg.utils import setup_multi_processes
 
 from ...config.schedule import stretch_policy
@@ -43,10 +43,17 @@ from ..mmseg.resumable import INTERVAL, Resumable, can_resume
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import without_traceback
-from . import hooks  # noqa: F401 - registers StretchRunner
 from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
-from .hooks import LabelShareHook, close_logger, stretch_logger
+from .hooks import (
+    AsideDistEvalHook,
+    AsideEvalHook,
+    LabelShareHook,
+    LateState,
+    close_logger,
+    plain_model,
+    stretch_logger,
+)
 from .loaders import InBlocks, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
@@ -199,7 +206,7 @@ def register_hooks(runner: Any, cfg: Config, request: FitRequest, ours: Any) -> 
     evaluation = cfg.get("evaluation")
     if evaluation:
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), test_mode=True)
-        kind = DistEvalHook if dist.active() else EvalHook
+        kind = AsideDistEvalHook if dist.active() else AsideEvalHook
         with BLAME.named("evaluation"):
             arguments = {**evaluation, "by_epoch": not isinstance(runner, IterBasedRunner)}
             hook = kind(val_loader(cfg, images, request.seed), **arguments)
@@ -225,7 +232,7 @@ def begin(runner: Any, start: Start) -> None:
     if start.load is None:
         return
     if start.resume:
-        runner.resume(start.load, map_location="cpu")
+        resume_from(runner, start.load)
     else:
         runner.load_checkpoint(start.load, map_location="cpu")
 
@@ -234,9 +241,17 @@ def resume(runner: Any, stretch: Resumable) -> int:
     """Restore the state of a stretch that was interrupted. Returns the iteration at which it had
     begun."""
     entry = stretch.entry or {}
-    runner.resume(str(stretch.checkpoint), map_location="cpu")
+    resume_from(runner, str(stretch.checkpoint))
     runner.meta = entry["runner"]  # such as the loss scale of Fp16OptimizerHook
     return int(entry["first"])
+
+
+def resume_from(runner: Any, checkpoint: str) -> None:
+    """`runner.resume`; what hooks add to the model when the run begins is restored then."""
+    late = LateState(checkpoint)
+    late.note(plain_model(runner.model))
+    runner.resume(checkpoint, map_location="cpu")
+    runner.register_hook(late, priority="LOWEST")
 
 
 def write_state(runner: Any, path: Path, entry: JSON) -> None:

@@ -9,11 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmcv.runner import RUNNERS, Hook, IterBasedRunner
+from mmcv.parallel import is_module_wrapper
+from mmcv.runner import RUNNERS, CheckpointLoader, Hook, IterBasedRunner
 from mmcv.utils import get_logger
+from mmseg.core import DistEvalHook, EvalHook
 
 from ...runtime import distributed as dist
+from ...runtime import randomness
 from ...types import UNLABELED
+from ..mmseg.checkpoints import strip
 from ..mmseg.training import LabelCount
 
 FORMAT = "%(asctime)s - mmseg - %(levelname)s - %(message)s"
@@ -95,3 +99,59 @@ class LabelShareHook(Hook):  # type: ignore[misc]
         for meta, mask in zip(metas, masks, strict=True):
             if meta.get("labelled_pixels") is not None:
                 self.count.add(int(meta["labelled_pixels"]), int((mask != UNLABELED).sum()))
+
+
+class Aside:
+    """Mixin of mmseg's evaluation hooks: what an evaluation draws at random changes nothing in the
+    training, and the best score is a plain number, so that `torch.load(weights_only=True)` reads
+    the checkpoint of the best model, too."""
+
+    def _do_evaluate(self, runner: Any) -> None:
+        parent: Any = super()
+        with randomness.kept():
+            parent._do_evaluate(runner)
+
+    def _save_ckpt(self, runner: Any, key_score: Any) -> None:
+        parent: Any = super()
+        parent._save_ckpt(runner, strip(key_score))
+
+
+class AsideEvalHook(Aside, EvalHook):  # type: ignore[misc]
+    """For one process."""
+
+
+class AsideDistEvalHook(Aside, DistEvalHook):  # type: ignore[misc]
+    """For several processes."""
+
+
+class LateState(Hook):  # type: ignore[misc]
+    """Restores what other hooks add to the model when a run begins, which is after the model was
+    resumed: the averages of mmcv's EMAHook, for example.
+
+    checkpoint: that the model was resumed from.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+        self.known: set[str] = set()
+
+    def note(self, model: Any) -> None:
+        """Remember what has been resumed already."""
+        self.known = set(model.state_dict())
+
+    def before_run(self, runner: Any) -> None:
+        """Fill what was added since. Runs after the other hooks."""
+        own = plain_model(runner.model).state_dict()  # its tensors are those of the model
+        late = [key for key in own if key not in self.known]
+        if not late:
+            return
+        # as `runner.resume` reads it, URLs included; within `safe_loading`
+        saved = CheckpointLoader.load_checkpoint(self.checkpoint, map_location="cpu")["state_dict"]
+        for key in late:
+            if key in saved and saved[key].shape == own[key].shape:
+                own[key].copy_(saved[key])
+
+
+def plain_model(model: Any) -> Any:
+    """The model without mmcv's wrapper."""
+    return model.module if is_module_wrapper(model) else model

@@ -17,16 +17,19 @@ from mmcv.parallel import collate
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
+from ...runtime.shared_memory import PREFETCH, Load
 from ...store.images import image_size, read_ids, write_png
 from ...types import I64, JSON, UNLABELED, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
 from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
+from .loaders import loader_options
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
 from .predict import Predictor, build_model
@@ -53,6 +56,7 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     try:
         with unchanged():
             check_model(cfg, pool)
+            check_shared_memory(worker_loads(cfg, pool))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
             rehearse(cfg, pool, validation)
     except RegionalALError as caught:
@@ -202,3 +206,30 @@ def unlabeled_loss(model: Any, pool: Pool, device: torch.device) -> float:
         if "loss" in name
     ]
     return float(sum(item.mean() for several in found for item in several))
+
+
+def worker_loads(cfg: Config, pool: Pool) -> list[Load]:
+    """What the workers of the training and the validation loader keep in shared memory."""
+    loads = []
+    options = loader_options(cfg, "train_dataloader", 0)
+    if options["workers_per_gpu"]:
+        with tempfile.TemporaryDirectory() as folder:
+            mask = Path(folder) / "unlabeled.png"
+            write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
+            samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
+        batch = batch_bytes(samples, int(options["samples_per_gpu"]))
+        ahead = int(options.get("prefetch_factor") or PREFETCH)
+        key = workers_key(cfg, "train_dataloader")
+        loads.append(Load(key, batch, int(options["workers_per_gpu"]), ahead))
+    predictor = Predictor(cfg)
+    if predictor.workers():
+        # `Predictor.load` has torch's own prefetch factor and batches of one image
+        batch = batch_bytes([predictor.images(pool.dataset, [0])[0]], 1)
+        loads.append(Load(workers_key(cfg, "val_dataloader"), batch, predictor.workers()))
+    return loads
+
+
+def workers_key(cfg: Config, loader: str) -> str:
+    """Where the config says how many workers a loader has."""
+    own = "workers_per_gpu" in cfg.data.get(loader, {})
+    return f"data.{loader}.workers_per_gpu" if own else "data.workers_per_gpu"

@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from torch.utils.data import ConcatDataset
 
 from ...config.schedule import stretch_schedule
-from ...errors import RegionalALError
+from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
 from ...store import fit_state
 from ..base import FitRequest, FitResult
@@ -121,7 +121,6 @@ def set_iterations(cfg: Config, iterations: int) -> None:
     """Train for `iterations` instead: schedules that count iterations are stretched with it."""
     last = schedule_of(cfg).iterations()
     cfg.train_cfg["max_iters"] = iterations
-    cfg.train_cfg["val_interval"] = iterations
     found = cfg.get("param_scheduler") or []
     schedulers = found if isinstance(found, list) else [found]
     by_iter = [item for item in schedulers if not item.get("by_epoch", True)]
@@ -158,6 +157,41 @@ def loader_config(cfg: Config, dataset: Any) -> dict[str, Any]:
     return loader
 
 
+def keeper_of_best(hook: Any) -> dict[str, Any] | None:
+    """The config's CheckpointHook, reduced to its `save_best`; None where it has none."""
+    if not isinstance(hook, Mapping) or not hook.get("save_best"):
+        return None
+    return {**hook, "interval": -1, "save_last": False}
+
+
+def validation_within(cfg: Config, stop_at: int | None) -> dict[str, Any]:
+    """`val_dataloader`, `val_cfg` and `val_evaluator` of a stretch that validates as the config
+    says; empty where it never does. stop_at: iteration at which it ends, None: an unknown one.
+
+    What is measured at the end of a training in iterations is what the round measures anyway: only
+    `save_best` needs it.
+    """
+    parts = {f"val_{part}": cfg.get(f"val_{part}") for part in ("dataloader", "cfg", "evaluator")}
+    best = keeper_of_best((cfg.get("default_hooks") or {}).get("checkpoint"))
+    missing = [key for key, value in parts.items() if value is None]
+    if best is not None and missing:
+        raise ConfigError(f"default_hooks.checkpoint.save_best needs {' and '.join(missing)}")
+    if best is not None and best.get("out_dir"):
+        raise ConfigError(
+            "default_hooks.checkpoint.out_dir: each round saves its best model in its own folder, "
+            "rounds/<round>/fit; delete out_dir"
+        )
+    interval = cfg.train_cfg.get("val_interval", 1000)
+    never = stop_at is not None and not cfg.train_cfg.get("dynamic_intervals")
+    if missing or (never and best is None and interval >= (stop_at or 0)):
+        return {}
+    loader = dict(parts["val_dataloader"])
+    if not loader.get("num_workers"):
+        loader.pop("persistent_workers", None)
+        loader.pop("prefetch_factor", None)
+    return {**parts, "val_dataloader": loader}
+
+
 def repeated(dataset: Any, times: int) -> Any:
     """The data set `times` over, with its metainfo."""
     many: Any = ConcatDataset([dataset] * times)
@@ -174,14 +208,17 @@ def build_runner(
     more_hooks: list[Hook],
     name: str,
 ) -> tuple[Runner, list[logging.Handler]]:
-    """A Runner of its own for this stretch, without validation and without CheckpointHook.
+    """A Runner of its own for this stretch. Of the config's CheckpointHook it has `save_best`
+    alone: a stretch leaves one other checkpoint, its last.
     stop_at: iteration at which it ends; None: as the config's own loop does."""
+    validation = validation_within(cfg, stop_at)
     cfg.work_dir = str(request.out_dir)
     cfg.launcher = "pytorch" if dist.active() else "none"
     cfg.load_from, cfg.resume = start.load, start.resume
     for key in ("val", "test"):
         for part in ("dataloader", "cfg", "evaluator"):
             cfg.pop(f"{key}_{part}", None)
+    cfg.update(validation)
     if dist.active() and not torch.cuda.is_available():
         wrapper = dict(cfg.get("model_wrapper_cfg") or {})
         wrapper.setdefault("type", "MMDistributedDataParallel")
@@ -194,7 +231,7 @@ def build_runner(
         cfg.train_cfg.pop("fast_forward_on_resume", None)
         cfg.train_cfg["stop_at"] = stop_at
     hooks = dict(cfg.get("default_hooks") or {})
-    hooks["checkpoint"] = None  # a stretch leaves one checkpoint, its last
+    hooks["checkpoint"] = keeper_of_best(hooks.get("checkpoint"))
     cfg.default_hooks = hooks
     if isinstance(cfg.get("visualizer"), Mapping):
         cfg.visualizer.name = name  # else the first round's would be found again by its name
@@ -206,6 +243,7 @@ def build_runner(
             work_dir=cfg.work_dir,
             train_dataloader=loader,
             train_cfg=cfg.train_cfg,
+            **validation,
             auto_scale_lr=cfg.get("auto_scale_lr"),
             optim_wrapper=cfg.optim_wrapper,
             param_scheduler=cfg.get("param_scheduler"),
@@ -256,6 +294,9 @@ def close(runner: Runner, handlers: list[logging.Handler]) -> None:
         if hasattr(loop, "dataloader_iterator"):
             loop.dataloader_iterator = None
         loop.dataloader = None
+    validation: Any = runner._val_loop
+    if validation is not None and not isinstance(validation, Mapping):
+        validation.dataloader = None
     runner.visualizer.close()
     for handler in handlers:
         handler.close()

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from ...runtime import randomness
 from ...types import UNLABELED
 from ..mmseg.checkpoints import strip
 from ..mmseg.resumable import Resumable, can_resume
@@ -84,12 +85,28 @@ class StretchTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
         for batch in self.batches():
             self.runner.model.train()
             self.run_iter(batch)
+            self.validate()
             if self.stop_training:
                 break
         if self._iter >= self._max_iters or self.stop_training:
             self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model
+
+    def validate(self) -> None:
+        """Validate where the config says so. At the schedule's end only for `save_best`: the round
+        is measured then anyway. What validation draws at random changes nothing in training."""
+        self._decide_current_val_interval()
+        if self.runner.val_loop is None or self._iter < self.val_begin:
+            return
+        if self._iter >= self._max_iters:
+            hooks = self.runner.hooks
+            due = any(isinstance(h, CheckpointHook) and h.save_best for h in hooks)
+        else:
+            due = self._iter % self.val_interval == 0
+        if due:
+            with randomness.kept():
+                self.runner.val_loop.run()
 
     def batches(self) -> Iterator[Any]:
         """The batches up to `stop_at`."""

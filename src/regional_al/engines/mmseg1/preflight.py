@@ -18,10 +18,12 @@ from ...checks import integer
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
+from ...runtime.shared_memory import PREFETCH, Load
 from ...store.images import image_size, read_ids, write_png
 from ...types import I64, JSON, UNLABELED, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
@@ -31,6 +33,7 @@ from .hooks import quiet_warnings
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
+from .source import KEY as SOURCE_KEY
 from .source import SOURCE, Source
 
 log = logging.getLogger("regional_al")
@@ -82,6 +85,7 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
         with unchanged():
             check_model(cfg, pool, source)
+            check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
             rehearse(cfg, pool, validation, source)
     except RegionalALError as caught:
@@ -206,6 +210,32 @@ def unlabeled_loss(model: Any, pool: Pool) -> float:
             lambda: [read_sample(pool.dataset, 0, mask) for _ in range(2)],
             str(pool.items[0].image),
         )
+
+
+def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[Load]:
+    """What the workers of the training and the validation loader keep in shared memory."""
+    train = cfg.train_dataloader
+    counts = {"train_dataloader.num_workers": int(train.get("num_workers") or 0)}
+    if source is not None:  # one loader with the workers of both
+        counts[f"{SOURCE_KEY}.num_workers"] = source.num_workers
+    loads = []
+    if sum(counts.values()):
+        with tempfile.TemporaryDirectory() as folder:
+            mask = Path(folder) / "unlabeled.png"
+            write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
+            samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
+        batch = batch_bytes(samples, int(train.get("batch_size") or 1))
+        if source is not None:
+            batch += batch_bytes([source.images[0]], source.batch_size)
+        ahead = int(train.get("prefetch_factor") or PREFETCH)
+        key = " + ".join(key for key, count in counts.items() if count)
+        loads.append(Load(key, batch, sum(counts.values()), ahead))
+    predictor = Predictor(cfg)
+    if predictor.workers():
+        # `Predictor.load` has torch's own prefetch factor and batches of one image
+        batch = batch_bytes([predictor.images(pool.dataset, [0])[0]], 1)
+        loads.append(Load("val_dataloader.num_workers", batch, predictor.workers()))
+    return loads
 
 
 def source_loss(model: Any, source: Source) -> float:

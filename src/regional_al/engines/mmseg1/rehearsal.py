@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler import _ParamScheduler
 from mmengine.registry import FUNCTIONS, OPTIMIZERS, VISBACKENDS
-from mmengine.runner import BaseLoop, LogProcessor, Runner
+from mmengine.runner import BaseLoop, LogProcessor, Runner, ValLoop
 from mmengine.utils import ManagerMixin
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
@@ -29,11 +31,28 @@ from .predict import Predictor, confusion
 from .source import Source
 
 NAME = "rehearsal"
-BLAME = Blame(
+
+
+class RunnerBlame(Blame):
+    """Tells the loader of the validation from that of the training; one method builds both."""
+
+    def key(self, error: BaseException) -> str | None:
+        """The config key, or None."""
+        found, validation = super().key(error), Runner.build_val_loop.__code__
+        if found == "train_dataloader" and validation in {
+            frame.f_code for frame in self.frames(error)
+        }:
+            return "val_dataloader"
+        return found
+
+
+BLAME = RunnerBlame(
     Runner,
     {
         "build_dataloader": "train_dataloader",
         "build_train_loop": "train_cfg",
+        "build_val_loop": "val_cfg",
+        "build_evaluator": "val_evaluator",
         "build_optim_wrapper": "optim_wrapper",
         "build_param_scheduler": "param_scheduler",
         "_check_scheduler_cfg": "param_scheduler",
@@ -55,22 +74,49 @@ BLAME = Blame(
         (LogProcessor, "log_processor"),
         (BaseVisBackend, "visualizer"),
         (Visualizer, "visualizer"),
+        (CheckpointHook, "default_hooks.checkpoint"),
         (Hook, "default_hooks or custom_hooks ({})"),
         (torch.nn.Module, "model ({})"),
         (torch.utils.data.Sampler, "train_dataloader.sampler"),
         (torch.utils.data.DataLoader, "train_dataloader"),
+        (Evaluator, "val_evaluator"),
+        (ValLoop, "val_cfg"),
         (BaseLoop, "train_cfg"),
     ),
 )
 
 
+class FirstBatch:
+    """A loader of which only the first batch is given."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self.loader, 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+
 class OneIteration(Hook):  # type: ignore[misc]
-    """Ends a training after its first iteration; the rest of an epoch is cut off."""
+    """Ends a training after its first iteration; the rest of an epoch is cut off. A training that
+    validates does so once, on the first batch."""
 
     priority = "VERY_LOW"
 
     def __init__(self) -> None:
         self.done = 0
+
+    def before_train(self, runner: Any) -> None:
+        """Let the validation come after the first iteration, and end after its first batch."""
+        if runner.val_loop is not None:
+            runner.val_loop.dataloader = FirstBatch(runner.val_loop.dataloader)
+            loop = runner.train_loop
+            loop.val_begin, loop.dynamic_milestones, loop.dynamic_intervals = 1, [0], [1]
 
     def after_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
         """Ask the loop to stop, and insist after the second iteration."""

@@ -1,0 +1,45 @@
+"""Whether what the data workers of a training load ahead fits into shared memory. No framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ...errors import EnvironmentProblem
+from ...runtime import shared_memory
+from ...runtime.shared_memory import Load
+
+
+def check_shared_memory(loads: Iterable[Load]) -> None:
+    """Raise EnvironmentProblem, in one line, when the workers' batches do not fit."""
+    text = shared_memory.shortage(shared_memory.free(), loads, shared_memory.processes())
+    if text is not None:
+        raise EnvironmentProblem(text)
+
+
+def tensor_bytes(sample: Any) -> int:
+    """Bytes of the tensors of a sample, in mappings, sequences, mmengine's data elements and mmcv's
+    DataContainers. Arrays do not count: workers send them through a pipe.
+
+    Example:
+        >>> tensor_bytes({"img": torch.zeros(3, 4, 5), "meta": {"size": (4, 5)}})
+        240
+    """
+    if isinstance(sample, torch.Tensor):
+        return sample.numel() * sample.element_size()
+    if isinstance(sample, (list, tuple)):
+        return sum(map(tensor_bytes, sample))
+    if isinstance(sample, Mapping):
+        return sum(map(tensor_bytes, sample.values()))
+    if hasattr(sample, "all_items"):  # mmengine.structures.BaseDataElement
+        return sum(tensor_bytes(value) for _, value in sample.all_items())
+    if type(sample).__name__ == "DataContainer":  # mmcv.parallel
+        return tensor_bytes(sample.data)
+    return 0
+
+
+def batch_bytes(samples: Iterable[Any], batch_size: int) -> int:
+    """Bytes of a batch as large as the largest of these samples makes it."""
+    return batch_size * max(map(tensor_bytes, samples), default=0)

@@ -1,0 +1,99 @@
+"""Files that other people put into a folder: looked at before they are read.
+
+A link may lead to a file that nobody meant to hand over, a FIFO or device can be read forever, and
+a small file may declare an image that fills the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .images import open_image
+
+_PER_PIXEL = 32
+"""Bytes that a file may have for each pixel: four times those of an int64 array."""
+_MORE = 1 << 20
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_file(path: Path, folder: Path, shape: tuple[int, int] | None = None) -> None:
+    """Refuse what is no regular file inside a folder, or far too large. Nothing is read; a file
+    that does not exist is left to its reader.
+
+    Args:
+        path: The file.
+        folder: Below which it must be, links resolved; the folder itself may be a link.
+        shape: (H, W) of the image that it is about.
+
+    Raises:
+        DataError: One line that names the file.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as name:
+        ...     (Path(name) / "a.png").symlink_to("/dev/zero")
+        ...     check_file(Path(name) / "a.png", Path(name))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        regional_al.errors.DataError: ...a.png is a link that leads out of ... to /dev/zero: put...
+    """
+    try:
+        there = os.path.realpath(path)
+        found = os.stat(path)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise DataError(f"{path} is a link to {there}, which does not exist") from None
+        return
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    if not Path(there).is_relative_to(os.path.realpath(folder)):
+        raise DataError(
+            f"{path} is a link that leads out of {folder}, to {there}: put the file itself there"
+        )
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in _KINDS if test(found.st_mode)), "no file")
+        raise DataError(f"{path} is {kind}, not a file: remove it")
+    if shape is not None and found.st_size > shape[0] * shape[1] * _PER_PIXEL + _MORE:
+        raise DataError(
+            f"{path} has {found.st_size:,} bytes, far too many for an image of "
+            f"{shape[0]}x{shape[1]} (HxW): save it anew"
+        )
+
+
+def declared_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape that the header of an image or NPY file declares: (H, W) of an image. The content
+    is not read. None for an NPY file whose header cannot be read.
+
+    Raises:
+        DataError: An image is missing or damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as name:
+        ...     np.save(Path(name) / "a.npy", np.zeros((2, 3)), allow_pickle=False)
+        ...     declared_shape(Path(name) / "a.npy")
+        (2, 3)
+    """
+    if path.suffix != ".npy":
+        with open_image(path) as image:
+            return (image.height, image.width)
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0
+            if version != (1, 0):
+                read = np.lib.format.read_array_header_2_0
+            shape: tuple[int, ...] = read(file)[0]
+            return shape
+    except Exception:  # whatever the parser of the header raises; its reader says it
+        return None
