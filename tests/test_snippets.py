@@ -236,7 +236,11 @@ def exists(name: str) -> bool:
 
 
 KNOWN_FLAGS = FOREIGN_FLAGS.union(*(flags_of(name) for name in COMMANDS))
-for _script in [*ROOT.glob("tools/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("src/**/*.py")]:
+for _script in [
+    *ROOT.glob("tools/*.py"),
+    *ROOT.glob("benchmarks/**/*.py"),
+    *ROOT.glob("src/**/*.py"),
+]:
     KNOWN_FLAGS |= set(re.findall(r'"(--[a-z][\w-]*)"', _script.read_text()))
 
 

@@ -35,6 +35,7 @@ ALLOWED = {
     "engines.torch:_save_state": "to the temporary name that store.fit_state gives",
     "selection.pool_table:close": "scratch of one query: deleted before it is written anew",
     "selection.pool_table:_append": "scratch of one query: deleted before it is written anew",
+    "store.images:replace_all": "to temporary names, renamed together",
     "store.query:write_query": "into a temporary folder, which is renamed",
     "store.query:copy_query": "into a temporary folder, which is renamed",
     "store.query:write_id_png": "into the temporary folder of write_query",

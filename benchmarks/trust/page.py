@@ -11,6 +11,7 @@ from jobs import ROOT
 
 PAGE = ROOT / "docs/reliability.md"
 RESULT = ROOT / "benchmarks/results/trust.json"
+NOT_YET = "*Not measured yet: no run as a whole has been committed.*"
 START, END = "<!-- trust:", "<!-- end of trust -->"
 
 

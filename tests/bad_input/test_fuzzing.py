@@ -133,7 +133,6 @@ READ_BY: dict[str, str | None] = {
     "selection/pool_table.py": "pool table layout",
     "store/fit_state.py": "training state",
     "store/images.py": "image png",
-    "store/labels.py": "store index",
     "store/reading.py": "query.json",
 }
 """Modules that open JSON, NPY, image and checkpoint files themselves -> what fuzzes them."""

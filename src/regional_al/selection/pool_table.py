@@ -133,8 +133,12 @@ class TableWriter:
                         "checkpoint"
                     )
             rows[name] = array
+        for name, array in rows.items():  # all are looked at before any is written
+            if name in self._layout:
+                of_others = self._layout[name][1]
+                _check_width(name, list(array.shape[1:]), of_others, f"image {key!r}")
         for name, array in rows.items():
-            self._append(name, np.ascontiguousarray(array), key)
+            self._append(name, np.ascontiguousarray(array))
 
     def close(self) -> None:
         """Write the layout, without which `read_table` does not know the files."""
@@ -142,12 +146,11 @@ class TableWriter:
             file.close()
         (self.folder / "table.json").write_text(json.dumps(self._layout))
 
-    def _append(self, name: str, array: Column, key: str) -> None:
+    def _append(self, name: str, array: Column) -> None:
         if name not in self._files:
             self._files[name] = (self.folder / f"{name}.bin").open("wb")
             dtype = "picks" if array.dtype.names else array.dtype.str
             self._layout[name] = (dtype, list(array.shape[1:]))
-        _check_width(name, list(array.shape[1:]), self._layout[name][1], f"image {key!r}")
         self._files[name].write(array.tobytes())
 
 

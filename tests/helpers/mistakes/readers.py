@@ -121,7 +121,7 @@ def _run(file: str) -> Callable[[Path], Path]:
 def _read_ledger(folder: Path) -> Any:
     with Ledger.open(folder / "run", readonly=True) as ledger:
         keys = ["town/0000", "town/0001"]
-        found = (ledger.position(), ledger.records(), ledger.answered(), ledger.answers())
+        found = (ledger.position(), ledger.records(), ledger.answer_rows(), ledger.answers())
         more = (ledger.files(), ledger.changes(), ledger.faults(), ledger.outstanding(0, keys))
         return found, more, ledger.noted("head"), [records.record_of(ledger, 0, 9)]
 
@@ -379,7 +379,7 @@ READERS: dict[str, Reader] = {
     ),
     "store index": Reader(
         "store.labels.LabelStore",
-        _store("_annotated/index.json"),
+        _store("_annotated/index.sqlite"),
         _read_store,
         refuses=False,
         writes=True,

@@ -30,7 +30,7 @@ from mistakes.damage import spoil
 LONGEST = 500
 """Characters of an error, the folder of the case not counted."""
 ERROR = re.compile(r"(regional-al( \w+)?: )?error: ")
-_UNWATCHED = ("/.lock", "/labels/_annotated/index.json", "/images.json")
+_UNWATCHED = ("/.lock", "/labels/_annotated/index.sqlite", "/images.json")
 """A lock, and a cache that readers bring up to date."""
 
 
