@@ -221,7 +221,7 @@ def save(path: Path, rows: Mapping[Name, Entry | None]) -> bool:
             return True
         except sqlite3.OperationalError:
             return False  # a full disk, or a folder that must not be written
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter of a damaged name
             path.unlink(missing_ok=True)
         except OSError:
             return False
