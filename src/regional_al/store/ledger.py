@@ -8,10 +8,9 @@ Rank 0 writes; others may read at the same time (`open(..., readonly=True)`).
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from ..errors import WorkDirError
 from ..types import JSON, Costs, PoolItem
 from . import label_index
+from .database import HINTS, Database, dump, explained
 from .files import FileStamp
 from .images import creating
 from .label_index import Entry, Name
@@ -41,7 +41,7 @@ AnswerTuple = tuple[int, str, int, int, int]
 """What is recorded of an answer: round, key of the image, pixels, regions, completeness."""
 
 
-class Ledger:
+class Ledger(Database):
     """An open ledger; make one with `Ledger.create` or `Ledger.open`. A context manager.
 
     Args:
@@ -58,10 +58,6 @@ class Ledger:
         ...         ledger.position(), ledger.costs(0)
         ((0, 'answers'), Costs(images=1, regions=1, pixels=64, clicks=2))
     """
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._db = connection
 
     @staticmethod
     def exists(work_dir: Path) -> bool:
@@ -86,7 +82,7 @@ class Ledger:
             "format": FORMAT,
             "config": config,
             "pool": pool,
-            "acquisition": _dump(acquisition),
+            "acquisition": dump(acquisition),
         }
         with (
             creating(path) as temporary,
@@ -142,41 +138,6 @@ class Ledger:
                 " or resume the run with the version that started it"
             )
 
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def _execute(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of a statement. Raises WorkDirError when the file cannot be read or written."""
-        with explained(self.path):
-            return self._db.execute(sql, values).fetchall()
-
-    def _execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """A statement for each row; errors as in `_execute`."""
-        with explained(self.path):
-            self._db.executemany(sql, rows)
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All writes inside happen together or not at all; may be nested (the outermost counts)."""
-        if self._db.in_transaction:
-            yield
-            return
-        self._execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # SQLite may have rolled back already, e.g. on a full disk
-                self._execute("ROLLBACK")
-            raise
-
     def meta(self) -> dict[str, str]:
         """What `create` stored: format, config, pool, acquisition (as JSON text)."""
         return dict(self._execute("SELECT key, value FROM meta ORDER BY key"))
@@ -195,14 +156,14 @@ class Ledger:
             self._insert_changes(changes)
             self._execute_many(
                 "UPDATE meta SET value = ? WHERE key = ?",
-                [(config, "config"), (_dump(acquisition), "acquisition")],
+                [(config, "config"), (dump(acquisition), "acquisition")],
             )
 
     def _insert_changes(self, changes: Iterable[tuple[str, Any, Any]]) -> None:
         place, now = self.position(), datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._execute_many(
             _INSERT_CHANGE,
-            [(*place, now, name, _dump(old), _dump(new)) for name, old, new in changes],
+            [(*place, now, name, dump(old), dump(new)) for name, old, new in changes],
         )
 
     def accept_labels(self, rows: Mapping[Name, Entry]) -> None:
@@ -268,7 +229,7 @@ class Ledger:
             finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
             self._execute(
                 "INSERT INTO stages VALUES (?, ?, ?, ?, ?)",
-                (round, stage, float(seconds), finished, _dump(payload)),
+                (round, stage, float(seconds), finished, dump(payload)),
             )
 
     def done(self, round: int, stage: str) -> JSON | None:
@@ -402,7 +363,7 @@ class Ledger:
         if wrong:
             raise WorkDirError(
                 f"{self.path} is damaged: the answer of {wrong[0][0]!r} has no number where one "
-                f"belongs; {_HINTS['malformed']}"
+                f"belongs; {HINTS['malformed']}"
             )
         return self._execute("SELECT round, key, pixels, regions, complete FROM answers")
 
@@ -421,7 +382,7 @@ class Ledger:
 
     def note(self, key: str, value: JSON) -> None:
         """Keep a fact about the run in `meta`, replacing an earlier one."""
-        text = _dump(value)
+        text = dump(value)
         if self.meta().get(key) != text:
             self._execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, text))
 
@@ -438,23 +399,6 @@ class Ledger:
         """The resolved `acquisition` of the run."""
         return self._load(self.meta()["acquisition"])
 
-    def _load(self, text: str) -> JSON:
-        value: JSON = self._value(text)
-        if not isinstance(value, dict):
-            raise self._damaged(f"{text[:40]!r} is not an object")
-        return value
-
-    def _value(self, text: str) -> Any:
-        try:
-            return json.loads(text)
-        except RecursionError:
-            raise self._damaged("a value is nested too deeply") from None
-        except (TypeError, ValueError) as error:
-            raise self._damaged(error) from None
-
-    def _damaged(self, why: object) -> WorkDirError:
-        return WorkDirError(f"{self.path} is damaged: {why}; {_HINTS['malformed']}")
-
 
 class Answered(NamedTuple):
     """What a round has had answered in one image."""
@@ -464,35 +408,7 @@ class Answered(NamedTuple):
     complete: int
 
 
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite about a file into one line that names it and what helps."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:
-        raise  # a bug
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        hint = next((hint for word, hint in _HINTS.items() if word in text), "")
-        raise WorkDirError(f"{path}: {text}{hint and '; '}{hint}") from None
-
-
-_HINTS = {
-    "readonly": "make the file and its folder writable",
-    "full": "free some space, then resume",
-    "disk I/O": "free some space or check the disk, then resume",
-    "locked": "another process is using it: wait until it has ended",
-    "unable to open": "make the file and its folder readable and writable",
-    "malformed": "restore it from a backup",
-    "not a database": "restore it from a backup",
-}
-
-
 def pool_fingerprint(items: Sequence[PoolItem]) -> str:
     """Hash of the images' keys and sizes, in their order."""
     pool = "\n".join(f"{item.key} {item.shape[0]}x{item.shape[1]}" for item in items)
     return hashlib.sha256(pool.encode()).hexdigest()
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
