@@ -17,10 +17,10 @@ UNLABELED = 255
 
 Level = Literal["image", "region", "pixel"]
 RoundInit = Literal["scratch", "continue", "pretrained"]
-Answer = Literal["full", "dominant"]
+Answer = Literal["full", "dominant", "multiclass"]
 LEVELS: tuple[Level, ...] = ("image", "region", "pixel")
 ROUND_INITS: tuple[RoundInit, ...] = ("scratch", "continue", "pretrained")
-ANSWERS: tuple[Answer, ...] = ("full", "dominant")
+ANSWERS: tuple[Answer, ...] = ("full", "dominant", "multiclass")
 
 U8 = npt.NDArray[np.uint8]
 I32 = npt.NDArray[np.int32]
@@ -103,20 +103,57 @@ class PoolItem:
 
 
 class Costs(NamedTuple):
-    """The four costs of annotation.
+    """The costs of annotation.
 
     Args:
         images: Images with an answer.
         regions: Annotation visits: answered items of the queries.
         pixels: Answered pixels, void included.
-        clicks: One per pixel, one per region for a dominant class, one click per connected class
-            segment in the queried region for a full answer; None: not known, as with people.
+        clicks: One per pixel, one per region for a dominant class, one per class for the classes of
+            a region, one click per connected class segment in the queried region for a full
+            answer; None: not known, as with answers from files.
+        annotation_seconds: Time that people have spent, corrections included; None: not known.
     """
 
     images: int = 0
     regions: int = 0
     pixels: int = 0
     clicks: int | None = 0
+    annotation_seconds: float | None = None
+
+
+class Source(NamedTuple):
+    """Who has given an answer.
+
+    Args:
+        kind: 'person', or 'machine' for labels that no person has looked at.
+        name: Of the person or the model.
+
+    Example:
+        >>> Source("person", "ada").name
+        'ada'
+    """
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ClassSets:
+    """Regions of an image of which only the classes are known that occur in them.
+
+    Args:
+        regions: int32 [H, W], 0 = none, i = a region with the classes `classes[i - 1]`.
+        classes: Raw ids of each region, ascending, at least one.
+
+    Example:
+        >>> sets = ClassSets(np.array([[1, 1, 0]], np.int32), ((0, 7),))
+        >>> sets.classes[sets.regions[0, 1] - 1]
+        (0, 7)
+    """
+
+    regions: I32
+    classes: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -128,12 +165,41 @@ class ImageAnswer:
         labels: uint8 [H, W] raw ids, read only where `answered`; 255 or a void id means no class.
         answered: bool [H, W], within what was asked.
         clicks: None when not known.
+        seconds: Time spent on it; None when not known.
+        sources: Who has given it; one has given all, unless `source` says more.
+        source: int32 [H, W], index into `sources` where `answered`; None: the first.
+        sets: Regions with more than one class, whose `labels` are 255; None: there are none.
+        replaces: It corrects what the same round has had answered, and adds nothing to it.
     """
 
     key: str
     labels: U8
     answered: Bool
     clicks: int | None = None
+    seconds: float | None = None
+    sources: tuple[Source, ...] = ()
+    source: I32 | None = None
+    sets: ClassSets | None = None
+    replaces: bool = False
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A correction of an answer of an earlier round.
+
+    Args:
+        round: In which it was asked for.
+        answer: The corrected pixels (`replaces` is set).
+        people: Who has made it.
+        time: When, ISO 8601.
+        event: Its number in the log of answers; ascending.
+    """
+
+    round: int
+    answer: ImageAnswer
+    people: tuple[str, ...]
+    time: str
+    event: int
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..runtime import distributed as dist
 from ..store import results as results_file
 from ..store.check import refuse_differences
 from ..store.files import no_collection
-from ..store.labels import check_key
+from ..store.keys import check_key
 from ..store.ledger import HEAD, STOPPED, Ledger, pool_fingerprint
 from ..store.lock import FolderLock
 from ..store.repair import sweep

@@ -154,7 +154,7 @@ class TakenLabels(FreshStart):
         if not Ledger.exists(root):
             raise WorkDirError(f"{where} contains no run: give the work dir of a run")
         with Ledger.open(root, readonly=True) as theirs:
-            keys = {key for _, key, _, _ in theirs.answers()}
+            keys = {key for _, key, *_ in theirs.answers()}
         if not keys:
             raise WorkDirError(f"{where} has no labels yet")
         foreign = sorted(keys - {item.key for item in loop.engine.pool})
@@ -184,9 +184,9 @@ class TakenLabels(FreshStart):
         labels_of = LabelStore(self.other.labels)
         with Ledger.open(self.other.root, readonly=True) as theirs:
             taken = theirs.answers()
-        spent: dict[str, list[tuple[int, int | None, int]]] = {}
-        for round_, key, clicks, regions in taken:
-            spent.setdefault(key, []).append((round_, clicks, regions))
+        spent: dict[str, list[tuple[int, int | None, int, float | None]]] = {}
+        for round_, key, clicks, regions, seconds in taken:
+            spent.setdefault(key, []).append((round_, clicks, regions, seconds))
         with recording(loop.store, ledger, 0) as rows:
             for key, costs in progress(spent.items(), "Copying labels", len(spent)):
                 path = labels_of.path(key)
@@ -202,16 +202,18 @@ class TakenLabels(FreshStart):
                     raise DataError(f"{sidecar} is not of the size of {path}")
                 rounds = labels_of.annotated(key)
                 # What their ledger does not know was being written when that run was killed.
-                recorded = np.array([round_ + 1 for round_, _, _ in costs], dtype=np.uint8)
+                recorded = np.array([round_ + 1 for round_, *_ in costs], dtype=np.uint8)
                 answered = np.isin(0 if rounds is None else rounds, recorded)
-                known = [clicks for _, clicks, _ in costs if clicks is not None]
+                known = [clicks for _, clicks, _, _ in costs if clicks is not None]
+                times = [seconds for *_, seconds in costs if seconds is not None]
                 rows.append(
                     AnswerRow(
                         key,
                         pixels=loop.store.write(ImageAnswer(key, labels, answered), 0),
                         clicks=sum(known) if len(known) == len(costs) else None,
                         complete=True,
-                        regions=sum(regions for _, _, regions in costs),
+                        regions=sum(regions for _, _, regions, _ in costs),
+                        seconds=sum(times) if len(times) == len(costs) else None,
                     )
                 )
         return {"outstanding": 0, "images": len(spent)}

@@ -28,7 +28,7 @@ from .labels import LabelStore
 from .ledger import HEAD, Answered, Ledger
 from .query import Query, read_query
 from .results import Results
-from .schema import FORMAT, WRITING
+from .schema import REVISING, WITHOUT_INDEX, WRITING
 from .work_dir import WorkDir
 
 _MAY_CHANGE = frozenset({"rounds", "stop", "cache_dir", "previews", "iterations"})
@@ -156,7 +156,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
             round_, stage = ledger.position()
             stages = ledger.payloads()
             head, writing = ledger.noted(HEAD), ledger.noted(WRITING)
-            if ledger.meta()["format"] != FORMAT:
+            if ledger.meta()["format"] in WITHOUT_INDEX:
                 writing = {"round": round_}  # an earlier version does not say so
             pixels = head["pool"]["pixels"] if head else 0
             books = Books(
@@ -168,6 +168,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
                 head,
                 results_file.records_of(ledger, pixels),
                 writing=None if writing is None else int(writing["round"]),
+                revising=dict((ledger.noted(REVISING) or {}).get("files") or {}),
             )
     except (WorkDirError, KeyError, TypeError, ValueError, AttributeError) as error:
         why = str(error).removeprefix(str(files.ledger)).lstrip(": ")

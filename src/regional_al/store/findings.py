@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class Books:
     records: Sequence[Record] = ()
     writing: int | None = None
     """Round whose label files a process was writing when it was killed, if one was."""
+    revising: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Hashes of the pixels that a killed process was giving label files, by key of the image."""
 
     @cached_property
     def answered(self) -> Mapping[str, Mapping[int, Answered]]:

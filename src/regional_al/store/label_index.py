@@ -34,7 +34,9 @@ LABEL, ROUNDS = "label", "rounds"
 SIDECAR = "_annotated"
 FOLDERS: Mapping[str, str] = {LABEL: "", ROUNDS: SIDECAR}
 """Folder of each kind of file of an image, below that of the store."""
-_OTHERS = frozenset(FOLDERS.values())
+MAPS = ("_source", "_classes")
+"""Folders of `label_maps`, which are in no index."""
+_OTHERS = frozenset([*FOLDERS.values(), *MAPS])
 SUFFIX = ".png"
 
 TABLE = """

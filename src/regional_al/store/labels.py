@@ -21,14 +21,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..types import I64, JSON, U8, UNLABELED, Bool, ImageAnswer
+from ..types import I64, JSON, U8, UNLABELED, Bool, ClassSets, ImageAnswer, Source
 from .images import encode_png, read_ids, replacing, write_png
+from .keys import check_key
 from .label_index import (
     FOLDERS,
     LABEL,
     ROUNDS,
     SIDECAR,
-    SUFFIX,
     Entry,
     Name,
     Stamp,
@@ -41,11 +41,19 @@ from .label_index import (
     stamp_of,
     unpack,
 )
+from .label_maps import (
+    CLASSES,
+    SOURCES,
+    merge_sets,
+    merge_source,
+    read_sets,
+    read_source,
+    write_sets,
+    write_source,
+)
 from .work_dir import WorkDir
 
 MAX_ROUND = 253
-MAX_NAME = 255
-"""Bytes of a file name on all common file systems."""
 _INDEX = "index.sqlite"
 
 
@@ -110,7 +118,21 @@ class LabelStore:
         path = self.sidecar_path(key)
         return read_ids(path) if path.exists() else None
 
-    def write(self, answer: ImageAnswer, round: int) -> int:
+    def source(self, key: str) -> U8 | None:
+        """uint8 [H, W]: who has answered, see `label_maps`; None: not known of any pixel."""
+        return read_source(self._map_path(SOURCES, key))
+
+    def class_sets(self, key: str) -> ClassSets | None:
+        """The regions of which only the classes are known; None: there are none."""
+        return read_sets(self._map_path(CLASSES, key))
+
+    def _map_path(self, folder: str, key: str) -> Path:
+        self.path(key)
+        return self.root / folder / f"{key}.png"
+
+    def write(
+        self, answer: ImageAnswer, round: int, numbers: Mapping[Source, int] | None = None
+    ) -> int:
         """Store an answer.
 
         A pixel answered in another round keeps its label; within a round the latest answer wins,
@@ -119,6 +141,8 @@ class LabelStore:
         Args:
             answer: About one image.
             round: In which it was asked for, 0..253.
+            numbers: Of the sources of the answer, as the ledger has them; None: who has answered
+                is not kept.
 
         Returns:
             Number of pixels of this image that the round has answered so far. It is a total:
@@ -129,6 +153,75 @@ class LabelStore:
             DataError: A wrong shape or round.
         """
         check_round(round)
+        label, sidecar = self._before(answer)
+        if sidecar is None and label is None and not answer.answered.any():
+            return 0
+        new_label, new_sidecar = merge_answer(label, sidecar, answer, round)
+        pixels = answer.answered & (new_sidecar == round + 1)
+        self._write_maps(answer, pixels, new_sidecar, numbers)
+        # Labels first: after a kill in between, the pixels are not answered and are written again.
+        # The other way round they would count as annotated void.
+        self._put(LABEL, answer.key, label, new_label, round)
+        self._put(ROUNDS, answer.key, sidecar, new_sidecar, round)
+        return int(np.count_nonzero(new_sidecar == round + 1))
+
+    def corrected(self, answer: ImageAnswer, round: int) -> tuple[U8, U8]:
+        """What `correct` makes of the labels of an image: they as they are, and as they will be.
+
+        Args:
+            answer: A correction of what has been answered in `round`; other pixels stay.
+            round: In which it was asked for.
+
+        Returns:
+            Both uint8 [H, W].
+
+        Raises:
+            DataError: The image has no answers, or another size.
+        """
+        label, sidecar = self._before(answer)
+        if label is None or sidecar is None:
+            raise DataError(f"{self.path(answer.key)} is missing: nothing can be corrected in it")
+        return label, merge_answer(label, sidecar, answer, round)[0]
+
+    def correct(
+        self, answer: ImageAnswer, round: int, numbers: Mapping[Source, int] | None = None
+    ) -> None:
+        """Change labels that have been answered in an earlier round; see `corrected`. Repeating it
+        leaves the same bytes."""
+        label, corrected = self.corrected(answer, round)
+        sidecar = self.annotated(answer.key)
+        assert sidecar is not None
+        self._write_maps(answer, answer.answered & (sidecar == round + 1), sidecar, numbers)
+        row = self.recorded(LABEL, answer.key)
+        self._put(LABEL, answer.key, label, corrected, 0 if row is None else row.round)
+        now = self.recorded(LABEL, answer.key)
+        if row is not None and now is not None:
+            before = None if row.before is None else hash_pixels(settled(corrected, sidecar, row))
+            self._set(LABEL, answer.key, now._replace(round=row.round, before=before))
+
+    def _write_maps(
+        self,
+        answer: ImageAnswer,
+        pixels: Bool,
+        sidecar: U8,
+        numbers: Mapping[Source, int] | None,
+    ) -> None:
+        """Write who has answered these pixels, and the class sets among them."""
+        key, kept = answer.key, sidecar > 0
+        before = self.source(key)
+        if before is not None or (numbers and answer.sources):
+            table = np.array([(numbers or {}).get(s, 0) for s in answer.sources] or [0], np.uint8)
+            which = 0 if answer.source is None else np.maximum(answer.source, 0)
+            number = np.broadcast_to(table[which], pixels.shape)
+            source = merge_source(before, pixels, np.asarray(number), kept)
+            write_source(self._map_path(SOURCES, key), source)
+        sets = self.class_sets(key)
+        if sets is not None or answer.sets is not None:
+            sets = merge_sets(sets, pixels, answer.sets, kept)
+            write_sets(self._map_path(CLASSES, key), sets)
+
+    def _before(self, answer: ImageAnswer) -> tuple[U8 | None, U8 | None]:
+        """Labels and sidecar of an image, of the size of an answer; see `write` for errors."""
         labels, answered = answer.labels, answer.answered
         if labels.dtype != np.uint8 or answered.dtype != np.bool_:
             raise TypeError(
@@ -147,14 +240,7 @@ class LabelStore:
                     f"{self.path(answer.key)} is {_size(there)}, the answer is {_size(labels)}:"
                     " annotate at the size of the image"
                 )
-        if sidecar is None and label is None and not answered.any():
-            return 0
-        new_label, new_sidecar = merge_answer(label, sidecar, answer, round)
-        # Labels first: after a kill in between, the pixels are not answered and are written again.
-        # The other way round they would count as annotated void.
-        self._put(LABEL, answer.key, label, new_label, round)
-        self._put(ROUNDS, answer.key, sidecar, new_sidecar, round)
-        return int(np.count_nonzero(new_sidecar == round + 1))
+        return label, sidecar
 
     def keys(self) -> list[str]:
         """Sorted keys of the images with a label file."""
@@ -232,6 +318,8 @@ class LabelStore:
             dropped += int(np.count_nonzero(sidecar > round))
             cleared = np.where(kept > 0, label, np.uint8(UNLABELED))
             last = max(0, round - 1)
+            none = np.zeros(label.shape, np.bool_)
+            self._write_maps(ImageAnswer(key, label, none), none, kept, None)
             self._put(ROUNDS, key, before, kept if kept.any() else None, last)
             self._put(LABEL, key, label, cleared if kept.any() else None, last)
         self.save_index()
@@ -436,7 +524,8 @@ class LabelStore:
 def merge_answer(
     label: U8 | None, sidecar: U8 | None, answer: ImageAnswer, round: int
 ) -> tuple[U8, U8]:
-    """The new label and sidecar, both uint8 [H, W], after an answer in `round`.
+    """The new label and sidecar, both uint8 [H, W], after an answer in `round`. One that `replaces`
+    changes only what that round has had answered.
 
     Labels without a sidecar entry (left by a kill) are cleared first.
     """
@@ -446,42 +535,17 @@ def merge_answer(
         label = np.full(answer.labels.shape, UNLABELED, dtype=np.uint8)
     new_label = np.where(sidecar > 0, label, np.uint8(UNLABELED))
     new_sidecar = sidecar.copy()
-    free = answer.answered & ((sidecar == 0) | (sidecar == round + 1))
+    free = answer.answered & (sidecar == round + 1)
+    if not answer.replaces:
+        free |= answer.answered & (sidecar == 0)
     new_label[free] = answer.labels[free]
     new_sidecar[free] = round + 1
     return new_label, new_sidecar
 
 
-def check_key(key: str) -> None:
-    """Raise DataError for the key of an image that cannot be a file name, or that leads out of a
-    store or into its sidecar folder."""
-    if _is_plain(key):
-        return
-    parts = key.split("/")
-    if parts[0] == SIDECAR or "" in parts or "." in parts or ".." in parts:
-        raise DataError(f"{key!r} cannot be the key of an image: rename the image file")
-    try:
-        length = max([len(part.encode()) for part in parts]) + len(SUFFIX)
-    except UnicodeEncodeError:
-        raise DataError(f"{key!a}: its name is not valid UTF-8: rename the image") from None
-    if length > MAX_NAME or "\0" in key:
-        raise DataError(
-            f"{key!r}: with '.png' its name has {length} bytes, more than {MAX_NAME}, or there "
-            "is a null character in it: rename the image file"
-        )
-
-
-def _is_plain(key: str) -> bool:
-    """Whether a key is certainly a file name, as nearly all are."""
-    return (
-        key.isascii()
-        and 0 < len(key) <= MAX_NAME - len(SUFFIX)
-        and key[0] not in "/_"
-        and key[-1] not in "/."
-        and "//" not in key
-        and "./" not in key
-        and "\0" not in key
-    )
+def settled(label: U8, sidecar: U8, row: Entry) -> U8:
+    """Labels as they were before the round in which a file was last written."""
+    return np.where((sidecar > 0) & (sidecar <= row.round), label, np.uint8(UNLABELED))
 
 
 def check_round(round: int) -> None:

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 from ..errors import WorkDirError
 from ..types import JSON, Costs, PoolItem
 from . import label_index
-from .database import HINTS, Database, dump, explained
+from .database import HINTS, dump, explained
 from .files import FileStamp
 from .images import creating
 from .label_index import Entry, Name
+from .people import People
 from .schema import FORMAT, READABLE, RESUMABLE, STAGES, TABLES, upgrade
 from .work_dir import WorkDir
 
@@ -31,8 +32,16 @@ HEAD, STOPPED = "head", "stopped"
 EDITED = "label of "
 """How the names of the changes begin that `accept_labels` records; the key of the image follows."""
 _INSERT_ANSWER = (
-    "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO answers (round, key, pixels, clicks, complete, regions, seconds)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_SPENT = """(
+    SELECT round, key, regions, pixels, clicks, seconds FROM answers WHERE pixels > 0
+    UNION ALL SELECT round, NULL, 0, 0, clicks, seconds FROM corrections)"""
+"""What has been spent in which round; a correction costs time and clicks, no pixels."""
+_SUMS = (
+    "COUNT(DISTINCT key), TOTAL(regions), TOTAL(pixels), TOTAL(clicks), COUNT(clicks) = COUNT(*),"
+    " TOTAL(seconds), COUNT(seconds) = COUNT(*) AND COUNT(*) > 0"
 )
 _INSERT_CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)"
 
@@ -41,7 +50,7 @@ AnswerTuple = tuple[int, str, int, int, int]
 """What is recorded of an answer: round, key of the image, pixels, regions, completeness."""
 
 
-class Ledger(Database):
+class Ledger(People):
     """An open ledger; make one with `Ledger.create` or `Ledger.open`. A context manager.
 
     Args:
@@ -250,7 +259,14 @@ class Ledger(Database):
         return count // len(STAGES), STAGES[count % len(STAGES)]
 
     def record_answer(
-        self, round: int, key: str, pixels: int, clicks: int | None, complete: bool, regions: int
+        self,
+        round: int,
+        key: str,
+        pixels: int,
+        clicks: int | None,
+        complete: bool,
+        regions: int,
+        seconds: float | None = None,
     ) -> None:
         """Record what one round has had answered in one image so far.
 
@@ -264,26 +280,29 @@ class Ledger(Database):
             clicks: None when not known.
             complete: Whether everything that was asked has been answered.
             regions: Items of the query with an answer.
+            seconds: Spent on them by people; None when not known.
         """
-        self.record_answers(round, [(key, pixels, clicks, complete, regions)])
+        self.record_answers(round, [(key, pixels, clicks, complete, regions, seconds)])
 
     def record_answers(
-        self, round: int, rows: Iterable[tuple[str, int, int | None, bool, int]]
+        self, round: int, rows: Iterable[tuple[str, int, int | None, bool, int, float | None]]
     ) -> None:
-        """`record_answer` for each of many rows: key, pixels, clicks, complete, regions."""
+        """`record_answer` for each of many rows: key, pixels, clicks, complete, regions,
+        seconds."""
         with self.transaction():
             self._execute_many(
                 _INSERT_ANSWER,
                 [
-                    (round, key, int(pixels), clicks, int(complete), int(regions))
-                    for key, pixels, clicks, complete, regions in rows
+                    (round, key, int(pixels), clicks, int(complete), int(regions), seconds)
+                    for key, pixels, clicks, complete, regions, seconds in rows
                 ],
             )
 
-    def answers(self) -> list[tuple[int, str, int | None, int]]:
-        """(round, key of the image, clicks, regions) of all answers, by round and key."""
+    def answers(self) -> list[tuple[int, str, int | None, int, float | None]]:
+        """(round, key of the image, clicks, regions, seconds) of all answers, by round and key."""
         return self._execute(
-            "SELECT round, key, clicks, regions FROM answers WHERE pixels > 0 ORDER BY round, key"
+            "SELECT round, key, clicks, regions, seconds FROM answers WHERE pixels > 0"
+            " ORDER BY round, key"
         )
 
     def outstanding(self, round: int, keys: Sequence[str]) -> list[str]:
@@ -304,10 +323,7 @@ class Ledger(Database):
         """`costs` and `total_costs` of each round 0..last, in one pass over the answers."""
         sums = {
             row[0]: row[1:]
-            for row in self._execute(
-                "SELECT round, COUNT(*), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
-                " COUNT(clicks) FROM answers WHERE pixels > 0 GROUP BY round"
-            )
+            for row in self._execute(f"SELECT round, {_SUMS} FROM {_SPENT} GROUP BY round")
         }
         new = dict(
             self._execute(
@@ -316,25 +332,18 @@ class Ledger(Database):
             )
         )
         found: list[tuple[Costs, Costs]] = []
-        total = (0, 0, 0, 0)
-        known = True
+        total: Costs | None = None  # of the rounds in which anything has been answered
         for round in range(last + 1):
-            rows, regions, pixels, clicks, counted = sums.get(round, (0, 0, 0, 0, 0))
-            one = (int(rows), int(regions), int(pixels), int(clicks))
-            more = (new.get(round, 0), *one[1:])
-            total = (total[0] + more[0], total[1] + more[1], total[2] + more[2], total[3] + more[3])
-            known = known and counted == rows
-            costs = Costs(*one) if counted == rows else Costs(*one)._replace(clicks=None)
-            found.append((costs, Costs(*total) if known else Costs(*total)._replace(clicks=None)))
+            one = _costs_of(sums[round]) if round in sums else Costs()
+            if round in sums:
+                more = one._replace(images=new.get(round, 0))
+                total = more if total is None else _plus(total, more)
+            found.append((one, total or Costs()))
         return found
 
     def _costs(self, where: str, round: int) -> Costs:
-        ((images, regions, pixels, clicks, known, rows),) = self._execute(
-            "SELECT COUNT(DISTINCT key), TOTAL(regions), TOTAL(pixels), TOTAL(clicks),"
-            f" COUNT(clicks), COUNT(*) FROM answers WHERE pixels > 0 AND {where}",
-            (round,),
-        )
-        return Costs(images, int(regions), int(pixels), int(clicks) if known == rows else None)
+        (row,) = self._execute(f"SELECT {_SUMS} FROM {_SPENT} WHERE {where}", (round,))
+        return _costs_of(row)
 
     def records(self) -> list[JSON]:
         """One record per round that has begun, in order: round, costs and total (`Costs`), stages
@@ -406,6 +415,31 @@ class Answered(NamedTuple):
     pixels: int
     regions: int
     complete: int
+
+
+def _costs_of(sums: Sequence[Any]) -> Costs:
+    """Costs from `_SUMS`."""
+    images, regions, pixels, clicks, clicks_known, seconds, seconds_known = sums
+    return Costs(
+        images,
+        int(regions),
+        int(pixels),
+        int(clicks) if clicks_known else None,
+        seconds if seconds_known else None,
+    )
+
+
+def _plus(one: Costs, other: Costs) -> Costs:
+    """The sum; unknown where either is."""
+    return Costs(
+        one.images + other.images,
+        one.regions + other.regions,
+        one.pixels + other.pixels,
+        None if one.clicks is None or other.clicks is None else one.clicks + other.clicks,
+        None
+        if one.annotation_seconds is None or other.annotation_seconds is None
+        else one.annotation_seconds + other.annotation_seconds,
+    )
 
 
 def pool_fingerprint(items: Sequence[PoolItem]) -> str:

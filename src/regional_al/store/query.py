@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..types import I32, I64, PICK_DTYPE, Level, Picks
+from ..types import I32, I64, PICK_DTYPE, U8, Level, Picks
 from .images import open_image, writing
 from .reading import read_array, read_json
 
@@ -34,7 +34,8 @@ class QueryInfo:
         round: Of the run.
         level: 'image', 'region' or 'pixel'.
         partition: Region type.
-        answer: 'full' (a class per pixel) or 'dominant' (one class per item).
+        answer: 'full' (a class per pixel), 'dominant' (one class per item) or 'multiclass' (all
+            classes of an item).
         label_radius: Of windows and pixels; None for the units of a partition.
         suppress_radius: Likewise.
 
@@ -196,12 +197,31 @@ def write_id_png(path: Path, ids: I32) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    rgb = np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
-    Image.fromarray(rgb).save(path, compress_level=1)
+    Image.fromarray(id_rgb(ids)).save(path, compress_level=1)
 
 
 def read_id_png(path: Path) -> I32:
     """Inverse of `write_id_png`. Raises DataError when the file cannot be read."""
     with open_image(path) as image:
-        rgb = np.asarray(image.convert("RGB"), dtype=np.int32)
-    return np.asarray(rgb[..., 0] + (rgb[..., 1] << 8) + (rgb[..., 2] << 16))
+        return rgb_ids(np.asarray(image.convert("RGB")))
+
+
+def id_rgb(ids: I32) -> U8:
+    """Ids 0..2^24-1 [H, W] as uint8 [H, W, 3]: R + 256 G + 65536 B.
+
+    Example:
+        >>> id_rgb(np.array([[258]], np.int32)).tolist()
+        [[[2, 1, 0]]]
+    """
+    return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
+
+
+def rgb_ids(rgb: U8) -> I32:
+    """Inverse of `id_rgb`.
+
+    Example:
+        >>> rgb_ids(id_rgb(np.array([[258]], np.int32))).tolist()
+        [[258]]
+    """
+    wide = rgb.astype(np.int32)
+    return np.asarray(wide[..., 0] + (wide[..., 1] << 8) + (wide[..., 2] << 16))

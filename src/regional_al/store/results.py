@@ -277,6 +277,7 @@ def _costs(get: Reader) -> Costs:
         get("regions", reading.integer),
         get("pixels", reading.integer),
         get("clicks", reading.integer, None),
+        get("annotation_seconds", reading.at_least_zero, None),
     )
 
 

@@ -7,10 +7,13 @@ import sqlite3
 
 from . import label_index
 
-FORMAT = "4"
+FORMAT = "5"
 """Changes with the tables. 1: regional_al 0.1.0; 2: the same tables; 3: with changes and files; 4:
-with an index of the label files, see `label_index`."""
-RESUMABLE = ("3", FORMAT)
+with an index of the label files, see `label_index`; 5: with the time of answers, corrections, and
+who has answered."""
+RESUMABLE = ("3", "4", FORMAT)
+WITHOUT_INDEX = ("1", "2", "3")
+"""Formats without an index of the label files."""
 READABLE = ("1", "2", *RESUMABLE)
 """Of the config of a run, formats 1 and 2 have a hash alone, so it cannot be compared."""
 
@@ -19,12 +22,24 @@ WRITING = "writing"
 """Note of the round whose label files a process is writing, or was when it was killed, before it
 records their answers."""
 
+REVISING = "revising"
+"""Note of the label files that a process is correcting, or was when it was killed: key of the image
+-> hashes of the pixels, as hexadecimal digits, of which the file may have any."""
+REVISED = "revised"
+"""Note of the last correction that has been applied: its number in the log of answers."""
+
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS stages (round INTEGER, stage TEXT, seconds REAL NOT NULL,
     finished TEXT NOT NULL, payload TEXT NOT NULL, PRIMARY KEY (round, stage));
 CREATE TABLE IF NOT EXISTS answers (round INTEGER, key TEXT, pixels INTEGER NOT NULL,
-    clicks INTEGER, complete INTEGER NOT NULL, regions INTEGER NOT NULL, PRIMARY KEY (round, key));
+    clicks INTEGER, complete INTEGER NOT NULL, regions INTEGER NOT NULL, seconds REAL,
+    PRIMARY KEY (round, key));
+CREATE TABLE IF NOT EXISTS corrections (event INTEGER, asked_in INTEGER, key TEXT,
+    round INTEGER NOT NULL, people TEXT NOT NULL, time TEXT NOT NULL, clicks INTEGER, seconds REAL,
+    changed TEXT NOT NULL, PRIMARY KEY (event, asked_in, key));
+CREATE TABLE IF NOT EXISTS sources (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL,
+    UNIQUE (kind, name));
 CREATE TABLE IF NOT EXISTS changes (round INTEGER, stage TEXT, time TEXT NOT NULL,
     name TEXT NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS files (name TEXT, kind TEXT, size INTEGER NOT NULL,
@@ -48,13 +63,18 @@ def upgrade(db: sqlite3.Connection, readonly: bool) -> None:
         db: Of the ledger, in autocommit mode.
         readonly: Leave the file as it is.
     """
+    ((version,),) = db.execute("SELECT value FROM meta WHERE key = 'format'")
+    columns = {row[1] for row in db.execute("PRAGMA table_info(answers)")}
     if not readonly:
         db.execute("BEGIN IMMEDIATE")
         for statement in statements():
             db.execute(statement)
-        ((stages,),) = db.execute("SELECT COUNT(*) FROM stages")
-        note = json.dumps({"round": stages // len(STAGES)})  # earlier versions did not say so
-        db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (WRITING, note))
+        if "seconds" not in columns:
+            db.execute("ALTER TABLE answers ADD COLUMN seconds REAL")
+        if version in WITHOUT_INDEX:
+            ((stages,),) = db.execute("SELECT COUNT(*) FROM stages")
+            note = json.dumps({"round": stages // len(STAGES)})  # they did not say so
+            db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (WRITING, note))
         db.execute("UPDATE meta SET value = ? WHERE key = 'format'", (FORMAT,))
         db.execute("COMMIT")
         return
@@ -62,3 +82,5 @@ def upgrade(db: sqlite3.Connection, readonly: bool) -> None:
     for statement in statements(temporary=True):
         if statement.split("EXISTS ")[1].split()[0] not in there:
             db.execute(statement)
+    if columns and "seconds" not in columns:
+        db.execute("CREATE TEMPORARY TABLE answers AS SELECT *, NULL AS seconds FROM main.answers")
