@@ -177,7 +177,8 @@ def test_the_ledger_of_another_version_is_refused_in_one_line(ledger, tmp_path, 
     (line,) = str(caught.value).splitlines()
     assert line.startswith(f"{WorkDir(tmp_path).ledger} was written by another version")
     assert (
-        f"(format {version}, this version resumes formats 3 and 4): choose another work_dir" in line
+        f"(format {version}, this version resumes formats 3 and 4 and 5): choose another work_dir"
+        in line
     )
     if version in ("1", "2"):
         Ledger.open(tmp_path, readonly=True).close()
@@ -221,7 +222,7 @@ def test_a_ledger_of_format_3_is_upgraded_when_it_is_written(ledger, tmp_path):
     earlier(tmp_path, 3)
     row = Entry(1, 2, 3, b"f", b"d", b"c", 0, None)
     with Ledger.open(tmp_path) as new:
-        assert new.meta()["format"] == "4"
+        assert new.meta()["format"] == "5"
         assert [change["name"] for change in new.changes()] == ["a"]
         new.record_labels({("label", "a"): row})
     with Ledger.open(tmp_path, readonly=True) as new:

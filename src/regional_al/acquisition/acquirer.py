@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from ..config.budget import Budget
 from ..config.grammar import Acquisition
@@ -21,10 +22,11 @@ from ..errors import BudgetError, RegionalALError
 from ..heuristics import HEURISTICS, GroupsUnits, PoolHeuristic
 from ..runtime import distributed as dist
 from ..runtime.progress import Stopwatch
+from ..store.images import write_png
 from ..store.labels import LabelStore
 from ..store.query import Query, QueryInfo, read_query, write_query
 from ..store.work_dir import WorkDir
-from ..types import I32, JSON, PICK_DTYPE, Picks
+from ..types import I32, JSON, PICK_DTYPE, Picks, PredictRequest
 from .candidates import NOTHING, asked_map
 from .scorer import Scorer, read_groups
 from .selectors import PooledSelector, StreamedSelector
@@ -148,9 +150,11 @@ class Acquirer:
         """Folder of a round."""
         return self.files.round(round_)
 
-    def selector(self, round_: int, checkpoint: Path | None, warm: bool = False) -> Selector:
+    def selector(
+        self, round_: int, checkpoint: Path | None, warm: bool = False, extra: int = 0
+    ) -> Selector:
         """What selects in a round: by a table of the pool for units of a pool heuristic, else by
-        a stream of candidates. warm: the random warm start."""
+        a stream of candidates. warm: the random warm start; extra: see `query`."""
         config = self.config
         target, heuristic, budget, answer = (
             self.target,
@@ -173,6 +177,7 @@ class Acquirer:
             rounds=config.rounds,
             checkpoint=checkpoint,
             work_dir=self.files,
+            extra=extra if budget.scope == "pool" else 0,
         )
         scorer = Scorer(self.engine, self.store, target, config.seed)
         if isinstance(heuristic, PoolHeuristic) and target.partition is not None:
@@ -180,7 +185,12 @@ class Acquirer:
         return StreamedSelector(request, scorer)
 
     def query(
-        self, round_: int, checkpoint: Path | None, watch: Stopwatch, warm: bool
+        self,
+        round_: int,
+        checkpoint: Path | None,
+        watch: Stopwatch,
+        warm: bool,
+        extra: int = 0,
     ) -> Query | None:
         """Select for a round and write its query.
 
@@ -189,6 +199,7 @@ class Acquirer:
             checkpoint: Of the model that scores; None: the config's own start.
             watch: Measures the stages.
             warm: The random warm start; nothing is predicted then.
+            extra: Added to the budget of this round if it is over the pool, in its unit.
 
         Returns:
             The query; None on every rank when nothing can be selected (see `nothing_left`).
@@ -196,7 +207,7 @@ class Acquirer:
         Raises:
             BudgetError: In the first query: the budget pays for nothing.
         """
-        selector = self.selector(round_, checkpoint, warm)
+        selector = self.selector(round_, checkpoint, warm, extra)
         request = selector.request
         dist.on_main(lambda: self._clear_scores(round_))  # of a stopped run, perhaps of more ranks
         error: RegionalALError | None = None
@@ -238,6 +249,23 @@ class Acquirer:
                 selector.scorer.write_previews(self.files.previews(round_), request, first)
         return query
 
+    def write_predictions(self, query: Query, checkpoint: Path | None) -> None:
+        """Write what a model predicts in the images of a query, as uint8 class indices, into the
+        folder of the round: every rank its share. An annotation page shows it.
+
+        Args:
+            query: Of a round.
+            checkpoint: Of the model; None: nothing has been trained, and nothing is written.
+        """
+        if checkpoint is None:
+            return
+        folder = self.files.predictions(query.info.round)
+        share = sorted(query.keys)[dist.rank() :: dist.world_size()]
+        for seen in self.engine.predict(checkpoint, share, PredictRequest()):
+            classes = seen.logits.argmax(0).to(torch.uint8).cpu().numpy()
+            write_png(folder / f"{query.keys[seen.index]}.png", classes)
+        dist.barrier()
+
     def _clear_scores(self, round_: int) -> JSON:
         shutil.rmtree(self.files.scores(round_), ignore_errors=True)
         return {}
@@ -277,7 +305,7 @@ def unaffordable(request: SelectionRequest, cheapest: int) -> str:
     """
     target, budget = request.target, request.budget
     if budget.scope == "pool":
-        limit = target.limit(request.pool, budget)
+        limit = request.limit
     else:
         limit = max(target.image_limits(request.pool, budget))
     if cheapest == NOTHING or cheapest <= limit:

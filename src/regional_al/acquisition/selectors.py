@@ -17,8 +17,9 @@ from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..selection import Basket
 from ..selection.pool_table import PoolTable, TableWriter, read_table
-from ..store.query import read_query
-from ..types import PICK_DTYPE, Picks
+from ..store.labels import LabelStore
+from ..store.query import Query, read_query
+from ..types import PICK_DTYPE, Bool, Picks
 from .candidates import NOTHING, fresh_pixels, make_picks, unit_candidates, window_candidates
 from .scorer import Scorer, naming
 from .target import SelectionRequest
@@ -37,7 +38,7 @@ class StreamedSelector:
         """See `Selector.candidates`."""
         request, target, budget = self.request, self.request.target, self.request.budget
         stream = None if budget.scope == "image" else self._stream()
-        taken = centres_taken(request)
+        taken = centres_taken(request, self.scorer.store)
         chosen: list[Picks] = []
         cheapest = NOTHING
 
@@ -96,12 +97,12 @@ class StreamedSelector:
         one that would still fit somewhere is not worth walking every image to its last window."""
         request = self.request
         whole = request.target.window_area if request.budget.unit == "pixel" else 1
-        limit = request.target.limit(request.pool, request.budget)
-        return selection.CandidateStream(limit, slack=whole)
+        return selection.CandidateStream(request.limit, slack=whole)
 
 
-def centres_taken(request: SelectionRequest) -> dict[int, list[tuple[int, int]]]:
-    """Centres picked in earlier rounds at the same target, by image (windows and pixels only)."""
+def centres_taken(request: SelectionRequest, store: LabelStore) -> dict[int, list[tuple[int, int]]]:
+    """Centres picked in earlier rounds at the same target, by image (windows and pixels only). Of
+    a round that was closed before all was answered, those that were answered."""
     taken: dict[int, list[tuple[int, int]]] = defaultdict(list)
     if request.target.partition is None:
         for earlier in request.work_dir.rounds_with_query():
@@ -109,9 +110,24 @@ def centres_taken(request: SelectionRequest) -> dict[int, list[tuple[int, int]]]
                 continue
             query = read_query(request.work_dir.query(earlier))
             if query.info.partition == request.target.region_type:  # a warm start may differ
-                for pick in query.picks:
+                picks = query.picks
+                if request.work_dir.closed(earlier).exists():
+                    picks = picks[_answered(query, store)]
+                for pick in picks:
                     taken[int(pick["image"])].append((int(pick["row"]), int(pick["col"])))
     return taken
+
+
+def _answered(query: Query, store: LabelStore) -> Bool:
+    """bool [n]: picks of windows or pixels whose centre has an answer."""
+    picks = query.picks
+    answered = np.zeros(len(picks), np.bool_)
+    for index, key in query.keys.items():
+        sidecar = store.annotated(key)
+        if sidecar is not None:
+            here = np.flatnonzero(picks["image"] == index)
+            answered[here] = sidecar[picks["row"][here], picks["col"][here]] > 0
+    return answered
 
 
 @dataclass(frozen=True)
@@ -168,8 +184,7 @@ class PooledSelector:
         request = self.request
         costs = request.budget.cost_of(table.units)
         if request.budget.scope == "pool":
-            limit = request.target.limit(request.pool, request.budget)
-            basket = Basket(costs, table.open, limit)
+            basket = Basket(costs, table.open, request.limit)
         else:
             limits = request.target.image_limits(request.pool, request.budget)
             basket = Basket(costs, table.open, limits, table.image)

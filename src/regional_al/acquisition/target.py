@@ -96,11 +96,12 @@ class SelectionRequest:
         target: What is selected.
         heuristic: Scores or chooses.
         budget: Of this round.
-        answer: 'full' or 'dominant', what the annotator is asked about each unit.
+        answer: 'full', 'dominant' or 'multiclass', what the annotator is asked about each unit.
         round: 0 is the warm start.
         rounds: Number of rounds of the run.
         checkpoint: Of the model; None: the config's own start.
         work_dir: Of the run.
+        extra: What the round before has handed on, in the unit of a budget over the pool.
 
     Example:
         >>> from regional_al.heuristics import Margin
@@ -120,6 +121,12 @@ class SelectionRequest:
     rounds: int
     checkpoint: Path | None
     work_dir: WorkDir
+    extra: int = 0
+
+    @property
+    def limit(self) -> int:
+        """What the round may spend over the pool, in the unit of the budget."""
+        return self.target.limit(self.pool, self.budget) + self.extra
 
     @property
     def suppress_radius(self) -> int:

@@ -3,5 +3,13 @@
 from .base import ANNOTATORS, Annotator, build_annotator
 from .folder import FolderAnnotator
 from .oracle import OracleAnnotator
+from .web import WebAnnotator
 
-__all__ = ["ANNOTATORS", "Annotator", "FolderAnnotator", "OracleAnnotator", "build_annotator"]
+__all__ = [
+    "ANNOTATORS",
+    "Annotator",
+    "FolderAnnotator",
+    "OracleAnnotator",
+    "WebAnnotator",
+    "build_annotator",
+]

@@ -36,8 +36,8 @@ class Annotator(Protocol):
 
     A registered class is constructed as `cls(pool=..., label_space=..., **arguments)` with the
     arguments of `acquisition.annotator`. What kind of answer is wanted, `query.info.answer`
-    ('full' or 'dominant'), is part of each query; a constructor with a parameter named `answer`
-    gets the kind that the config asks for, too.
+    ('full', 'dominant' or 'multiclass'), is part of each query; a constructor with a parameter
+    named `answer` gets the kind that the config asks for, too.
 
     Example:
         >>> import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ from ..runtime.progress import progress
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger
 from ..store.query import Query
-from ..store.recording import AnswerRow, recording
-from ..types import JSON
+from ..store.recording import AnswerRow, apply_revisions, recording
+from ..store.schema import REVISED
+from ..types import JSON, ImageAnswer, Source
 from .base import Annotator
+from .logged import News
 
 
 def collect_answers(
@@ -31,10 +34,21 @@ def collect_answers(
     round_, keys = query.info.round, query.image_keys()
     annotator.request(query)
     waiting = ledger.outstanding(round_, keys)
+    look = getattr(annotator, "news", None)
+    if look is not None:
+        after = (ledger.noted(REVISED) or {}).get("event", 0)
+        found: News = look(query, store, after)
+        if found.last != after:
+            answers = [one.answer for one in found.revisions]
+            numbers = _numbers(ledger, answers)
+            apply_revisions(store, ledger, round_, found.revisions, numbers, found.last)
+        due = {*waiting, *found.keys}  # the latter may be complete, but corrected since
+        waiting = [key for key in keys if key in due]
     with recording(store, ledger, round_) as rows:
         for answer in progress(annotator.collect(query, waiting), "Annotating", len(waiting)):
             asked = query.asked(answer.key)
-            store.write(replace(answer, answered=answer.answered & (asked > 0)), round_)
+            numbers = _numbers(ledger, [answer])
+            store.write(replace(answer, answered=answer.answered & (asked > 0)), round_, numbers)
             said = asked[store.annotated(answer.key) == round_ + 1]
             said = said[said > 0]
             rows.append(
@@ -44,7 +58,14 @@ def collect_answers(
                     clicks=answer.clicks,
                     complete=said.size == int((asked > 0).sum()),
                     regions=len(np.unique(said)),
+                    seconds=answer.seconds,
                 )
             )
     left = len(ledger.outstanding(round_, keys))
     return {"outstanding": left, "images": len(keys), "where": annotator.where(query)}
+
+
+def _numbers(ledger: Ledger, answers: Iterable[ImageAnswer]) -> dict[Source, int]:
+    """Numbers of the sources of answers in the ledger."""
+    sources = dict.fromkeys(source for answer in answers for source in answer.sources)
+    return {source: ledger.source_id(source) for source in sources}

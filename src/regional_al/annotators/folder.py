@@ -1,9 +1,11 @@
-"""Answers from a folder, into which a person or any labelling tool puts PNGs at any time."""
+"""Answers from a folder, into which a person or any labelling tool puts PNGs at any time, and from
+the log of the annotation page."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ from ..checks import file_path, integer
 from ..errors import ConfigError
 from ..store.image_paths import write_image_paths
 from ..store.images import replacing
+from ..store.labels import LabelStore
 from ..store.outside import check_file
 from ..store.query import Query
 from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
 from .base import ANNOTATORS, VOID, allowed_ids, checked_ids
+from .logged import News, logged_answers, news
 
 README = "README.txt"
 
@@ -26,6 +30,7 @@ class FolderAnnotator:
 
     255 means not answered yet, `void` answered without a class, any other value is a raw class id.
     Pixels that were not asked for are ignored. Answers may come in parts. Clicks are not known.
+    Answers that people give with `regional-al annotate` count first.
 
     Args:
         pool: Images that may be asked about.
@@ -90,17 +95,44 @@ class FolderAnnotator:
 
         Raises:
             DataError: A file has a wrong size or an unknown id, or is a link out of the folder or
-                no regular file.
+                no regular file; or the log belongs to another run.
         """
+        logged = dict(logged_answers(query, keys, self._label_space))
         for key in keys:
-            path = self.folder(query) / f"{key}.png"
-            if not os.path.lexists(path):  # a broken link is a mistake
+            given, page = self._filed(query, key), logged.get(key)
+            if given is None:
+                if page is not None:
+                    yield page
                 continue
-            check_file(path, self.folder(query), self._items[key].shape)
-            given = checked_ids(path, self._items[key].shape, self._allowed)
             answered: Bool = (query.asked(key) > 0) & (given != UNLABELED)
-            if answered.any():
-                yield ImageAnswer(key, self._labels(given, answered), answered, None)
+            if page is not None:
+                answered &= ~page.answered
+                if not answered.any():
+                    yield page
+                    continue
+            answer = ImageAnswer(key, self._labels(given, answered), answered, None)
+            if page is not None:
+                yield replace(
+                    page,
+                    labels=np.where(page.answered, page.labels, answer.labels),
+                    answered=page.answered | answered,
+                    clicks=None,
+                    seconds=None,
+                )
+            elif answered.any():
+                yield answer
+
+    def news(self, query: Query, store: LabelStore, after: int) -> News:
+        """What people have changed on the annotation page since event `after` of its log."""
+        return news(query, self._label_space, store, after)
+
+    def _filed(self, query: Query, key: str) -> U8 | None:
+        """The file of an image, raw ids uint8 [H, W]; None: there is none."""
+        path = self.folder(query) / f"{key}.png"
+        if not os.path.lexists(path):  # a broken link is a mistake
+            return None
+        check_file(path, self.folder(query), self._items[key].shape)
+        return checked_ids(path, self._items[key].shape, self._allowed)
 
     def where(self, query: Query) -> str:
         """Where answers are expected, in one line."""
@@ -123,6 +155,8 @@ def instructions(query: Query, label_space: LabelSpace, void: int, answer: str) 
     ]
     for raw in np.flatnonzero(label_space.trainable):
         lines.append(f"{raw}: {label_space.class_names[int(label_space.raw_to_train[raw])]}")
+    if answer == "multiclass":
+        lines += ["", "A file has one class a pixel: for several classes of a region use the page."]
     if answer == "dominant":
         lines += ["", "Give each region, as a whole, the class that covers most of it."]
     lines += ["", *(f"{key}.png" for key in query.image_keys())]

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..runtime.progress import progress
 from ..store.images import image_size
 from ..store.query import Query
-from ..types import I32, I64, U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
+from ..types import I32, I64, U8, UNLABELED, Bool, ClassSets, ImageAnswer, LabelSpace, PoolItem
 from .base import ANNOTATORS, allowed_ids, checked_ids
 
 
@@ -24,7 +24,9 @@ class OracleAnnotator:
     A query for `answer='full'` gives every queried pixel its raw id and costs one click per
     connected class segment in each queried region. A query for `answer='dominant'` gives every
     pixel of a region, void ones too, the region's most frequent class (Cai et al., CVPR 2021) and
-    costs one click per region.
+    costs one click per region. A query for `answer='multiclass'` gives each region the classes that
+    occur in it (void does not count) and costs one click per class; a region of one class has its
+    pixels labelled, void ones too.
 
     Args:
         pool: Images that may be asked about.
@@ -67,13 +69,16 @@ class OracleAnnotator:
                     f"{query.folder}: {key} was queried at size {asked.shape}, its annotation is"
                     f" {truth.shape}: the data set has changed since"
                 )
+            sets = None
             if query.info.answer == "dominant":
                 labels = dominant_labels(asked, truth, self._label_space)
                 clicks = int(np.unique(asked[asked > 0]).size)
+            elif query.info.answer == "multiclass":
+                labels, sets, clicks = class_sets(asked, truth, self._label_space)
             else:
                 labels = np.where(asked > 0, truth, np.uint8(UNLABELED))
                 clicks = segment_clicks(asked, truth, self._label_space)
-            yield ImageAnswer(key, labels, asked > 0, clicks)
+            yield ImageAnswer(key, labels, asked > 0, clicks, sets=sets)
 
     def sources(self) -> dict[str, Path]:
         """Key of an image -> the file that its answers come from."""
@@ -148,6 +153,49 @@ def dominant_labels(asked: I32, truth: U8, label_space: LabelSpace) -> U8:
     winner[pairs[order] >> 8] = (pairs[order] & 255).astype(np.uint8)
     labels[asked > 0] = winner[items]
     return labels
+
+
+def class_sets(asked: I32, truth: U8, label_space: LabelSpace) -> tuple[U8, ClassSets | None, int]:
+    """Give each item the classes that occur in it.
+
+    Args:
+        asked: int32 [H, W], 0 = not asked, i = item i.
+        truth: uint8 [H, W], raw ids.
+        label_space: Their meaning; of several raw ids of a class the lowest stands for it.
+
+    Returns:
+        Labels uint8 [H, W], the class of the items with one class, 255 elsewhere; the items with
+        more than one; and clicks, one per class, one for an item of void alone.
+
+    Example:
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
+        >>> asked = np.array([[1, 1, 2, 2]], np.int32)
+        >>> labels, sets, clicks = class_sets(asked, np.array([[0, 1, 1, 255]], np.uint8), space)
+        >>> labels.tolist(), sets.regions.tolist(), sets.classes, clicks
+        ([[255, 255, 1, 1]], [[1, 1, 0, 0]], ((0, 1),), 3)
+    """
+    labels = np.full(asked.shape, UNLABELED, dtype=np.uint8)
+    regions = np.zeros(asked.shape, np.int32)
+    items = asked[asked > 0].astype(np.int64)
+    if items.size == 0:
+        return labels, None, 0
+    raw = _lowest_raw_id(label_space)[truth[asked > 0]]
+    pairs = np.unique(items[raw != UNLABELED] * 256 + raw[raw != UNLABELED])
+    numbers, first, counts = np.unique(pairs >> 8, return_index=True, return_counts=True)
+    single = np.full(int(items.max()) + 1, UNLABELED, dtype=np.uint8)
+    single[numbers[counts == 1]] = (pairs[first[counts == 1]] & 255).astype(np.uint8)
+    several = np.zeros(single.size, np.int32)
+    many = counts > 1
+    several[numbers[many]] = np.arange(1, int(many.sum()) + 1)
+    labels[asked > 0] = single[items]
+    regions[asked > 0] = several[items]
+    classes = tuple(
+        tuple((pairs[start : start + count] & 255).tolist())
+        for start, count in zip(first[many].tolist(), counts[many].tolist(), strict=True)
+    )
+    void_only = int(np.unique(items).size) - int(numbers.size)
+    sets = ClassSets(regions, classes) if classes else None
+    return labels, sets, int(pairs.size) + void_only
 
 
 def segment_clicks(asked: I32, truth: U8, label_space: LabelSpace) -> int:

@@ -1,5 +1,5 @@
-"""The command line: `regional-al train | launch | compare | status | report | check | export |
-import | doctor`.
+"""The command line: `regional-al train | launch | compare | status | report | check |
+close-round | export | import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -122,6 +122,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for command in (status, report, check):
         command.add_argument("work_dir", type=Path)
+    close = commands.add_parser(
+        "close-round", help="let a round that waits for answers go on with those that are there"
+    )
+    close.add_argument("work_dir", type=Path)
+    close.add_argument(
+        "--unspent",
+        choices=("keep", "drop"),
+        default="keep",
+        help="add the budget that was not spent to the next round (default), or drop it",
+    )
     _add_exchange(commands)
     commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
@@ -239,6 +249,11 @@ def _run(args: argparse.Namespace) -> int:
         from . import check
 
         return check.run(args.work_dir, args.repair, args.accept_labels)
+    if args.command == "close-round":
+        from ..loop.closing import close_round
+
+        print(close_round(args.work_dir, args.unspent))
+        return 0
     if args.command == "export":
         from . import exchange
 

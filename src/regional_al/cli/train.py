@@ -12,6 +12,7 @@ from pathlib import Path
 from ..checks import whole_number
 from ..compare import WITH_PARENT
 from ..errors import ConfigError
+from ..types import JSON
 from .options import parse_options
 from .outcome import LAUNCHED, PID_FILE
 
@@ -39,7 +40,21 @@ def run(args: argparse.Namespace) -> int:
         args.amp,
         report=not args.no_report,
         smoke=args.smoke,
+        command=command(args),
     )
+
+
+def command(args: argparse.Namespace) -> JSON:
+    """How the run was started, so that `regional-al annotate --train` can resume it."""
+    return {
+        "config": os.path.abspath(args.config),
+        "cwd": os.getcwd(),
+        "cfg_options": list(args.cfg_options),
+        "amp": bool(args.amp),
+        "smoke": bool(args.smoke),
+        "processes": int(os.environ.get("WORLD_SIZE") or 1),
+        "no_report": bool(args.no_report),
+    }
 
 
 def check_config(config: os.PathLike[str]) -> None:

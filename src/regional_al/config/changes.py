@@ -36,6 +36,8 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("acquisition.cache_dir", Rule.FREE),
     ("acquisition.previews", Rule.FREE),
     ("acquisition.iterations*", Rule.RECORDED),
+    ("acquisition.annotator.answer", Rule.REFUSED),
+    ("acquisition.annotator*", Rule.RECORDED),
     ("acquisition.*", Rule.REFUSED),
     ("smoke", Rule.REFUSED),
     ("variables.*", Rule.RECORDED),

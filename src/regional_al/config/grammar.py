@@ -59,7 +59,7 @@ class WarmStart:
         level: 'image', 'region' or 'pixel'.
         region: Region type and its arguments, as in `Acquisition`.
         budget: Random units within this budget; None with `run` or `labels`.
-        answer: 'full' or 'dominant'.
+        answer: 'full', 'dominant' or 'multiclass'.
         run: Work dir of another run whose round 0 is taken over, checkpoint included.
         labels: Work dir of another run whose labels are all taken over; round 0 trains on them.
 
@@ -149,7 +149,7 @@ class Acquisition:
 
     @property
     def answer(self) -> str:
-        """'full' or 'dominant': what the annotator is asked about each unit."""
+        """'full', 'dominant' or 'multiclass': what the annotator is asked about each unit."""
         return str(self.annotator.get("answer", "full"))
 
     @property
@@ -196,9 +196,9 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     annotator = registered("acquisition.annotator", raw.get("annotator", "oracle"), ANNOTATORS)
     answer = annotator.get("answer", "full")
     choice("acquisition.annotator.answer", answer, ANSWERS)
-    if answer == "dominant" and (level != "region" or region["type"] == "window"):
+    if answer != "full" and (level != "region" or region["type"] == "window"):
         raise UnsupportedError(
-            "acquisition.annotator.answer='dominant' asks for one class per region; use "
+            f"acquisition.annotator.answer={answer!r} is about whole regions of a partition; use "
             f"answer='full' at level={level!r} with region type {region['type']!r}"
         )
     budget = Budget.parse(raw.get("budget"), level, region["type"], answer)

@@ -4,11 +4,11 @@
 annotator looks. A format is one file in `formats/`, its codec for masks one in `codecs/`.
 """
 
+from ..store.query import query_hash
 from .base import EXCHANGE_FORMATS, Annotated, ExchangeFormat, Package, Picture, Shape
 from .intake import Imported, import_answers
 from .labels import Labels
 from .package import export
-from .run import query_hash
 
 __all__ = [
     "EXCHANGE_FORMATS",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..errors import DataError
 from ..store.images import open_image, replace_all
 from ..store.lock import FolderLock
+from ..store.query import query_hash
 from ..types import U8, UNLABELED, Bool
 from . import formats  # noqa: F401  registers them
 from . import manifest as manifests
@@ -24,7 +25,7 @@ from .base import EXCHANGE_FORMATS, Annotated, ExchangeFormat, paint
 from .codecs.bitmap import png_bytes
 from .manifest import Manifest
 from .package import HINT
-from .run import WaitingRun, query_hash, waiting_run
+from .run import WaitingRun, waiting_run
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..store.files import same, stamp
 from ..store.image_paths import read_image_paths
 from ..store.images import image_size, open_image, read_rgb
 from ..store.lock import FolderLock
+from ..store.query import query_hash
 from ..types import U8, UNLABELED, Bool
 from . import formats  # noqa: F401  registers them
 from .archive import MANIFEST, write_zip
@@ -23,7 +24,7 @@ from .base import EXCHANGE_FORMATS, Package, Picture, Shape, cropped
 from .codecs.bitmap import png_bytes
 from .labels import ASK
 from .manifest import Entry, Manifest, check, file_name, read, tag_of
-from .run import WaitingRun, query_hash, waiting_run
+from .run import WaitingRun, waiting_run
 
 Prelabels = Callable[[str], "U8 | None"]
 """Key of an image -> raw ids uint8 [H, W] to start from, 255 = none; or None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from .labels import ASK, VOID, Labels
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """A run in state 'waiting', with answers from a folder.
+    """A run in state 'waiting', with answers from people.
 
     Args:
         files: Of the run.
@@ -114,10 +113,10 @@ def waiting_run(work_dir: Path) -> WaitingRun:
         stamps = ledger.files()
     if not isinstance(annotator, Mapping):
         annotator = {"type": annotator}
-    if annotator.get("type") != "folder":
+    if annotator.get("type") not in ("folder", "web"):
         raise UnsupportedError(
             f"{work_dir}: answers of annotator {annotator.get('type')!r} do not come from files: "
-            "export and import need annotator=dict(type='folder')"
+            "export, import and annotate need annotator=dict(type='folder') or 'web'"
         )
     results = results_file.load(files.root)
     table = np.array(results.raw_to_train, dtype=np.int16)
@@ -132,32 +131,3 @@ def waiting_run(work_dir: Path) -> WaitingRun:
         void=int(annotator.get("void", VOID_ID)),
         stamps=stamps,
     )
-
-
-def query_hash(query: Query) -> str:
-    """SHA-256 of all that a query asks.
-
-    Args:
-        query: Complete on disk.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> from regional_al.store.query import QueryInfo, write_query
-        >>> from regional_al.types import PICK_DTYPE
-        >>> asked = np.ones((2, 2), np.int32)
-        >>> with TemporaryDirectory() as folder:
-        ...     info = QueryInfo(1, "region", "grid")
-        ...     path = Path(folder) / "query"
-        ...     query = write_query(path, info, np.zeros(1, PICK_DTYPE), iter([(0, "a", asked)]))
-        ...     len(query_hash(query))
-        64
-    """
-    digest = hashlib.sha256()
-    names = ["query.json", "picks.npy", *(f"asked/{key}.png" for key in query.image_keys())]
-    for name in names:
-        data = (query.folder / name).read_bytes()
-        digest.update(f"{name}\0{len(data)}\0".encode() + data)
-    return digest.hexdigest()

@@ -20,7 +20,7 @@ from ..store import results as results_file
 from ..store.check import refuse_differences
 from ..store.files import no_collection
 from ..store.keys import check_key
-from ..store.ledger import HEAD, STOPPED, Ledger, pool_fingerprint
+from ..store.ledger import COMMAND, HEAD, STOPPED, Ledger, pool_fingerprint
 from ..store.lock import FolderLock
 from ..store.repair import sweep
 from ..store.results import Results
@@ -58,6 +58,7 @@ class RunRecords:
         self.origin = Origin(config.resolved, text, engine.pool, sources or {})
         self.pool_pixels = sum(h * w for h, w in (item.shape for item in engine.pool))
         self.lock = FolderLock(work_dir.root)
+        self.command: JSON | None = None  # how the run was started, if from a command line
         self.ledger: Ledger | None = None  # of rank 0, while open
         self.opened = False
         self._printed = self._held = self._agreed = False
@@ -139,6 +140,8 @@ class RunRecords:
             changed = tuple(self.ledger.changes())
             self.ledger.note(HEAD, results_file.head_of(head))
             self.ledger.note(STOPPED, {"reason": None})
+            if self.command is not None:
+                self.ledger.note(COMMAND, self.command)
             results_file.write(root, replace(head, records=records, changes=changed))
             return {}
 

@@ -82,6 +82,7 @@ def _run(
     engine_name: str | None,
     title: str,
     report: bool,
+    command: JSON | None = None,
 ) -> ActiveLearningLoop:
     """`run` with the lock of the work dir, which the caller may hold already."""
     config = grammar.parse(acquisition)
@@ -89,7 +90,7 @@ def _run(
     loop = ActiveLearningLoop(
         engine, config, annotator, work_dir, text=text, engine_name=engine_name, title=title
     )
-    loop.records.lock = lock
+    loop.records.lock, loop.records.command = lock, command
     with loop.records.holding():
         loop.check()
         preflight(loop)
@@ -108,6 +109,7 @@ def run_training(
     amp: bool = False,
     report: bool = True,
     smoke: bool = False,
+    command: JSON | None = None,
 ) -> int:
     """Run, or resume, the acquisition of a config file.
 
@@ -119,6 +121,7 @@ def run_training(
         amp: Mixed precision.
         report: Write report.html at the end.
         smoke: Shorten the run to minutes.
+        command: How the run was started, for the ledger, see `store.ledger.COMMAND`.
 
     Returns:
         The exit code: 0 also when the run waits for answers.
@@ -146,7 +149,7 @@ def run_training(
                 print("\n  ".join([title, *loaded.smoke]), flush=True)
         engine = loaded.build()
         where, text = loaded.work_dir, loaded.text
-        _run(lock, engine, acquisition, where, text, loaded.name, title, report)
+        _run(lock, engine, acquisition, where, text, loaded.name, title, report, command)
     finally:
         lock.release()
     return 0

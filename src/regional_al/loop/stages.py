@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from .. import metrics
 from ..annotators.collect import collect_answers
+from ..config.budget import Budget
 from ..config.changes import training_digest
 from ..engines.base import FitRequest, has_source
 from ..runtime import distributed as dist
 from ..store import fit_state
-from ..store.query import read_query
+from ..store.query import Query, read_query
 from ..types import JSON
+from .closing import carried, closed
 from .resume import config_tree
 
 if TYPE_CHECKING:
@@ -32,8 +34,14 @@ def select(loop: ActiveLearningLoop) -> JSON | None:
     """Pick within the budget by the model of the round before (round 0: at random) and write the
     query. None when no affordable unit is left."""
     previous = loop.records.checkpoint(loop.round - 1)
-    query = loop.acquirer.query(loop.round, previous, loop.watch, warm=loop.round == 0)
+    extra = (loop.records.done(loop.round - 1, "answers") or {}).get("kept", 0)
+    query = loop.acquirer.query(
+        loop.round, previous, loop.watch, warm=loop.round == 0, extra=int(extra)
+    )
     if query is not None:
+        if getattr(loop.annotator, "wants_predictions", False):
+            with loop.watch("select"):
+                loop.acquirer.write_predictions(query, previous)
         return {"picks": len(query.picks)}
     if loop.config.queries is not None:  # a continuous run trains on to the end of its schedule
         return NO_PICKS
@@ -50,11 +58,29 @@ def collect(loop: ActiveLearningLoop) -> JSON | None:
         left = dist.on_main(
             lambda: collect_answers(query, loop.annotator, loop.store, loop.records.ledger)
         )
+    how = dist.on_main(lambda: {"closed": closed(loop.work_dir, loop.round)})["closed"]
+    if left["outstanding"] and how is not None:
+        return dist.on_main(lambda: _closed(loop, query, left, how))
     if left["outstanding"]:
         count = f"{left['outstanding']} of {left['images']} images of round {loop.round}"
         loop.end("waiting", f"{count} have not been answered; {left['where']}")
         return None
     return left
+
+
+def _closed(loop: ActiveLearningLoop, query: Query, left: JSON, how: str) -> JSON:
+    """The payload of a round that goes on without all answers, and the line about it."""
+    warm = loop.config.warm_start
+    budget: Budget | None = loop.config.budget
+    if loop.round == 0:
+        budget = None if warm is None else warm.budget
+    kept = carried(query, loop.store, budget, loop.config.budget) if how == "keep" else 0
+    print(
+        f"round {loop.round} was closed: {left['outstanding']} of {left['images']} images are not "
+        f"completely annotated; {kept} {loop.config.budget.unit}s are added to the next round",
+        flush=True,
+    )
+    return {**left, "closed": how, "kept": kept}
 
 
 def train(loop: ActiveLearningLoop) -> JSON:

@@ -268,7 +268,7 @@ def round_row(record: Record) -> JSON:
     """One row of the cost table, as text."""
 
     def texts(costs: Costs) -> list[str]:
-        return [full(value) for value in costs]
+        return [full(value) for value in costs[:4]]
 
     def hundred(value: float | None) -> str:
         return NOT_KNOWN if value is None else f"{100 * value:.2f}"

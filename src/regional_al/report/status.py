@@ -31,6 +31,7 @@ class Position:
         answers: Folder where answers are expected; None: not with this annotator.
         spent: Costs so far, including answers of an unfinished round.
         stopped: Why the run has ended; None: it has not.
+        page: Command that opens the page for answers; None: not with this annotator.
     """
 
     round: int
@@ -40,6 +41,7 @@ class Position:
     answers: Path | None = None
     spent: Costs | None = None
     stopped: str | None = None
+    page: str | None = None
 
     @property
     def waiting(self) -> bool:
@@ -51,6 +53,7 @@ class Position:
             return True, f"Finished: {self.stopped}."
         if self.waiting:
             where = f" Put them in {self.answers}." if self.answers else ""
+            where = f" Answer them with `{self.page}`." if self.page else where
             return False, (
                 f"Waiting for answers: {self.outstanding} of {self.images} images of round "
                 f"{self.round} are not completely annotated.{where}"
@@ -76,10 +79,12 @@ def read_position(run: WorkDir, results: Results | None) -> Position:
         annotator = ledger.acquisition().get("annotator")
     if not isinstance(annotator, Mapping):
         annotator = {"type": annotator}
-    answers = None
-    if annotator.get("type") == "folder":
+    answers = page = None
+    if annotator.get("type") == "web":
+        page = f"regional-al annotate {run.root}"
+    elif annotator.get("type") == "folder":
         answers = Path(annotator.get("answers") or run.answers(round_))
-    return Position(round_, stage, outstanding, len(keys), answers, spent, stopped)
+    return Position(round_, stage, outstanding, len(keys), answers, spent, stopped, page)
 
 
 def subtitle(results: Results) -> str:

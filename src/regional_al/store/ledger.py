@@ -29,6 +29,9 @@ from .work_dir import WorkDir
 
 HEAD, STOPPED = "head", "stopped"
 """Notes: the head of results.json, to write it again; and why the run ended."""
+COMMAND = "command"
+"""Note: how the run was started last: config, cwd, cfg_options (as typed), amp, smoke,
+processes and no_report."""
 EDITED = "label of "
 """How the names of the changes begin that `accept_labels` records; the key of the image follows."""
 _INSERT_ANSWER = (
@@ -64,8 +67,8 @@ class Ledger(People):
         ...     with Ledger.create(Path(folder), config="", pool="", acquisition={}) as ledger:
         ...         ledger.mark(0, "query", {"picks": 1}, seconds=0.5)
         ...         ledger.record_answer(0, "a", pixels=64, clicks=2, complete=True, regions=1)
-        ...         ledger.position(), ledger.costs(0)
-        ((0, 'answers'), Costs(images=1, regions=1, pixels=64, clicks=2))
+        ...         ledger.position(), ledger.costs(0)[:4]
+        ((0, 'answers'), (1, 1, 64, 2))
     """
 
     @staticmethod

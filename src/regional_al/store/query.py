@@ -8,6 +8,7 @@ It is written under a temporary name and renamed, so it exists completely or not
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -190,6 +191,33 @@ def read_query(folder: Path) -> Query:
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not readable: {error}") from None
     return Query(folder, info, picks, keys)
+
+
+def query_hash(query: Query) -> str:
+    """SHA-256 of all that a query asks.
+
+    Args:
+        query: Complete on disk.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> asked = np.ones((2, 2), np.int32)
+        >>> with TemporaryDirectory() as folder:
+        ...     info = QueryInfo(1, "region", "grid")
+        ...     path = Path(folder) / "query"
+        ...     query = write_query(path, info, np.zeros(1, PICK_DTYPE), iter([(0, "a", asked)]))
+        ...     len(query_hash(query))
+        64
+    """
+    digest = hashlib.sha256()
+    names = ["query.json", "picks.npy", *(f"asked/{key}.png" for key in query.image_keys())]
+    for name in names:
+        data = (query.folder / name).read_bytes()
+        digest.update(f"{name}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()
 
 
 def write_id_png(path: Path, ids: I32) -> None:

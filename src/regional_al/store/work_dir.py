@@ -37,6 +37,11 @@ class WorkDir:
         return self.root / "ledger.sqlite"
 
     @property
+    def answer_log(self) -> Path:
+        """The SQLite file of what people have answered on the annotation page."""
+        return self.root / "answers.sqlite"
+
+    @property
     def results(self) -> Path:
         """`results.json`: one record per round."""
         return self.root / "results.json"
@@ -70,6 +75,14 @@ class WorkDir:
     def exchange(self, number: int) -> Path:
         """Folder of the exports for other labelling tools."""
         return self.round(number) / "exchange"
+
+    def closed(self, number: int) -> Path:
+        """The file that says that a round goes on with the answers that are there."""
+        return self.round(number) / "closed.json"
+
+    def predictions(self, number: int) -> Path:
+        """Folder of what the model predicts in the images of a query: uint8 class indices."""
+        return self.round(number) / "predictions"
 
     def fit(self, number: int) -> Path:
         """Folder of the training of a round: its checkpoint and logs."""

@@ -225,12 +225,12 @@ KEYS: list[tuple[str, Any, str]] = [
     (
         "dominant answers about pixels",
         {**PIXEL, **annotator("oracle", answer="dominant")},
-        "'dominant' asks for one class per region",
+        "'dominant' is about whole regions of a partition",
     ),
     (
         "dominant answers about windows",
         {"region": "window", **annotator("oracle", answer="dominant")},
-        "'dominant' asks for one class per region",
+        "'dominant' is about whole regions of a partition",
     ),
     ("oracle with an argument", annotator("oracle", noise=0.1), "oracle.*no argument 'noise'"),
     ("oracle with its pool", annotator("oracle", pool=[]), "pool"),
