@@ -152,7 +152,7 @@ def test_what_the_other_ledger_does_not_know_is_left_out(
 def test_unknown_clicks_stay_unknown(data: Path, earlier: Path, tmp_path: Path) -> None:
     start(data, tmp_path / "people", rounds=0)
     with Ledger.open(tmp_path / "people") as ledger:
-        _, key, _, regions = ledger.answers()[0]
+        _, key, _, regions, _ = ledger.answers()[0]
         ledger.record_answer(0, key, pixels=64, clicks=None, complete=True, regions=regions)
     start(data, tmp_path / "b", rounds=0, warm_start={"labels": str(tmp_path / "people")})
     assert records.load(tmp_path / "b").records[0].costs.clicks is None

@@ -17,7 +17,7 @@ from PIL import Image
 from regional_al.errors import WorkDirError
 from regional_al.loop import runner
 from regional_al.report.html import edits
-from regional_al.store import label_index, labels
+from regional_al.store import indexed, label_index
 from regional_al.store import results as records
 from regional_al.store.check import check_run
 from regional_al.store.images import read_ids, write_png
@@ -163,8 +163,8 @@ def test_a_copy_with_other_times_passes_and_is_not_read_again(
     def not_again(*_: Any) -> Any:
         raise AssertionError("a label file was read again")
 
-    monkeypatch.setattr(labels, "read_ids", not_again)
-    monkeypatch.setattr(labels, "hash_bytes", not_again)
+    monkeypatch.setattr(indexed, "read_ids", not_again)
+    monkeypatch.setattr(indexed, "hash_bytes", not_again)
     assert check_run(run) == []
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from regional_al.errors import DataError
-from regional_al.store import labels as labels_module
+from regional_al.store import indexed as labels_module
 from regional_al.store.labels import LabelStore
 from regional_al.types import UNLABELED, ImageAnswer
 

@@ -45,8 +45,8 @@ def close_round(work_dir: Path | str, unspent: str = "keep") -> str:
         ...     try:
         ...         close_round(folder)
         ...     except WorkDirError as error:
-        ...         print(str(error)[-39:])
-        contains no run (no ledger.sqlite): check --work-dir
+        ...         print(str(error)[-38:])
+        n (no ledger.sqlite): check --work-dir
     """
     choice("unspent", unspent, UNSPENT)
     files = WorkDir(Path(work_dir))
