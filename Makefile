@@ -57,7 +57,7 @@ $(VENV)/.stamp: pyproject.toml
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "error: $(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PIP) install -q --no-compile $(TORCH)
-	$(PIP) install -q --no-compile -e '.[fast,report,mmseg1,dev]'
+	$(PIP) install -q --no-compile -e '.[fast,report,web,mmseg1,dev]'
 	@# opencv-python needs the system's libGL, which a bare machine lacks; the headless build does not.
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || { $(PIP) uninstall -q -y opencv-python && \
 	  $(PIP) install -q --no-compile --force-reinstall --no-deps opencv-python-headless; }
@@ -65,7 +65,7 @@ $(VENV)/.stamp: pyproject.toml
 
 # Tests also run the GPU kernels in Triton's interpreter; nothing else needs that wheel.
 $(VENV)/.stamp-test: $(VENV)/.stamp
-	$(PIP) install -q --no-compile -e '.[triton]' $(BAAL) 'torchmetrics>=1.7.3,<2'
+	$(PIP) install -q --no-compile -e '.[triton,web-test]' $(BAAL) 'torchmetrics>=1.7.3,<2'
 	$(PIP) install -q --no-compile --no-deps baal==2.1.0
 	@touch $@
 

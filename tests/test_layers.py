@@ -55,6 +55,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"runtime", "store"},
     "loop.runner": GROUND | {"engines", "partitions"},
+    # The page sees a waiting run as the exchange does; it starts trainings as `compare` does.
+    "web": GROUND
+    | {"annotators", "annotators.base", "compare", "exchange", "loop", "partitions", "store"},
     "compat": GROUND
     | {"annotators", "data", "engines", "engines.base", "heuristics", "kernels", "metrics"}
     | {"runtime", "store"},

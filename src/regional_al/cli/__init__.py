@@ -1,5 +1,5 @@
 """The command line: `regional-al train | launch | compare | status | report | check |
-close-round | export | import | doctor`.
+close-round | annotate | export | import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -132,6 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="keep",
         help="add the budget that was not spent to the next round (default), or drop it",
     )
+    _add_annotate(commands.add_parser("annotate", help="answer what a run asks, in a browser"))
     _add_exchange(commands)
     commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
@@ -174,6 +175,29 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the comparison from compare.json files",
     )
+
+
+def _add_annotate(annotate: argparse.ArgumentParser) -> None:
+    add = annotate.add_argument
+    add("work_dir", type=Path, help="of a run with annotator='web' or 'folder' that waits")
+    add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    add("--port", type=int, default=0, help="default: any that is free")
+    add(
+        "--overlap",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the images (0 to 1) that a second person answers too",
+    )
+    add(
+        "--lease",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long an image is kept for a person who does nothing (default: 300)",
+    )
+    add("--train", action="store_true", help="start the next round when this one is complete")
+    add("--no-browser", action="store_true", help="do not open a browser")
 
 
 def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -254,6 +278,10 @@ def _run(args: argparse.Namespace) -> int:
 
         print(close_round(args.work_dir, args.unspent))
         return 0
+    if args.command == "annotate":
+        from . import annotate
+
+        return annotate.run(args)
     if args.command == "export":
         from . import exchange
 

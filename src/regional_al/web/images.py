@@ -1,0 +1,196 @@
+"""One image of a query: what is asked in it, what stands, and what the model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..annotators.replay import OPEN, SEVERAL, VOID, Standing
+from ..store.images import read_ids
+from ..types import I32, I64, JSON, U8
+
+
+@dataclass(frozen=True)
+class AskedImage:
+    """What a query asks in one image. Items are in reading order.
+
+    Args:
+        key: Of the image.
+        asked: int32 [H, W], 0 = not asked, i = item i.
+        predicted: uint8 [H, W], class indices; None: there is no model yet.
+        items: int64 [n], numbers of the items.
+        boxes: int64 [n, 4], top, left, bottom, right; the last two exclusive.
+        centres: int64 [n, 2], a pixel of each item, near its middle.
+        pixels: int64 [n].
+        guesses: int64 [n], the most frequent predicted class of each item, -1 without a prediction.
+    """
+
+    key: str
+    asked: I32
+    predicted: U8 | None
+    items: I64
+    boxes: I64
+    centres: I64
+    pixels: I64
+    guesses: I64
+
+    def rows(self, items: Sequence[int]) -> I64:
+        """Positions of some items; those that are not asked are left out."""
+        return np.flatnonzero(np.isin(self.items, np.asarray(items, np.int64)))
+
+
+def read_prediction(path: Path, shape: tuple[int, int], classes: int) -> U8 | None:
+    """A predicted map, uint8 [H, W]; None: there is none of this size and with these classes."""
+    if not path.is_file():
+        return None
+    predicted = read_ids(path)
+    return predicted if predicted.shape == shape and predicted.max(initial=0) < classes else None
+
+
+def asked_image(key: str, asked: I32, predicted: U8 | None) -> AskedImage:
+    """Measure the items of an image.
+
+    Args:
+        key: Of the image.
+        asked: int32 [H, W], 0 = not asked.
+        predicted: uint8 [H, W], class indices; or None.
+
+    Example:
+        >>> asked = np.array([[0, 2, 2], [1, 0, 0]], np.int32)
+        >>> image = asked_image("a", asked, np.array([[0, 3, 3], [1, 0, 0]], np.uint8))
+        >>> image.items.tolist(), image.boxes.tolist(), image.guesses.tolist()
+        ([2, 1], [[0, 1, 1, 3], [1, 0, 2, 1]], [3, 1])
+    """
+    rows, cols = np.nonzero(asked)
+    numbers = asked[rows, cols].astype(np.int64)
+    items, index, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    n = items.size
+    boxes = np.zeros((n, 4), np.int64)
+    boxes[:, :2] = np.iinfo(np.int64).max
+    np.minimum.at(boxes[:, 0], index, rows)
+    np.minimum.at(boxes[:, 1], index, cols)
+    np.maximum.at(boxes[:, 2], index, rows + 1)
+    np.maximum.at(boxes[:, 3], index, cols + 1)
+    middle = (boxes[:, :2] + boxes[:, 2:] - 1) / 2
+    away = (rows - middle[index, 0]) ** 2 + (cols - middle[index, 1]) ** 2
+    nearest = np.lexsort((away, index))
+    first = nearest[np.searchsorted(index[nearest], np.arange(n))]
+    centres = np.stack([rows[first], cols[first]], axis=1).astype(np.int64)
+    guesses = np.full(n, -1, np.int64)
+    if predicted is not None and n:
+        votes = np.bincount(index * 256 + predicted[rows, cols], minlength=n * 256)
+        guesses = votes.reshape(n, 256).argmax(1)
+    order = reading_order(boxes, asked.shape)
+    return AskedImage(
+        key,
+        asked,
+        predicted,
+        items[order],
+        boxes[order],
+        centres[order],
+        counts[order].astype(np.int64),
+        guesses[order],
+    )
+
+
+def reading_order(boxes: I64, shape: Sequence[int]) -> I64:
+    """int64 [n]: boxes in lines of a tenth of the image's height, each from left to right.
+
+    Example:
+        >>> boxes = np.array([[0, 9, 1, 10], [1, 0, 2, 1], [90, 0, 91, 1]])
+        >>> reading_order(boxes, (100, 10)).tolist()
+        [1, 0, 2]
+    """
+    line = (boxes[:, 0] + boxes[:, 2]) // 2 // max(1, shape[0] // 10)
+    return np.lexsort((boxes[:, 1] + boxes[:, 3], line))
+
+
+def classes_of(image: AskedImage, standing: Standing, row: int) -> list[int]:
+    """Class indices that stand in an item, the most frequent first; `VOID` among them, without
+    what is open."""
+    item = int(image.items[row])
+    if item in standing.sets:
+        return list(standing.sets[item])
+    top, left, bottom, right = image.boxes[row]
+    here = image.asked[top:bottom, left:right] == item
+    votes = np.bincount(standing.answer[top:bottom, left:right][here], minlength=256)
+    votes[[OPEN, SEVERAL]] = 0
+    return [int(c) for c in np.argsort(-votes, kind="stable") if votes[c]]
+
+
+def item_state(image: AskedImage, standing: Standing, row: int) -> str:
+    """'answered', 'unsure' or 'open' (a pixel at least has no answer)."""
+    item = int(image.items[row])
+    top, left, bottom, right = image.boxes[row]
+    here = image.asked[top:bottom, left:right] == item
+    if not bool((standing.answer[top:bottom, left:right][here] == OPEN).any()):
+        return "answered"
+    return "unsure" if item in standing.unsure else "open"
+
+
+def item_json(
+    image: AskedImage, standing: Standing, row: int, blind_for: str | None = None
+) -> JSON:
+    """What the page hears of an item.
+
+    Args:
+        image: Of the item.
+        standing: What stands in the image.
+        row: Of the item in `image`.
+        blind_for: Give this person's own opinion instead of what somebody else has answered.
+    """
+    item = int(image.items[row])
+    state: str = item_state(image, standing, row)
+    classes = classes_of(image, standing, row)
+    person: Any = standing.item_person.get(item)
+    if blind_for is not None and person is not None and person != blind_for:
+        own = dict(standing.opinions.get(item, ())).get(blind_for)
+        state, classes = ("open", []) if own is None else ("answered", list(own))
+        person = None if own is None else blind_for
+        opinions: list[JSON] = []
+    else:
+        given = standing.opinions.get(item, ())
+        opinions = [{"person": who, "classes": list(what)} for who, what in given]
+    guess = int(image.guesses[row])
+    return {
+        "i": item,
+        "row": int(image.centres[row, 0]),
+        "col": int(image.centres[row, 1]),
+        "box": [int(edge) for edge in image.boxes[row]],
+        "pixels": int(image.pixels[row]),
+        "state": state,
+        "classes": classes,
+        "predicted": None if guess < 0 else guess,
+        "person": person,
+        "opinions": opinions,
+    }
+
+
+def accepted(image: AskedImage, items: Sequence[int], whole: bool) -> U8 | None:
+    """The prediction as an answer: uint8 [H, W], `OPEN` beside the items.
+
+    Args:
+        image: With a prediction, else the result is None.
+        items: That accept it.
+        whole: Give each item its most frequent class.
+    """
+    if image.predicted is None:
+        return None
+    answer = np.full(image.asked.shape, OPEN, np.uint8)
+    if not whole:
+        here = np.isin(image.asked, np.asarray(items)) & (image.asked > 0)
+        answer[here] = image.predicted[here]
+        return answer
+    for row in image.rows(items):
+        answer[image.asked == image.items[row]] = image.guesses[row]
+    return answer
+
+
+def painted(answer: U8, classes: int) -> list[int]:
+    """Values of a painted map that are neither a class, nor `VOID`, nor `OPEN`; ascending."""
+    there = np.unique(answer)
+    return [int(v) for v in there if v >= classes and v not in (VOID, OPEN)]

@@ -1,0 +1,526 @@
+"""The run that a server shows: what it asks now, and every change that people make.
+
+All methods may be called from several threads; one lock orders them.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..annotators.replay import OPEN, VOID, Standing, decode
+from ..errors import DataError, RegionalALError, WorkDirError
+from ..exchange.run import WaitingRun, waiting_run
+from ..store import results as results_file
+from ..store.answer_log import AnswerLog, Event, check_person
+from ..store.ledger import COMMAND, STOPPED, Ledger
+from ..store.query import id_rgb, read_query
+from ..store.schema import REVISED
+from ..store.work_dir import WorkDir
+from ..types import JSON, U8
+from .class_keys import class_keys
+from .images import AskedImage, accepted, item_json, painted
+from .leases import Leases
+from .rounds import Round, pace
+from .summary import summary
+from .training import Training
+
+MAX_MS = 3_600_000
+T = TypeVar("T")
+
+
+class ConflictError(RegionalALError):
+    """A request that does not fit what the run asks now."""
+
+
+class Session:
+    """What the server knows.
+
+    Args:
+        work_dir: Of a run that waits for people's answers.
+        overlap: Share of the images that are offered to a second person too, 0..1.
+        leases: Who works on which image; default: leases of 5 minutes.
+        train: Start the next round when a round is complete.
+
+    Raises:
+        RegionalALError: The folder contains no such run.
+    """
+
+    def __init__(
+        self,
+        work_dir: Path,
+        overlap: float = 0.0,
+        leases: Leases | None = None,
+        train: bool = False,
+    ) -> None:
+        self.files = WorkDir(Path(work_dir))
+        self.overlap, self.train = overlap, train
+        self.leases = leases or Leases()
+        self.lock = threading.RLock()
+        self.training: Training | None = None
+        self.version = 0  # grows with every change that a page should hear of
+        self.failure = ""
+        self.run: WaitingRun = waiting_run(self.files.root)
+        if train:
+            self._command()
+        self.log = AnswerLog.open(self.files.answer_log)
+        self.rounds: dict[int, Round] = {}
+        self.current = self._open_round(self.run.round)
+        self._seen = self._ledger_stamp()
+        self.title = results_file.load(self.files.root).title
+
+    def close(self) -> None:
+        """Stop a training that the server has started, and close the log."""
+        if self.training is not None:
+            self.training.stop()
+        with self.lock:
+            self.log.close()
+
+    @property
+    def classes(self) -> int:
+        return len(self.run.space.class_names)
+
+    def _open_round(self, number: int) -> Round:
+        query = self.run.query if number == self.run.round else read_query(self.files.query(number))
+        self.rounds[number] = Round(self.files, query, self.log, self.classes, self.overlap)
+        return self.rounds[number]
+
+    def round(self, number: int) -> Round:
+        """A round that has asked something. Raises DataError for another number."""
+        with self.lock:
+            if number in self.rounds:
+                return self.rounds[number]
+            if number > self.run.round or number not in self.files.rounds_with_query():
+                raise DataError(f"there is no query of round {number}")
+            return self._open_round(number)
+
+    def _ledger_stamp(self) -> tuple[int, int]:
+        status = self.files.ledger.stat()
+        return status.st_mtime_ns, status.st_size
+
+    def _command(self) -> Mapping[str, Any]:
+        with Ledger.open(self.files.root, readonly=True) as ledger:
+            command = ledger.noted(COMMAND)
+        if command is None:
+            raise WorkDirError(
+                f"{self.files.root} was not started by `regional-al train` or tools/dist_train.sh: "
+                "leave --train out, and resume it yourself when a round is complete"
+            )
+        return command
+
+    def refresh(self) -> None:
+        """Notice that the run has gone on, or that a training has ended. Cheap when it has not."""
+        with self.lock:
+            if self.training is not None and not self.training.running:
+                failed, line = self.training.failed, self.training.last_line()
+                self.training, self._seen = None, (0, 0)
+                self.failure = line if failed else ""
+                self.version += 1
+            with suppress(OSError):
+                stamp = self._ledger_stamp()
+                if stamp == self._seen:
+                    return
+                self._seen = stamp
+                before = self.run
+                with suppress(WorkDirError):
+                    self.run = waiting_run(self.files.root)
+                if self.run.round != before.round:
+                    self.failure = ""
+                    self.current = self._open_round(self.run.round)
+                self.version += 1
+
+    def state(self) -> tuple[str, str]:
+        """('waiting', 'training', 'finished', 'failed' or 'idle', one line about it)."""
+        self.refresh()
+        with self.lock:
+            if self.training is not None:
+                return "training", self.training.last_line() or "starting the next round"
+            if self.failure:
+                return "failed", self.failure
+            with Ledger.open(self.files.root, readonly=True) as ledger:
+                number, stage = ledger.position()
+                stopped = (ledger.noted(STOPPED) or {}).get("reason")
+            if stopped:
+                return "finished", str(stopped)
+            if (number, stage) != (self.run.round, "answers"):
+                return "idle", f"round {number} has reached {stage}: resume the run"
+            if self.files.closed(number).exists():
+                return "waiting", "the round is closed: resume the run"
+            if self.current.totals()["images_done"] == len(self.current.keys):
+                return "waiting", "all is answered: resume the run"
+            return "waiting", ""
+
+    def describe(self) -> JSON:
+        """All that a page needs to know about the run."""
+        state, message = self.state()
+        with self.lock:
+            now, info = self.current, self.current.query.info
+            totals = now.totals()
+            space = self.run.space
+            keys = class_keys(len(space.class_names))
+            return {
+                "title": self.title,
+                "work_dir": str(self.files.root),
+                "state": state,
+                "message": message,
+                "round": now.number,
+                "query": now.hash,
+                "answer": info.answer,
+                "level": info.level,
+                "partition": info.partition,
+                "classes": [
+                    {"index": i, "name": name, "color": list(color), "key": keys[i]}
+                    for i, (name, color) in enumerate(
+                        zip(space.class_names, space.palette, strict=True)
+                    )
+                ],
+                "totals": totals,
+                "pace": pace(
+                    self.log.events(round=now.number), totals["items"] - totals["items_done"]
+                ),
+                "rounds": [
+                    {"round": number, "images": len(self.round(number).keys)}
+                    for number in self.files.rounds_with_query()
+                    if number <= now.number
+                ],
+                "train": self.train,
+                "overlap": self.overlap,
+                "void": VOID,
+                "version": self.version,
+            }
+
+    def next(self, person: str, after: str | None = None) -> JSON:
+        """The next image for a person, with a lease on it."""
+        check_person(person)
+        self.refresh()
+        with self.lock:
+            now, leased, unsure = self.current, 0, 0
+            for key, why in now.order(person, after):
+                if not self.leases.take((now.number, key), person):
+                    leased += 1
+                    continue
+                unsure += why == "unsure"
+                return {"key": key, "round": now.number, "query": now.hash, "why": why}
+            return {"done": True, "others": leased}
+
+    def image(self, number: int, key: str, person: str) -> JSON:
+        """What is asked about an image, item by item."""
+        round_ = self.round(number)
+        with self.lock:
+            image, standing = round_.image(key), round_.standing(key)
+            place = (number, key)
+            holder = self.leases.holder(place)
+            lease = None
+            if holder is not None:
+                lease = {"person": holder, "expires_in": self.leases.expires_in(place)}
+            blind = person if number == self.run.round and round_.twice(key) else None
+            height, width = image.asked.shape
+            return {
+                "key": key,
+                "round": number,
+                "query": round_.hash,
+                "width": int(width),
+                "height": int(height),
+                "skipped": standing.skipped,
+                "lease": lease,
+                "twice": round_.twice(key),
+                "has_prediction": image.predicted is not None,
+                "items": [
+                    item_json(image, standing, row, blind) for row in range(image.items.size)
+                ],
+            }
+
+    def images(self, number: int) -> JSON:
+        """All images of a round, and how far people are with them."""
+        round_ = self.round(number)
+        with self.lock:
+            return {
+                "images": [
+                    {
+                        "key": key,
+                        "items": now.items,
+                        "answered": now.answered,
+                        "unsure": now.unsure,
+                        "skipped": now.skipped,
+                        "people": list(now.people),
+                        "lease": self.leases.holder((number, key)),
+                    }
+                    for key, now in round_.progress.items()
+                ]
+            }
+
+    def map(self, name: str, number: int, key: str) -> bytes:
+        """A map of an image as PNG: 'asked', 'answer' or 'predicted'."""
+        round_ = self.round(number)
+        with self.lock:
+            image = round_.image(key)
+            if name == "asked":
+                return png(id_rgb(image.asked))
+            if name == "answer":
+                return png(round_.standing(key).answer)
+            if image.predicted is None:
+                raise DataError(f"there is no prediction of {key!r} in round {number}")
+            return png(image.predicted)
+
+    def answer(self, data: Mapping[str, Any], paint: bytes | None = None) -> JSON:
+        """Log an answer.
+
+        Args:
+            data: The request, see `docs/annotate.md`; checked here.
+            paint: PNG of a painted answer.
+
+        Raises:
+            DataError: A value that cannot be.
+            ConflictError: It is about another query, or somebody else has the image.
+        """
+        number, key, person = integer(data, "round"), text(data, "key"), text(data, "person")
+        check_person(person)
+        self.refresh()
+        round_ = self.round(number)
+        with self.lock:
+            review = bool(data.get("review"))
+            image, standing = self._check_place(round_, data, key, person, review)
+            event = self._event(round_, image, data, paint, review)
+            self.log.append(event)
+            self.leases.take((number, key), person)
+            after = round_.update(key)
+            self.version += 1
+            rows = range(image.items.size) if paint is not None else image.rows(event.items)
+            blind = person if round_.twice(key) and number == self.run.round else None
+            answer: JSON = {
+                "items": [item_json(image, after, int(row), blind) for row in rows],
+                "totals": round_.totals(),
+                "complete": round_.progress[key].complete,
+                "skipped": after.skipped,
+            }
+        self.maybe_train()
+        del standing
+        return answer
+
+    def _check_place(
+        self, round_: Round, data: Mapping[str, Any], key: str, person: str, review: bool
+    ) -> tuple[AskedImage, Standing]:
+        image = round_.image(key)
+        if data.get("query") != round_.hash:
+            raise ConflictError(
+                f"the answer is about another query than that of round {round_.number}: reload"
+            )
+        if round_.number < self.run.round and not review:
+            raise ConflictError(f"round {round_.number} is over: its answers can only be reviewed")
+        if round_.number == self.run.round and self.state()[0] not in ("waiting", "idle", "failed"):
+            raise ConflictError("the run does not wait for answers now: wait until it asks again")
+        holder = self.leases.holder((round_.number, key))
+        if holder not in (None, person) and not review and not round_.twice(key):
+            raise ConflictError(f"{holder} is working on {key!r}: take another image")
+        return image, round_.standing(key)
+
+    def _event(
+        self,
+        round_: Round,
+        image: AskedImage,
+        data: Mapping[str, Any],
+        paint: bytes | None,
+        review: bool,
+    ) -> Event:
+        kind = "paint" if paint is not None else text(data, "kind")
+        items = tuple(dict.fromkeys(integers(data, "items")))
+        classes = tuple(integers(data, "classes"))
+        answer = round_.query.info.answer
+        kinds = ["class", "accept", "void"]
+        if round_.number == self.run.round:
+            kinds += ["unsure", "clear", "skip", "unskip"]
+        kinds += {"multiclass": ["classes"], "full": ["paint"]}.get(answer, [])
+        if kind not in kinds:
+            raise DataError(f"kind {kind!r} is not possible here; possible: {', '.join(kinds)}")
+        if kind in ("paint", "skip", "unskip"):
+            items = ()
+        elif not items or len(image.rows(items)) != len(items):
+            raise DataError(f"items: {list(items)[:5]} are not asked in {image.key!r}")
+        wrong = [c for c in classes if not 0 <= c < self.classes]
+        if wrong:
+            raise DataError(f"classes: there is no class {wrong[0]}")
+        if kind == "class" and len(classes) != 1:
+            raise DataError("classes: kind 'class' has one class")
+        if kind == "classes" and not classes:
+            raise DataError("classes: kind 'classes' has at least one class")
+        if kind not in ("class", "classes"):
+            classes = ()
+        if paint is not None:
+            values = decode(paint, image.asked.shape)
+            bad = painted(values, self.classes)
+            if bad:
+                raise DataError(f"a painted map has the value {bad[0]}, which is no class")
+            paint = png(np.where(image.asked > 0, values, np.uint8(OPEN)))
+        if kind == "accept":
+            guess = accepted(image, items, whole=answer != "full")
+            if guess is None:
+                raise DataError(f"there is no prediction of {image.key!r} to accept")
+            found = np.unique(guess[guess != OPEN]).tolist()
+            classes, paint = (tuple(found), None) if len(found) == 1 else ((), png(guess))
+        return Event(
+            0,
+            round_.number,
+            round_.hash,
+            image.key,
+            text(data, "person"),
+            kind,
+            items,
+            classes,
+            paint,
+            min(integer(data, "ms", 0), MAX_MS),
+            integer(data, "keys", 0),
+            integer(data, "clicks", 0),
+            review,
+            "",
+            text(data, "token"),
+        )
+
+    def undo(self, data: Mapping[str, Any]) -> JSON:
+        """Undo the last thing that a person has done in the current round."""
+        person = check_person(text(data, "person"))
+        self.refresh()
+        with self.lock:
+            round_ = self.current
+            if data.get("query") != round_.hash:
+                raise ConflictError("the page shows another query: reload")
+            event = self.log.undo(person, round_.number, round_.hash, after=self._collected())
+            if event is None:
+                return {"nothing": True}
+            image, after = round_.image(event.key), round_.update(event.key)
+            self.version += 1
+            items = event.items or tuple(image.items.tolist())
+            return {
+                "key": event.key,
+                "round": event.round,
+                "kind": event.kind,
+                "items": [item_json(image, after, int(row)) for row in image.rows(items)],
+                "skipped": after.skipped,
+                "totals": round_.totals(),
+            }
+
+    def _collected(self) -> int:
+        """Number of the last event that the run has taken over."""
+        with Ledger.open(self.files.root, readonly=True) as ledger:
+            return int((ledger.noted(REVISED) or {}).get("event", 0))
+
+    def lease(self, data: Mapping[str, Any]) -> JSON:
+        """Take an image, or give it back."""
+        person = check_person(text(data, "person"))
+        round_ = self.round(integer(data, "round"))
+        place = (round_.number, round_.check_key(text(data, "key")))
+        with self.lock:
+            if data.get("release"):
+                self.leases.release(place, person)
+                return {"lease": None}
+            if not self.leases.take(place, person):
+                raise ConflictError(f"{self.leases.holder(place)} is working on {place[1]!r}")
+            return {"lease": {"person": person, "expires_in": self.leases.expires_in(place)}}
+
+    def history(self, number: int, person: str | None, limit: int) -> JSON:
+        """The last events of a round, newest first."""
+        events = self.log_events(number)
+        if person:
+            events = [event for event in events if event.person == person]
+        return {
+            "events": [
+                {
+                    "id": event.id,
+                    "key": event.key,
+                    "kind": event.kind,
+                    "items": list(event.items),
+                    "classes": list(event.classes),
+                    "person": event.person,
+                    "time": event.time,
+                    "review": event.review,
+                }
+                for event in events[::-1][: max(1, min(limit, 1000))]
+            ]
+        }
+
+    def log_events(self, number: int | None = None) -> list[Event]:
+        """Events of a round; None: of all."""
+        with self.lock:
+            return self.log.events(round=number)
+
+    def summary(self, number: int) -> JSON:
+        """See `web.summary`."""
+        round_ = self.round(number)
+        with self.lock:
+            return summary(round_, self.run.space.class_names)
+
+    def close_round(self, unspent: str) -> JSON:
+        """Close the round that waits; with `train` the next one begins."""
+        from ..loop.closing import close_round
+
+        with self.lock:
+            message = close_round(self.files.root, unspent)
+            self.version += 1
+        self.maybe_train()
+        return {"message": message}
+
+    def maybe_train(self) -> None:
+        """Start the next round if that was asked for and nothing is left to answer."""
+        with self.lock:
+            if not self.train or self.training is not None:
+                return
+            closed = self.files.closed(self.current.number).exists()
+            totals = self.current.totals()
+            complete = totals["images_done"] == totals["images"]
+            if self.state()[0] == "waiting" and (closed or complete) and not self._seconds_due():
+                self.training = Training(self._command(), self.files.root)
+                self.version += 1
+
+    def _seconds_due(self) -> bool:
+        """Whether a second opinion that was asked for is missing, and the round is not closed."""
+        if self.files.closed(self.current.number).exists():
+            return False
+        return any(
+            self.current.twice(key) and len(now.people) < 2 and not now.skipped
+            for key, now in self.current.progress.items()
+        )
+
+    def locked(self, work: Callable[[], T]) -> T:
+        """Run something while nothing changes."""
+        with self.lock:
+            return work()
+
+
+def png(pixels: U8) -> bytes:
+    """uint8 [H, W] or [H, W, 3] as PNG."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG", compress_level=1)
+    return data.getvalue()
+
+
+def text(data: Mapping[str, Any], key: str) -> str:
+    """A value of a request that must be text."""
+    value = data.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= 4096:
+        raise DataError(f"{key}: text is missing")
+    return value
+
+
+def integer(data: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """A value of a request that must be a whole number of at least 0."""
+    value = data.get(key, default)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise DataError(f"{key}: {str(value)[:40]!r} is no whole number of at least 0")
+    return value
+
+
+def integers(data: Mapping[str, Any], key: str) -> Sequence[int]:
+    """A value of a request that must be a list of whole numbers."""
+    value = data.get(key, [])
+    if not isinstance(value, list) or len(value) > 1_000_000:
+        raise DataError(f"{key}: a list is missing")
+    return [integer({key: one}, key) for one in value]
