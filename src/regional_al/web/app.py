@@ -20,8 +20,9 @@ from starlette.routing import Route
 from ..errors import DataError, RegionalALError
 from ..types import JSON
 from . import pictures
+from .requests import integer
 from .security import Guard, error
-from .session import ConflictError, Session, integer
+from .session import ConflictError, Session
 
 MAX_JSON = 8 << 20
 """Bytes of a JSON body: a hundred thousand items in one answer."""

@@ -16,8 +16,9 @@ from ..store.labels import LabelStore
 from ..store.query import id_rgb
 from ..types import I64, JSON, Bool, PoolItem
 from .images import AskedImage
+from .requests import png
 from .rounds import Round
-from .session import Session, png
+from .session import Session
 
 EXAMPLES = 8
 _AS_THEY_ARE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}

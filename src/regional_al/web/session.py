@@ -5,16 +5,13 @@ All methods may be called from several threads; one lock orders them.
 
 from __future__ import annotations
 
-import io
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from ..annotators.replay import OPEN, VOID, Standing, decode
+from ..annotators.replay import VOID, Standing
 from ..errors import DataError, RegionalALError, WorkDirError
 from ..exchange.run import WaitingRun, waiting_run
 from ..store import results as results_file
@@ -23,15 +20,15 @@ from ..store.ledger import COMMAND, STOPPED, Ledger
 from ..store.query import id_rgb, read_query
 from ..store.schema import REVISED
 from ..store.work_dir import WorkDir
-from ..types import JSON, U8
+from ..types import JSON
 from .class_keys import class_keys
-from .images import AskedImage, accepted, item_json, painted
+from .images import AskedImage, item_json
 from .leases import Leases
+from .requests import event_of, integer, png, text
 from .rounds import Round, pace
 from .summary import summary
 from .training import Training
 
-MAX_MS = 3_600_000
 T = TypeVar("T")
 
 
@@ -286,7 +283,16 @@ class Session:
         with self.lock:
             review = bool(data.get("review"))
             image, standing = self._check_place(round_, data, key, person, review)
-            event = self._event(round_, image, data, paint, review)
+            event = event_of(
+                data,
+                paint,
+                image,
+                round_.number,
+                round_.hash,
+                round_.query.info.answer,
+                self.classes,
+                over=round_.number < self.run.round,
+            )
             self.log.append(event)
             self.leases.take((number, key), person)
             after = round_.update(key)
@@ -319,67 +325,6 @@ class Session:
         if holder not in (None, person) and not review and not round_.twice(key):
             raise ConflictError(f"{holder} is working on {key!r}: take another image")
         return image, round_.standing(key)
-
-    def _event(
-        self,
-        round_: Round,
-        image: AskedImage,
-        data: Mapping[str, Any],
-        paint: bytes | None,
-        review: bool,
-    ) -> Event:
-        kind = "paint" if paint is not None else text(data, "kind")
-        items = tuple(dict.fromkeys(integers(data, "items")))
-        classes = tuple(integers(data, "classes"))
-        answer = round_.query.info.answer
-        kinds = ["class", "accept", "void"]
-        if round_.number == self.run.round:
-            kinds += ["unsure", "clear", "skip", "unskip"]
-        kinds += {"multiclass": ["classes"], "full": ["paint"]}.get(answer, [])
-        if kind not in kinds:
-            raise DataError(f"kind {kind!r} is not possible here; possible: {', '.join(kinds)}")
-        if kind in ("paint", "skip", "unskip"):
-            items = ()
-        elif not items or len(image.rows(items)) != len(items):
-            raise DataError(f"items: {list(items)[:5]} are not asked in {image.key!r}")
-        wrong = [c for c in classes if not 0 <= c < self.classes]
-        if wrong:
-            raise DataError(f"classes: there is no class {wrong[0]}")
-        if kind == "class" and len(classes) != 1:
-            raise DataError("classes: kind 'class' has one class")
-        if kind == "classes" and not classes:
-            raise DataError("classes: kind 'classes' has at least one class")
-        if kind not in ("class", "classes"):
-            classes = ()
-        if paint is not None:
-            values = decode(paint, image.asked.shape)
-            bad = painted(values, self.classes)
-            if bad:
-                raise DataError(f"a painted map has the value {bad[0]}, which is no class")
-            paint = png(np.where(image.asked > 0, values, np.uint8(OPEN)))
-        if kind == "accept":
-            guess = accepted(image, items, whole=answer != "full")
-            if guess is None:
-                raise DataError(f"there is no prediction of {image.key!r} to accept")
-            found = np.unique(guess[guess != OPEN]).tolist()
-            classes, paint = (tuple(found), None) if len(found) == 1 else ((), png(guess))
-        return Event(
-            0,
-            round_.number,
-            round_.hash,
-            image.key,
-            text(data, "person"),
-            kind,
-            items,
-            classes,
-            paint,
-            min(integer(data, "ms", 0), MAX_MS),
-            integer(data, "keys", 0),
-            integer(data, "clicks", 0),
-            review,
-            "",
-            text(data, "token"),
-        )
 
     def undo(self, data: Mapping[str, Any]) -> JSON:
         """Undo the last thing that a person has done in the current round."""
@@ -489,38 +434,3 @@ class Session:
         """Run something while nothing changes."""
         with self.lock:
             return work()
-
-
-def png(pixels: U8) -> bytes:
-    """uint8 [H, W] or [H, W, 3] as PNG."""
-    from PIL import Image
-
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "PNG", compress_level=1)
-    return data.getvalue()
-
-
-def text(data: Mapping[str, Any], key: str) -> str:
-    """A value of a request that must be text."""
-    value = data.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= 4096:
-        raise DataError(f"{key}: text is missing")
-    return value
-
-
-def integer(data: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """A value of a request that must be a whole number of at least 0."""
-    value = data.get(key, default)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise DataError(f"{key}: {str(value)[:40]!r} is no whole number of at least 0")
-    return value
-
-
-def integers(data: Mapping[str, Any], key: str) -> Sequence[int]:
-    """A value of a request that must be a list of whole numbers."""
-    value = data.get(key, [])
-    if not isinstance(value, list) or len(value) > 1_000_000:
-        raise DataError(f"{key}: a list is missing")
-    return [integer({key: one}, key) for one in value]
