@@ -294,8 +294,11 @@ class Session:
                 over=round_.number < self.run.round,
             )
             self.log.append(event)
-            self.leases.take((number, key), person)
             after = round_.update(key)
+            if round_.progress[key].complete:
+                self.leases.release((number, key), person)
+            else:
+                self.leases.take((number, key), person)
             self.version += 1
             rows = range(image.items.size) if paint is not None else image.rows(event.items)
             blind = person if round_.twice(key) and number == self.run.round else None

@@ -547,7 +547,8 @@ document.addEventListener("keydown", (event) => {
     } else if (key === "escape") { $("filter").value = ""; filter(); $("canvas").focus(); }
     return;
   }
-  if (state.view !== "annotate" || event.target.matches("input, select, textarea")) return;
+  if (state.view !== "annotate" || event.target.matches("input:not([type=range]), select, textarea")) return;
+  if (event.target.matches("input") && (key.startsWith("arrow") || key === "home")) return;
   if (event.target.matches("button") && (key === " " || key === "enter") && event.target.closest("header, #panel, .class, #zoom, #toolbar")) return;
   if (key === "/") { $("filter").focus(); event.preventDefault(); return; }
   state.keys++;

@@ -2,7 +2,8 @@
 
 import { OPEN, SEVERAL, VOID, outline } from "./maps.js";
 
-const DIM = 0xa0; // how dark what is not asked is
+const DIM = 0x90, DIM_SMALL = 0x58; // how dark what is not asked is; around small items less
+const SLACK = 90; // pixels of the canvas that may be empty beside a zoomed image
 
 export class View {
   constructor(canvas, { onPick, onPaint }) {
@@ -37,6 +38,7 @@ export class View {
   // image: {bitmap, asked (Uint32Array), answer (Uint8Array), width, height, index (ItemIndex)}
   show(image, colors) {
     this.image = image; this.colors = colors; this.current = null; this.path = null;
+    this.dim = image.items.length && image.items.every((one) => one.pixels < 50) ? DIM_SMALL : DIM;
     this.overlay = new OffscreenCanvas(image.width, image.height);
     this.over = this.overlay.getContext("2d");
     this.data = this.over.createImageData(image.width, image.height);
@@ -46,7 +48,7 @@ export class View {
   }
 
   word(value, asked) {
-    if (!asked) return DIM << 24;
+    if (!asked) return this.dim << 24;
     if (value === OPEN) return 0;
     const alpha = Math.round(255 * this.opacity) << 24;
     if (value === VOID) return alpha | 0x707070;
@@ -104,7 +106,7 @@ export class View {
   clamp() { // an image smaller than the canvas is centred, a larger one covers it
     for (const [side, length, size] of [["left", this.width, this.image.width], ["top", this.height, this.image.height]]) {
       const shown = size * this.scale;
-      this[side] = shown <= length ? (length - shown) / 2 : Math.min(0, Math.max(length - shown, this[side]));
+      this[side] = shown <= length ? (length - shown) / 2 : Math.min(SLACK, Math.max(length - shown - SLACK, this[side]));
     }
   }
 
