@@ -7,14 +7,14 @@ a second opinion: it is counted and compared, and changes nothing, unless it is 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import DataError
 from ..store.answer_log import Event
-from ..types import I32, U8, Bool
+from ..types import I32, I64, U8, Bool
 
 OPEN = 255
 """Not answered, in a map of class indices."""
@@ -66,7 +66,7 @@ class Standing:
         return [int(i) for i in np.unique(asked[(asked > 0) & (self.answer == OPEN)])]
 
 
-def replay(asked: I32, events: Sequence[Event]) -> Standing:
+def replay(asked: I32, events: Iterable[Event]) -> Standing:
     """What stands after some events.
 
     Args:
@@ -74,7 +74,8 @@ def replay(asked: I32, events: Sequence[Event]) -> Standing:
         events: About this image in this round, oldest first.
 
     Returns:
-        The state of the image. The time of an event about n items counts 1/n for each.
+        The state of the image. The time of an event about n items counts 1/n for each; a painted
+        map is about the items that it answers a pixel of.
 
     Raises:
         DataError: A painted map that cannot be read, or of another size.
@@ -87,120 +88,185 @@ def replay(asked: I32, events: Sequence[Event]) -> Standing:
         >>> now.answer.tolist(), now.people, now.opinions
         ([[7, 7, 255]], ('ada',), {1: (('bob', (3,)),)})
     """
-    return _Replay(asked).run(events)
+    state = Replay(asked)
+    for event in events:
+        state.add(event)
+    return state.standing()
 
 
-class _Replay:
-    """The state while events are applied."""
+class Replay:
+    """What stands about one image while events are added. An event costs as much time as what it
+    is about has pixels, however many came before it.
+
+    Args:
+        asked: int32 [H, W], 0 = not asked, i = item i.
+
+    Example:
+        >>> state = Replay(np.array([[1, 1, 2]], np.int32))
+        >>> state.add(Event(1, 1, "q", "a", "ada", "class", (1,), (7,)))
+        >>> state.open_pixels().tolist(), state.standing().answer.tolist()
+        ([0, 1], [[7, 7, 255]])
+    """
 
     def __init__(self, asked: I32) -> None:
-        self.asked = asked
-        self.answer: U8 = np.full(asked.shape, OPEN, np.uint8)
-        self.source: I32 = np.full(asked.shape, -1, np.int32)
-        self.people: list[str] = []
-        self.sets: dict[int, tuple[int, ...]] = {}
+        flat = asked.ravel()
+        places = np.flatnonzero(flat > 0)
+        places = places[np.argsort(flat[places], kind="stable")]
+        items, starts = np.unique(flat[places], return_index=True)
+        self.shape = asked.shape
+        self.items: I64 = items.astype(np.int64)
+        """Numbers of the items, ascending."""
+        # The pixels that are asked, item by item; what is said of them has this order, too.
+        self._places = places
+        self._starts = starts
+        ends = np.searchsorted(flat[places], items, side="right")
+        self._parts = {
+            item: slice(first, end)
+            for item, first, end in zip(items.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        }
+        self._answer: U8 = np.full(places.size, OPEN, np.uint8)
+        self._source: I32 = np.full(places.size, -1, np.int32)
+        self._people: list[str] = []
+        self._sets: dict[int, tuple[int, ...]] = {}
+        self._item_person: dict[int, str] = {}
+        self._opinions: dict[int, dict[str, tuple[int, ...]]] = {}
+        self._item_seconds: dict[int, float] = {}
+        self._ms = self._clicks = self._keys = 0
         self.unsure: set[int] = set()
-        self.item_seconds: dict[int, float] = {}
-        self.item_person: dict[int, str] = {}
-        self.opinions: dict[int, dict[str, tuple[int, ...]]] = {}
+        """Items that somebody was unsure about, which are open."""
         self.skipped = False
+        """Whether the image was skipped."""
 
-    def run(self, events: Sequence[Event]) -> Standing:
-        for event in events:
-            self._time(event)
-            if event.kind in ("skip", "unskip"):
-                self.skipped = event.kind == "skip"
-            else:
-                self._apply(event)
-        there = [i for i in range(len(self.people)) if (self.source == i).any()]
-        table = np.full(len(self.people) + 1, -1, np.int32)  # the last one for -1
-        table[there] = np.arange(len(there))
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        arrays = (self.items, self._places, self._starts, self._answer, self._source)
+        return sum(array.nbytes for array in arrays)
+
+    def open_pixels(self) -> I64:
+        """int64 [n]: pixels of each of `items` without an answer."""
+        return self._counts(self._answer == OPEN)
+
+    def _counts(self, where: Bool) -> I64:
+        """int64 [n]: how many pixels of each item are set."""
+        if not self.items.size:
+            return np.zeros(0, np.int64)
+        return np.add.reduceat(where.astype(np.int64), self._starts)
+
+    def add(self, event: Event) -> None:
+        """Apply the next event. Raises DataError for a painted map that cannot be."""
+        if event.kind in ("skip", "unskip"):
+            self.skipped = event.kind == "skip"
+            items: Sequence[int] = ()
+        else:
+            items = self._apply(event)
+        self._ms += event.ms
+        self._clicks += event.clicks
+        self._keys += event.keys
+        for item in items:
+            spent = event.ms / 1000 / len(items)
+            self._item_seconds[item] = self._item_seconds.get(item, 0.0) + spent
+
+    def standing(self) -> Standing:
+        """What stands now; later events do not change it."""
+        there = np.unique(self._source[self._source >= 0])
+        table = np.full(len(self._people) + 1, -1, np.int32)  # the last one for -1
+        table[there] = np.arange(there.size)
+        answer = np.full(self.shape, OPEN, np.uint8)
+        answer.ravel()[self._places] = self._answer
+        source = np.full(self.shape, -1, np.int32)
+        source.ravel()[self._places] = table[self._source]
         return Standing(
-            answer=self.answer,
-            source=table[self.source],
-            people=tuple(self.people[i] for i in there),
-            sets=dict(sorted(self.sets.items())),
+            answer=answer,
+            source=source,
+            people=tuple(self._people[i] for i in there.tolist()),
+            sets=dict(sorted(self._sets.items())),
             unsure=frozenset(self.unsure),
             skipped=self.skipped,
-            seconds=sum(event.ms for event in events) / 1000,
-            clicks=sum(event.clicks for event in events),
-            keys=sum(event.keys for event in events),
-            item_seconds=self.item_seconds,
-            item_person=self.item_person,
-            opinions={item: tuple(given.items()) for item, given in sorted(self.opinions.items())},
+            seconds=self._ms / 1000,
+            clicks=self._clicks,
+            keys=self._keys,
+            item_seconds=dict(self._item_seconds),
+            item_person=dict(self._item_person),
+            opinions={item: tuple(said.items()) for item, said in sorted(self._opinions.items())},
         )
 
-    def _time(self, event: Event) -> None:
-        for item in event.items:
-            spent = event.ms / 1000 / len(event.items)
-            self.item_seconds[item] = self.item_seconds.get(item, 0.0) + spent
-
-    def _apply(self, event: Event) -> None:
-        values = self._values(event)
-        about = (self.asked > 0) & (values != OPEN)
-        if event.kind in ("unsure", "clear"):
-            about = np.isin(self.asked, event.items) & (self.asked > 0)
-        mine = self._free_for(event, about)
-        if event.kind in ("unsure", "clear"):
-            self._open(event, mine)
-            return
-        self._second_opinions(event, values, about & ~mine)
-        if not mine.any():
-            return
-        if event.person not in self.people:
-            self.people.append(event.person)
-        self.answer[mine] = values[mine]
-        self.source[mine] = self.people.index(event.person)
-        several = event.kind == "classes" and len(set(event.classes)) > 1
-        for item in np.unique(self.asked[mine]).tolist():
-            self.sets.pop(item, None)
-            if several:
-                self.sets[item] = tuple(sorted(set(event.classes)))
-            self.unsure.discard(item)
-            self.item_person[item] = event.person
-
-    def _values(self, event: Event) -> U8:
-        """uint8 [H, W]: what an event answers, `OPEN` elsewhere."""
+    def _apply(self, event: Event) -> Sequence[int]:
+        """Change what an event is about. Returns the items."""
+        painted = None
         if event.paint is not None:
-            values = decode(event.paint, self.asked.shape)
-            if event.items:
-                values = np.where(np.isin(self.asked, event.items), values, np.uint8(OPEN))
-            return values
-        value = OPEN
-        if event.kind == "void":
-            value = VOID
-        elif event.kind in ("class", "accept", "classes") and event.classes:
-            value = event.classes[0] if len(set(event.classes)) == 1 else SEVERAL
-        here = np.isin(self.asked, event.items) & (self.asked > 0)
-        return np.where(here, np.uint8(value), np.uint8(OPEN))
-
-    def _free_for(self, event: Event, about: Bool) -> Bool:
-        """Pixels that the event may change: a review all, else those without somebody else's
-        answer. An item of which somebody else has answered a part is theirs as a whole."""
-        if event.review or not about.any():
-            return about
-        me = self.people.index(event.person) if event.person in self.people else -1
-        theirs = (self.source >= 0) & (self.source != me)
-        return about & ~np.isin(self.asked, np.unique(self.asked[theirs & about]))
-
-    def _open(self, event: Event, mine: Bool) -> None:
-        self.answer[mine], self.source[mine] = OPEN, -1
-        for item in np.unique(self.asked[mine]).tolist():
-            self.sets.pop(item, None)
-            self.item_person.pop(item, None)
-            if event.kind == "unsure":
-                self.unsure.add(item)
+            painted = decode(event.paint, self.shape).ravel()[self._places]
+        items: Sequence[int] = tuple(dict.fromkeys(i for i in event.items if i in self._parts))
+        if painted is not None and not event.items:
+            items = self.items[self._counts(painted != OPEN) > 0].tolist()
+        me = self._people.index(event.person) if event.person in self._people else -1
+        opening = event.kind in ("unsure", "clear")
+        for item in items:
+            part = self._parts[item]
+            values = np.uint8(_value(event)) if painted is None else painted[part]
+            about: Bool = np.broadcast_to(values != OPEN, (part.stop - part.start,))
+            if opening:
+                about = np.ones_like(about)
+            if not about.any():
+                continue
+            source = self._source[part]
+            # An item of which somebody else has answered a part that this is about is theirs.
+            theirs = not event.review and bool(((source >= 0) & (source != me) & about).any())
+            if opening:
+                self._open(item, event, theirs)
+            elif theirs:
+                self._opinions.setdefault(item, {})[event.person] = _opinion(event, values, about)
             else:
-                self.unsure.discard(item)
+                if me < 0:
+                    me = len(self._people)
+                    self._people.append(event.person)
+                self._answer[part][about] = np.broadcast_to(values, about.shape)[about]
+                self._source[part][about] = me
+                self._settle(item, event)
+        return items
 
-    def _second_opinions(self, event: Event, values: U8, theirs: Bool) -> None:
-        for item in np.unique(self.asked[theirs]).tolist():
-            classes = tuple(sorted(set(event.classes)))
-            if event.kind == "void":
-                classes = (VOID,)
-            elif event.paint is not None:
-                classes = (int(np.bincount(values[theirs & (self.asked == item)]).argmax()),)
-            self.opinions.setdefault(item, {})[event.person] = classes
+    def _settle(self, item: int, event: Event) -> None:
+        """An event stands in an item now."""
+        self._sets.pop(item, None)
+        if event.kind == "classes" and len(set(event.classes)) > 1:
+            self._sets[item] = tuple(sorted(set(event.classes)))
+        self.unsure.discard(item)
+        self._item_person[item] = event.person
+        self._withdraw(item, event.person)
+
+    def _open(self, item: int, event: Event, theirs: bool) -> None:
+        self._withdraw(item, event.person)
+        if theirs:
+            return
+        self._answer[self._parts[item]], self._source[self._parts[item]] = OPEN, -1
+        self._sets.pop(item, None)
+        self._item_person.pop(item, None)
+        if event.kind == "unsure":
+            self.unsure.add(item)
+        else:
+            self.unsure.discard(item)
+
+    def _withdraw(self, item: int, person: str) -> None:
+        """Forget the second opinion of a person."""
+        said = self._opinions.get(item)
+        if said is not None and said.pop(person, None) is not None and not said:
+            del self._opinions[item]
+
+
+def _value(event: Event) -> int:
+    """The class index, or `OPEN`, `VOID`, `SEVERAL`, that an event without a map gives items."""
+    if event.kind == "void":
+        return VOID
+    if event.kind in ("class", "accept", "classes") and event.classes:
+        return event.classes[0] if len(set(event.classes)) == 1 else SEVERAL
+    return OPEN
+
+
+def _opinion(event: Event, values: U8 | np.uint8, about: Bool) -> tuple[int, ...]:
+    """The classes of a second opinion: of a painted map the one that covers most."""
+    if event.paint is not None:
+        return (int(np.bincount(np.broadcast_to(values, about.shape)[about]).argmax()),)
+    return (VOID,) if event.kind == "void" else tuple(sorted(set(event.classes)))
 
 
 def decode(data: bytes, shape: tuple[int, ...]) -> U8:
