@@ -83,13 +83,16 @@ def test_one_failure_is_the_exit_code_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = load("__main__", monkeypatch)
-    rows = [
-        {"part": "fine", "tried": 3, "failures": []},
-        {"part": "broken", "tried": 2, "failures": ["plan 7: labels/a.png differs"]},
-    ]
-    monkeypatch.setattr(main, "collect", lambda args, folder: rows[: args.seed])
-    assert main.main(["--quick", "--seed", "1"]) == 0
-    assert main.main(["--quick", "--seed", "2"]) == 1
+    rows = {
+        "pairs": {"part": "fine", "tried": 3, "failures": []},
+        "disk": {"part": "broken", "tried": 2, "failures": ["plan 7: labels/a.png differs"]},
+    }
+    monkeypatch.setattr(main, "parts_of", lambda *_: list(rows)[: seed[0]])
+    monkeypatch.setattr(main, "attempt", lambda name, *_: [rows[name]])
+    seed = [1]
+    assert main.main(["--quick"]) == 0
+    seed[0] = 2
+    assert main.main(["--quick"]) == 1
     said = capsys.readouterr().out
     assert "1 FAILED" in said
     assert "plan 7: labels/a.png differs" in said
@@ -101,6 +104,6 @@ def test_one_failure_is_the_exit_code_and_is_named(
                                   "readers", "scale"])  # fmt: skip
 def test_a_few_tries_of_each_part_pass(part: str) -> None:
     command = [sys.executable, "-W", "ignore", str(TRUST), "--quick", "--engines", "torch"]
-    done = subprocess.run([*command, "--parts", part], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, "--only", part], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert " ok " in done.stdout or "skipped" in done.stdout
