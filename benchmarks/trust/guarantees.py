@@ -19,6 +19,7 @@ from regional_al.store.work_dir import WorkDir
 from regional_al.testing import streets
 
 Row = dict[str, Any]
+_CLICKS = 40  # a round, of those documented in clicks, which are meant for larger pools
 _BUDGETS: dict[str, Any] = {
     "image": {"amount": 1, "unit": "image"},
     "region": "4%",
@@ -35,7 +36,9 @@ def strategies() -> dict[str, dict[str, Any]]:
             {"region": {"type": "slic", "n_segments": 40}} if example["level"] == "region" else {}
         )
         budget = _BUDGETS[example["level"]]
-        found[name] = {"budget": budget, **region, **example, "rounds": 2, "previews": 0}
+        if "budget" in example:
+            budget = {**example["budget"], "amount": _CLICKS}
+        found[name] = {**region, **example, "budget": budget, "rounds": 2, "previews": 0}
     return found
 
 

@@ -136,13 +136,16 @@ def kills(launcher: Launcher, setup: Setup, folder: Path, ranks: int, count: int
     }
 
 
+_MANY = 8
+
+
 def shy(chains: list[_Chain], count: int) -> list[str]:
     """What makes the kills of a setup worth less than they claim: too few, or all elsewhere."""
     stages = Counter(stage for chain in chains for stage in chain.stages)
     found = []
     if stages.total() < count:
         found.append(f"only {stages.total()} of {count} kills came before the end of a run")
-    if count >= 10:
+    if count >= _MANY:
         if not sum(chain.inside for chain in chains):
             found.append("no training was killed after it had saved a state, and resumed inside")
         if not stages["fit"] or stages.total() == stages["fit"]:
