@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {},
-        "revision": _revision(),
+        "revision": revision(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -191,7 +191,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _revision() -> str | None:
+def revision() -> str | None:
+    """Short hash of the commit that is checked out; None outside of a checkout."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],

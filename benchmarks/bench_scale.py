@@ -1,9 +1,9 @@
 """The books of a run with 100,000 images: opening it, and what a round costs beyond its pixels.
 
 A work dir with a pool of 100,000 images, all labelled over five rounds of 20,000 (label files of
-16x16 pixels, so that decoding and compressing hardly count), one copy finished and one waiting for
-half of its last round. What the index says is first compared with a count of every file. Then, in
-one process: opening both runs as `train --resume` does, up to the engine's own loading of its data
+16x16 pixels, so that decoding and compressing hardly count), first waiting for half of its last
+round, then finished; what the index says is then compared with a count of every file. In one
+process: opening it both times as `train --resume` does, up to the engine's own loading of its data
 set; `status`; the list of labelled images; the hash of the labels; recording a round of answers.
 """
 
@@ -34,7 +34,7 @@ from regional_al.store.images import encode_png, read_ids
 from regional_al.store.label_index import LABEL, ROUNDS, hash_pixels, scan, unpack
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
-from regional_al.store.query import Query, QueryInfo, write_query
+from regional_al.store.query import Query, QueryInfo, read_query, write_query
 from regional_al.store.recording import AnswerRow, recording
 from regional_al.store.repair import sweep
 from regional_al.types import I64, PICK_DTYPE, UNLABELED, ImageAnswer, LabelSpace, PoolItem
@@ -125,13 +125,13 @@ def ask(folder: Path, round_: int, pool: Sequence[PoolItem], chosen: Sequence[in
     return write_query(folder, info, picks, ((i, pool[i].key, asked) for i in chosen))
 
 
-def make_run(work_dir: Path, pool: Sequence[PoolItem], waiting: bool, seed: int) -> Seconds:
-    """All rounds of a run; each image is asked in one. Returns the seconds of each part, by round.
+def make_run(work_dir: Path, pool: Sequence[PoolItem], seed: int) -> Seconds:
+    """A run that waits for half of the answers of its last round; each image is asked in one.
+    Returns the seconds of each part, by round.
 
     Args:
         work_dir: Of the run.
         pool: Its images.
-        waiting: End with half of the answers of the last round.
         seed: Of the labels.
     """
     seconds: Seconds = defaultdict(list)
@@ -142,17 +142,27 @@ def make_run(work_dir: Path, pool: Sequence[PoolItem], waiting: bool, seed: int)
     for r in range(ROUNDS_OF_RUN):
         query = ask(loop.work_dir.query(r), r, pool, range(r * each, (r + 1) * each))
         books.mark(r, "query", {"picks": len(query.picks)}, 0.0)
-        if waiting and r == ROUNDS_OF_RUN - 1:
-            half = Query(query.folder, query.info, query.picks, dict(list(query.keys.items())[::2]))
-            collect_answers(half, annotator, loop.store, books)  # type: ignore[arg-type]
-            loop.end("waiting", "half of the answers are missing")
-            break
-        for name, spent in play_round(loop, books, query, annotator):
-            seconds[name].append(spent)
-    else:
-        loop.end("finished", "all rounds are done")
+        if r < ROUNDS_OF_RUN - 1:
+            for name, spent in play_round(loop, books, query, annotator):
+                seconds[name].append(spent)
+    half = Query(query.folder, query.info, query.picks, dict(list(query.keys.items())[::2]))
+    collect_answers(half, annotator, loop.store, books)  # type: ignore[arg-type]
+    loop.end("waiting", "half of the answers are missing")
     loop.records.close()
     return seconds
+
+
+def finish_run(work_dir: Path, pool: Sequence[PoolItem], seed: int, seconds: Seconds) -> None:
+    """The last round of such a run, all of its answers at once; adds to the seconds."""
+    loop = build(work_dir, pool, seed)
+    loop.open()
+    books = loop.records.ledger
+    assert books is not None
+    query = read_query(loop.work_dir.query(ROUNDS_OF_RUN - 1))
+    for name, spent in play_round(loop, books, query, Quick(seed)):
+        seconds[name].append(spent)
+    loop.end("finished", "all rounds are done")
+    loop.records.close()
 
 
 def play_round(
@@ -256,26 +266,26 @@ def measure(images: int, seed: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         pool = make_pool(root / "images", images)
-        finished, waiting = root / "finished", root / "waiting"
+        run = root / "run"
+        labels, trainable = run / "labels", SPACE.trainable
         with silent():
-            seconds = make_run(finished, pool, False, seed)
-            make_run(waiting, pool, True, seed)
-        check_equal(finished, pool)
-        check_equal(waiting, pool)
+            seconds = make_run(run, pool, seed)
+        clock("open a waiting run", 2.0, lambda: open_run(run, pool))
+        clock("  of it: compare files and ledger", None, lambda: check_run(run, SPACE, pool))
+        clock("  of it: remove temporary files", None, lambda: sweep(run))
+        clock("status of a waiting run", 2.0, lambda: status.run(run))
+        with silent():
+            finish_run(run, pool, seed, seconds)
+        check_equal(run, pool)
         print("index and books agree with all files", flush=True)
-        labels, trainable = finished / "labels", SPACE.trainable
 
         def look() -> None:
             for where, kind in ((labels, LABEL), (labels, ROUNDS), (root / "images", LABEL)):
                 scan(where, kind)
 
         clock(f"floor: stat of {3 * images:,} files", None, look)
-        clock("open a finished run", 2.0, lambda: open_run(finished, pool))
-        clock("open a waiting run", 2.0, lambda: open_run(waiting, pool))
-        clock("  of it: compare files and ledger", None, lambda: check_run(waiting, SPACE, pool))
-        clock("  of it: remove temporary files", None, lambda: sweep(waiting))
-        clock("status of a finished run", 2.0, lambda: status.run(finished))
-        clock("status of a waiting run", 2.0, lambda: status.run(waiting))
+        clock("open a finished run", 2.0, lambda: open_run(run, pool))
+        clock("status of a finished run", 2.0, lambda: status.run(run))
         store = LabelStore(labels)
         other = "labelled images, another process"
         clock(other, None, lambda: LabelStore(labels).trainable_keys(trainable))
@@ -287,9 +297,9 @@ def measure(images: int, seed: int) -> dict[str, object]:
         for name, what in PARTS.items():
             rows.append(row(f"  of it: {what}", seconds[name], None))
         touch(labels)
-        clock("open a copy for the first time", None, lambda: open_run(finished, pool), repeats=1)
+        clock("open a copy for the first time", None, lambda: open_run(run, pool), repeats=1)
         clock("labelled images without an index", None, lambda: recount(labels), repeats=1)
-        ledger_mb = round((finished / "ledger.sqlite").stat().st_size / 2**20, 1)
+        ledger_mb = round((run / "ledger.sqlite").stat().st_size / 2**20, 1)
     return {"images": images, "label_files": 2 * images, "rounds": ROUNDS_OF_RUN,
             "answers_a_round": each, "image_size": [SIZE, SIZE], "seed": seed,
             "ledger_mb": ledger_mb, "rows": rows}  # fmt: skip

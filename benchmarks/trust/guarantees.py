@@ -19,6 +19,8 @@ from regional_al.store.work_dir import WorkDir
 from regional_al.testing import streets
 
 Row = dict[str, Any]
+_ITERATIONS = 6
+_CLICKS = 40  # a round, of those documented in clicks, which are meant for larger pools
 _BUDGETS: dict[str, Any] = {
     "image": {"amount": 1, "unit": "image"},
     "region": "4%",
@@ -35,7 +37,9 @@ def strategies() -> dict[str, dict[str, Any]]:
             {"region": {"type": "slic", "n_segments": 40}} if example["level"] == "region" else {}
         )
         budget = _BUDGETS[example["level"]]
-        found[name] = {"budget": budget, **region, **example, "rounds": 2, "previews": 0}
+        if "budget" in example:
+            budget = {**example["budget"], "amount": _CLICKS}
+        found[name] = {**region, **example, "budget": budget, "rounds": 2, "previews": 0}
     return found
 
 
@@ -45,7 +49,7 @@ def leakage(launcher: Launcher, setup: Setup, folder: Path, names: list[str], se
 
     def twice(name: str, spec: dict[str, Any]) -> str | None:
         one, other = folder / f"leak-{name}-true", folder / f"leak-{name}-false"
-        first = replace(setup, acquisition=spec)
+        first = replace(setup, acquisition=spec, iterations=_ITERATIONS)
         job = launcher.run(first, one)
         if job.processes[0].exitcode:
             return f"{name}: {job.said()[-300:]}"
@@ -96,7 +100,8 @@ def process_counts(
         ends = {}
         for ranks in counts:
             work_dir = folder / f"ranks-{name}-{ranks}"
-            job = launcher.run(replace(setup, acquisition=spec), work_dir, ranks)
+            short = replace(setup, acquisition=spec, iterations=_ITERATIONS)
+            job = launcher.run(short, work_dir, ranks)
             if job.processes[0].exitcode:
                 failures.append(f"{name}, {ranks} processes: {job.said()[-300:]}")
                 break

@@ -11,37 +11,59 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+HELPERS = ROOT / "tests/helpers"
+if str(HELPERS) not in sys.path:
+    sys.path.append(str(HELPERS))
 ENGINES = ("torch", "mmseg1", "mmseg0")
-LIMIT_S = 120.0
+STAGES = ("query", "answers", "fit", "evaluate")
+STATE = "resume.pth"
+LIMIT_S = 300.0
 _PRELOAD = {
     "torch": ["regional_al.engines.torch", "regional_al.testing.toy"],
     "mmseg1": ["mmseg.apis", "regional_al.engines.mmseg1.engine"],
     "mmseg0": ["mmseg.apis", "regional_al.engines.mmseg0.engine"],
 }
+# A network whose iterations take less time than the start of a process.
+_MODEL = """
+backbone = dict(
+    _delete_=True, type="UNet", in_channels=3, base_channels=8, num_stages=3, strides=(1, 1, 1),
+    enc_num_convs=(1, 1, 1), dec_num_convs=(1, 1), downsamples=(True, True),
+    enc_dilations=(1, 1, 1), dec_dilations=(1, 1), norm_cfg=dict(type="SyncBN", requires_grad=True))
+decode_head = dict(
+    _delete_=True, type="FCNHead", in_channels=8, in_index=2, channels=8, num_convs=1,
+    concat_input=False, dropout_ratio=0.1, num_classes=11, align_corners=False,
+    norm_cfg=dict(type="SyncBN", requires_grad=True),
+    loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0))
+model = dict(backbone=backbone, decode_head=decode_head)
+"""
 _CONFIGS = {
     "mmseg1": f"""
 _base_ = {str(ROOT / "configs/streets/region_ripu_slic.py")!r}
-train_cfg = dict(max_iters=10, val_interval=10)
-param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=1e-5, begin=0, end=10, by_epoch=False)]
+{_MODEL}
+train_cfg = dict(max_iters=8, val_interval=8)
+param_scheduler = [dict(type="PolyLR", power=0.9, eta_min=1e-5, begin=0, end=8, by_epoch=False)]
 train_dataloader = dict(batch_size=2)
-default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=3))
+default_hooks = dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2))
 acquisition = dict(rounds=2, previews=0, region=dict(type="slic", n_segments=40))
 """,
     "mmseg0": f"""
 _base_ = {str(ROOT / "configs/mmseg0/streets_region_ripu.py")!r}
-runner = dict(max_iters=10)
+{_MODEL}
+runner = dict(max_iters=8)
 data = dict(samples_per_gpu=2)
-checkpoint_config = dict(_delete_=True, by_epoch=False, interval=3)
+checkpoint_config = dict(_delete_=True, by_epoch=False, interval=2)
 acquisition = dict(rounds=2, previews=0, region=dict(type="slic", n_segments=40))
 """,
 }
@@ -61,7 +83,7 @@ class Setup:
     engine: str
     data: Path
     acquisition: dict[str, Any] = field(default_factory=dict)
-    iterations: int = 40
+    iterations: int = 20
 
     def write_config(self) -> None:
         """Write the config of an MMSegmentation engine beside the data."""
@@ -208,8 +230,9 @@ def ending(work_dir: Path, weights: bool = True) -> dict[str, str]:
             if path.is_file():
                 found[str(path.relative_to(work_dir))] = _hash(path.read_bytes())
     ledger = sqlite3.connect(f"file:{work_dir / 'ledger.sqlite'}?mode=ro", uri=True)
-    rows = ledger.execute("SELECT * FROM answers ORDER BY round, key").fetchall()
-    found["answers"] = _hash(repr(rows).encode())
+    for table in ("answers", "labels"):
+        rows = _columns(ledger, table)
+        found[table] = _hash(repr(rows).encode())
     for round_, stage, text in ledger.execute("SELECT round, stage, payload FROM stages"):
         payload = {key: value for key, value in json.loads(text).items() if key != "seconds"}
         if weights or stage not in ("fit", "evaluate"):
@@ -218,11 +241,12 @@ def ending(work_dir: Path, weights: bool = True) -> dict[str, str]:
     if not weights:
         return found
     import torch
+    from checkpoints import leaves
 
     for path in work_dir.glob("rounds/*/fit/checkpoint.pth"):
         content = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("model", "state_dict", "optimizer", "param_schedulers"):
-            for name, value in _leaves(content.get(key), key):
+            for name, value in leaves(content.get(key), key):
                 found[f"{path.parent.parent.name} {name}"] = _hash(value)
     for record in json.loads((work_dir / "results.json").read_text())["records"]:
         kept = {key: value for key, value in record.items() if "second" not in key}
@@ -230,20 +254,47 @@ def ending(work_dir: Path, weights: bool = True) -> dict[str, str]:
     return found
 
 
+def seconds_of(work_dir: Path, stage: str) -> float:
+    """How long a stage of a finished run took on average."""
+    ledger = sqlite3.connect(f"file:{work_dir / 'ledger.sqlite'}?mode=ro", uri=True)
+    ((found,),) = ledger.execute("SELECT AVG(seconds) FROM stages WHERE stage = ?", (stage,))
+    ledger.close()
+    return float(found)
+
+
 def different(one: dict[str, str], other: dict[str, str]) -> list[str]:
     """Names of what is not the same in two endings."""
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
-def _leaves(value: Any, name: str) -> Any:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{name}.{index}")
-    else:
-        yield name, value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()
+def _columns(ledger: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    """The rows of a table by name of the column, without times and what depends on the disk."""
+    found = ledger.execute(f"SELECT * FROM {table}")
+    names = [column[0] for column in found.description]
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    rows.sort(key=lambda row: [str(row.get(name)) for name in ("kind", "round", "key")])
+    return [{name: row[name] for name in sorted(row) if name not in _INCIDENTAL} for row in rows]
+
+
+_INCIDENTAL = frozenset({"seconds", "time", "finished", "size", "mtime", "inode", "file"})
+"""Columns of the ledger that differ between two runs that ended alike."""
+
+
+def stopped_in(work_dir: Path) -> str:
+    """The stage that a killed run was in; 'start' before its ledger, 'end' after its last round."""
+    path = work_dir / "ledger.sqlite"
+    if not path.exists():
+        return "start"
+    with tempfile.TemporaryDirectory() as name:  # SQLite rolls back what the kill left: in a copy
+        for file in work_dir.glob("ledger.sqlite*"):
+            shutil.copy(file, name)
+        ledger = sqlite3.connect(Path(name) / path.name)
+        ((count,),) = ledger.execute("SELECT COUNT(*) FROM stages").fetchall()
+        ((text,),) = ledger.execute("SELECT value FROM meta WHERE key = 'acquisition'").fetchall()
+        ledger.close()
+    if count >= len(STAGES) * (json.loads(text)["rounds"] + 1):
+        return "end"
+    return STAGES[count % len(STAGES)]
 
 
 def _hash(content: bytes) -> str:

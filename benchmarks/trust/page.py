@@ -20,7 +20,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines = ["| part | tried | failures | |", "|---|---|---|---|"]
     for row in result["rows"]:
         left = {key: value for key, value in row.items() if key not in _SHOWN}
-        notes = ", ".join(f"{key.replace('_', ' ')}: {_text(value)}" for key, value in left.items())
+        notes = "; ".join(f"{key}: {text_of(value)}" for key, value in left.items())
         tried = f"{row['tried']:,}" if row["tried"] else "not tried"
         lines.append(f"| {row['part']} | {tried} | {len(row['failures'])} | {notes} |")
     machine = result["machine"]
@@ -28,19 +28,28 @@ def table(result: Mapping[str, Any]) -> str:
         f"{machine['cores']} cores ({machine['cpu']})",
         f"Python {machine['python']}",
         f"torch {machine['versions']['torch']}",
-        f"revision {machine['revision']}",
-        f"seed {result['seed']}",
+        f"revision {_each(result, 'revision')}",
+        f"seed {_each(result, 'seed')}",
         f"{result['seconds'] / 60:.0f} minutes",
     ]
+    lines += ["", f"{result['kills']:,} SIGKILLs in all."]
     lines += ["", f"`benchmarks/results/trust.json`: {', '.join(where)}."]
     return "\n".join(lines)
 
 
-_SHOWN = ("part", "tried", "failures", "seconds", "kills", "rows")
+_SHOWN = ("part", "tried", "failures", "seconds", "seconds_unkilled", "revision", "seed")
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A value of a row as words: numbers with thousands, dicts as 'name value' by commas."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {text_of(one)}" for name, one in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _each(result: Mapping[str, Any], key: str) -> str:
+    """What the rows were made with: one value, or several where parts were tried again."""
+    return ", ".join(dict.fromkeys(str(row[key]) for row in result["rows"]))
 
 
 def filled(page: str, text: str) -> str:

@@ -157,11 +157,11 @@ def test_replay_follows_the_rules_item_by_item(events):
     now, stands = replay(ASKED, events), by_hand(events)
     expected = np.full(ASKED.shape, OPEN)
     for i, (value, _person) in stands.items():
-        expected[ASKED == i] = value
+        expected[i == ASKED] = value
     assert (now.answer == expected).all()
     assert now.item_person == {i: person for i, (_value, person) in sorted(stands.items())}
     for i, (_value, person) in stands.items():
-        assert {now.people[s] for s in now.source[ASKED == i]} == {person}
+        assert {now.people[s] for s in now.source[i == ASKED]} == {person}
 
 
 @pytest.mark.parametrize(

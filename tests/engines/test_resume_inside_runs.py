@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import leaves
 from generation import mmseg_generation
 from mmseg_tiny import make_data
 from paths import ROOT
@@ -89,21 +90,10 @@ def ending(work_dir: Path) -> dict[str, Any]:
     for path in sorted(work_dir.glob("rounds/*/fit/checkpoint.pth")):
         content = torch.load(path, weights_only=True)
         for key in ("state_dict", "optimizer", "param_schedulers"):
-            for name, value in flat(content.get(key)):
+            for name, value in leaves(content.get(key)):
                 found[f"{path.parent.parent.name} {key}{name}"] = value
     assert not list(work_dir.glob("rounds/*/fit/resume*"))
     return found
-
-
-def flat(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from flat(item, f"{name}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from flat(item, f"{name}.{index}")
-    else:
-        yield name, value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
 
 
 @pytest.mark.parametrize(("gpus", "workers"), [(1, 0), (1, 2), (2, 0)])

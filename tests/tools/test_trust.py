@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from paths import ROOT
 
 import regional_al
 from regional_al.store.images import read_ids, write_png
+from regional_al.store.ledger import Ledger
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
 
@@ -83,17 +85,119 @@ def test_one_failure_is_the_exit_code_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = load("__main__", monkeypatch)
-    rows = [
-        {"part": "fine", "tried": 3, "failures": []},
-        {"part": "broken", "tried": 2, "failures": ["plan 7: labels/a.png differs"]},
-    ]
-    monkeypatch.setattr(main, "collect", lambda args, folder: rows[: args.seed])
-    assert main.main(["--quick", "--seed", "1"]) == 0
-    assert main.main(["--quick", "--seed", "2"]) == 1
+    rows = {
+        "pairs": {"part": "fine", "tried": 3, "failures": []},
+        "disk": {"part": "broken", "tried": 2, "failures": ["plan 7: labels/a.png differs"]},
+    }
+    monkeypatch.setattr(main, "parts_of", lambda *_: list(rows)[: seed[0]])
+    monkeypatch.setattr(main, "attempt", lambda name, *_: [rows[name]])
+    seed = [1]
+    assert main.main(["--quick"]) == 0
+    seed[0] = 2
+    assert main.main(["--quick"]) == 1
     said = capsys.readouterr().out
     assert "1 FAILED" in said
     assert "plan 7: labels/a.png differs" in said
     assert "5 tries" in said
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """`__main__` with two parts whose rows a test gives, and files of its own."""
+    main = load("__main__", monkeypatch)
+    main.given = {name: [{"part": name, "tried": 2, "failures": []}] for name in ("pairs", "disk")}
+
+    def attempt(name: str, *_: Any) -> Any:
+        if isinstance(main.given[name], Exception):
+            raise main.given[name]
+        return main.given[name]
+
+    monkeypatch.setattr(main, "attempt", attempt)
+    monkeypatch.setattr(
+        main, "parts_of", lambda only, *_, **__: [name for name in main.given if name in only]
+    )
+    monkeypatch.setattr(main, "ROWS", tmp_path / "rows.json")
+    monkeypatch.setattr(main, "revision", lambda: "abc")
+    monkeypatch.setattr(main.page, "write", lambda: tmp_path / "page.md")
+    main.written = []
+
+    def write_result(name: str, rows: Any, **_: Any) -> Path:
+        main.written.append([row["part"] for row in rows])
+        return tmp_path
+
+    monkeypatch.setattr(main, "write_result", write_result)
+    return main
+
+
+def test_a_part_that_raises_has_failed_and_the_others_are_kept(
+    parts: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts.given["pairs"] = RuntimeError("no such thing")
+    assert parts.main([]) == 1
+    out = capsys.readouterr().out
+    assert "it did not end: RuntimeError: no such thing" in out
+    kept = parts.read()
+    assert [len(kept[name][0]["failures"]) for name in ("pairs", "disk")] == [1, 0]
+    assert parts.written == [["pairs", "disk"]]  # failures stand in the result file
+
+
+def test_parts_one_by_one_become_one_result(parts: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parts.main(["--only", "disk"]) == 0
+    assert "pairs have not been tried" in capsys.readouterr().out
+    assert parts.written == []
+    assert parts.main(["--only", "pairs"]) == 0
+    assert parts.written == [["pairs", "disk"]]
+
+
+def test_an_interrupted_run_tries_only_what_is_missing_or_failed(parts: Any) -> None:
+    parts.given["disk"] = KeyError("interrupted")
+    assert parts.main([]) == 1
+    parts.given["disk"] = [{"part": "disk", "tried": 3, "failures": []}]
+    parts.given["pairs"] = RuntimeError("must not be tried again")
+    assert parts.main(["--resume"]) == 0
+    assert parts.read()["disk"][0]["tried"] == 3
+    assert parts.main(["--resume", "--seed", "1"]) == 1  # other moments: all anew
+
+
+def test_kills_that_prove_little_are_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    interruptions = load("interruptions", monkeypatch)
+    chain = interruptions._Chain
+    good = [chain(["fit", "query"], inside=1) for _ in range(5)]
+    assert interruptions.shy(good, 10) == []
+    assert "only 10 of 11" in interruptions.shy(good, 11)[0]
+    outside = [chain(["fit", "query"]) for _ in range(5)]
+    assert "resumed inside" in interruptions.shy(outside, 10)[0]
+    early = [chain(["start", "start"], inside=1) for _ in range(5)]
+    assert "not spread" in interruptions.shy(early, 10)[0]
+    once = [chain([stage], inside=1) for stage in ("fit", "query") * 5]
+    assert interruptions.shy(once, 10) == ["no run was killed again while it resumed"]
+
+
+def test_endings_are_compared_by_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column of times says nothing about an ending, any other does."""
+    jobs = load("jobs", monkeypatch)
+    found = []
+    for columns, values in (
+        ("seconds REAL, who TEXT", (1.5, "eva")),
+        ("who TEXT, seconds REAL", ("eva", 2.5)),
+        ("who TEXT, seconds REAL", ("ada", 2.5)),
+    ):
+        ledger = sqlite3.connect(":memory:")
+        ledger.execute(f"CREATE TABLE answers (round INTEGER, key TEXT, {columns})")
+        ledger.execute("INSERT INTO answers VALUES (0, 'a', ?, ?)", values)
+        found.append(jobs._columns(ledger, "answers"))
+    assert found[0] == found[1]
+    assert found[1] != found[2]
+
+
+def test_where_a_run_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = load("jobs", monkeypatch)
+    assert jobs.stopped_in(tmp_path) == "start"
+    with Ledger.create(tmp_path, config="", pool="", acquisition={"rounds": 0}) as ledger:
+        for stage in jobs.STAGES:
+            assert jobs.stopped_in(tmp_path) == stage
+            ledger.mark(0, stage, {}, 0.0)
+    assert jobs.stopped_in(tmp_path) == "end"
 
 
 @pytest.mark.slow
@@ -101,6 +205,6 @@ def test_one_failure_is_the_exit_code_and_is_named(
                                   "readers", "scale"])  # fmt: skip
 def test_a_few_tries_of_each_part_pass(part: str) -> None:
     command = [sys.executable, "-W", "ignore", str(TRUST), "--quick", "--engines", "torch"]
-    done = subprocess.run([*command, "--parts", part], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, "--only", part], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert " ok " in done.stdout or "skipped" in done.stdout

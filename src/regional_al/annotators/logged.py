@@ -144,7 +144,8 @@ def _asked(files: WorkDir, round: int, key: str) -> I32:
 def _revision(
     asked: I32, events: Sequence[Event], new: Sequence[Event], space: LabelSpace, store: LabelStore
 ) -> Revision | None:
-    """The correction of one image that follows from its events; None: nothing changes."""
+    """The correction of one image that follows from its events, which may confirm what is there;
+    None: there is nothing to correct."""
     round, key = new[0].round, new[0].key
     label, sidecar = store.read(key), store.annotated(key)
     if label is None or sidecar is None:
@@ -154,18 +155,17 @@ def _revision(
     now[:] = np.where(space.trainable, space.raw_to_train, VOID)
     table = np.arange(256)
     table[SEVERAL] = VOID
-    touched = _touched(asked, new)
-    differs = table[standing.answer] != now[label]
-    differs |= standing.answer == SEVERAL
-    where = (sidecar == round + 1) & touched & (standing.answer != OPEN) & differs
+    # What a killed process has corrected already is corrected again, so that it is recorded.
+    where = (sidecar == round + 1) & _touched(asked, new) & (standing.answer != OPEN)
     if not where.any():
         return None
     answer = image_answer(key, asked, standing, space, where)
+    same = (table[standing.answer] == now[label]) & (standing.answer != SEVERAL)
     return Revision(
         round,
         ImageAnswer(
             key,
-            answer.labels,
+            np.where(same, label, answer.labels),  # of several raw ids of a class the one there
             answer.answered,
             clicks=sum(event.clicks for event in new),
             seconds=sum(event.ms for event in new) / 1000,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ def check_run(
     files = WorkDir(Path(work_dir))
     found: list[Finding] = []
     temporary: list[Path] | None = None
+    listed: dict[Path, Set[str]] = {}
     if not files.ledger.exists():
         found += without_ledger(files)
     else:
@@ -75,7 +76,7 @@ def check_run(
         if books is not None:
             results = _check_results(files, books, found)
             allowed = _allowed(label_space, results, books.head)
-            queries = _check_queries(files, books, thorough, found)
+            queries = _check_queries(files, books, thorough, found, listed)
             if rounds is None:
                 known = books.acquisition if results is None else results.acquisition
                 rounds = int(known.get("rounds") or 0)
@@ -86,7 +87,7 @@ def check_run(
             temporary = check.temporary
     found += [
         Finding("temporary", path, "was left by a process that was killed", True, blocks=False)
-        for path in leftovers(files, thorough, temporary)
+        for path in leftovers(files, thorough, temporary, listed)
     ]
     return sorted(found, key=lambda finding: not finding.blocks)
 
@@ -250,9 +251,14 @@ def _allowed(space: LabelSpace | None, results: Results | None, head: JSON | Non
 
 
 def _check_queries(
-    files: WorkDir, books: Books, thorough: bool, found: list[Finding]
+    files: WorkDir,
+    books: Books,
+    thorough: bool,
+    found: list[Finding],
+    listed: dict[Path, Set[str]],
 ) -> dict[int, Query]:
-    """The queries of finished 'query' stages that can be read."""
+    """The queries of finished 'query' stages that can be read; their id maps, by folder, are added
+    to `listed`."""
     queries: dict[int, Query] = {}
     for (round_, stage), payload in books.stages.items():
         if stage != "query" or not payload.get("picks"):
@@ -278,12 +284,12 @@ def _check_queries(
             report(folder / "picks.npy", f"has {len(query.picks)} picks, the ledger has {ours}")
         if set(query.picks["image"].tolist()) != set(query.keys):
             report(folder / "picks.npy", "asks about other images than query.json")
-        there = file_names(folder / "asked")
+        listed[folder / "asked"] = there = file_names(folder / "asked")
         for key in query.image_keys():
-            path = folder / "asked" / f"{key}.png" if thorough else folder
             if f"{key}.png" not in there:
                 report(folder / "asked" / f"{key}.png", "is missing")
             elif thorough:
+                path = folder / "asked" / f"{key}.png"
                 wrong = _asked_fault(path, query, key, books.answered.get(key, {}).get(round_))
                 if wrong:
                     report(path, wrong)

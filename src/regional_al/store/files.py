@@ -124,9 +124,8 @@ def stamps(
 
 def _split(path: Path) -> tuple[str, str]:
     """As `os.path.split`, several times faster."""
-    text = str(path)
-    end = text.rfind(os.sep) + 1
-    return text[: max(end - 1, min(end, 1))], text[end:]
+    folder, slash, name = str(path).rpartition(os.sep)
+    return folder or slash, name
 
 
 def _status(folder: str, files: Set[str]) -> dict[str, tuple[int, int]]:
@@ -170,21 +169,22 @@ def overlooked(images: Sequence[Path]) -> list[Path]:
         ...     [path.name for path in overlooked(files[:1])]
         ['b.PNG']
     """
-    suffixes_of: dict[str, set[str]] = {}
-    for path in images:
-        folder, name = _split(path)
-        suffixes_of.setdefault(folder, set()).add(_suffix(name))
+    names_of: dict[str, list[str]] = {}
+    for folder, name in map(_split, images):
+        names_of.setdefault(folder, []).append(name)
     found = []
-    for folder, suffixes in suffixes_of.items():
-        spelt = {_plain_suffix(suffix) for suffix in suffixes}
+    for folder, ours in names_of.items():
+        suffixes = set(map(_suffix, ours))
+        spelt = set(map(_plain_suffix, suffixes))
         try:
             names = os.listdir(folder or ".")
         except OSError:
             continue
-        for name in names:
-            suffix = _suffix(name)
-            if suffix not in suffixes and _plain_suffix(suffix) in spelt:
-                found.append(Path(folder, name))
+        there = list(map(_suffix, names))
+        odd = {one for one in set(there) - suffixes if _plain_suffix(one) in spelt}
+        if odd:
+            pairs = zip(names, there, strict=True)
+            found += [Path(folder, name) for name, suffix in pairs if suffix in odd]
     return sorted(found)
 
 

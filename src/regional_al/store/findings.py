@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,8 +74,15 @@ class Books:
         return found
 
 
+_ENDS = (".tmp", ".tmp-journal")
+_NOTHING: Mapping[Path, Set[str]] = {}
+
+
 def leftovers(
-    files: WorkDir, everywhere: bool = False, labels: Sequence[Path] | None = None
+    files: WorkDir,
+    everywhere: bool = False,
+    labels: Sequence[Path] | None = None,
+    listed: Mapping[Path, Set[str]] | None = None,
 ) -> list[Path]:
     """Temporary files and folders of processes that were killed, sorted.
 
@@ -83,12 +90,13 @@ def leftovers(
         files: Of the run, which must not be going on.
         everywhere: Also those of commands other than `train` (report, cached partitions).
         labels: Those among the labels, if somebody has looked already.
+        listed: `file_names` of folders in `rounds/`, if somebody has looked already.
     """
     found: list[Path] = []
     if labels is None:
         labels = [path for path in _temporary(files.labels) if is_temporary(path.name)]
     found += labels
-    for path in _temporary(files.root / "rounds"):
+    for path in _temporary(files.root / "rounds", listed or _NOTHING):
         if is_temporary(path.name) or path.relative_to(files.root).parts[2:3] == ("fit",):
             found.append(path)
     found += (files.root / "rounds").glob(f"*/query{TEMPORARY}")
@@ -115,9 +123,13 @@ def file_names(folder: Path) -> set[str]:
     return found
 
 
-def _temporary(folder: Path) -> Iterator[Path]:
-    """Files below a folder whose names end as those of temporary files do, or of their journal."""
-    for where, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith((".tmp", ".tmp-journal")):
-                yield Path(where, name)
+def _temporary(folder: Path, listed: Mapping[Path, Set[str]] = _NOTHING) -> Iterator[Path]:
+    """Files below a folder whose names end as those of temporary files do, or of their journal.
+    listed: `file_names` of some folders below, which are not looked at again."""
+    known = {str(one): names for one, names in listed.items()}
+    for where, folders, names in os.walk(folder):
+        for inner in [name for name in folders if os.path.join(where, name) in known]:
+            folders.remove(inner)
+            there = known[os.path.join(where, inner)]
+            yield from (Path(where, inner, name) for name in there if name.endswith(_ENDS))
+        yield from (Path(where, name) for name in names if name.endswith(_ENDS))

@@ -20,6 +20,10 @@ const view = new View($("canvas"), { onPick: pick, onPaint: (...a) => painter.ev
 const painter = new Painter(view, { units: loadUnits, onChange: paintButtons });
 view.hint = (c, v) => { if (state.painting) painter.hint(c, v); };
 const outbox = new Outbox({ onReply: replied, onRefused: refused, onOffline: offline });
+Object.assign(window.regionalAL, { // for tests
+  waiting: () => outbox.size, painted: () => painter.values,
+  paint: (values) => painter.replace(Uint8Array.from(values)),
+});
 
 // ---- small things ----------------------------------------------------------------------------
 
