@@ -143,6 +143,11 @@ class Replay:
         arrays = (self.items, self._places, self._starts, self._answer, self._source)
         return sum(array.nbytes for array in arrays)
 
+    @property
+    def pixels(self) -> int:
+        """Pixels that are asked."""
+        return int(self._places.size)
+
     def open_pixels(self) -> I64:
         """int64 [n]: pixels of each of `items` without an answer."""
         return self._counts(self._answer == OPEN)

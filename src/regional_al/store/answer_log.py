@@ -148,12 +148,9 @@ class AnswerLog(Database):
         check_person(event.person)
         now = event.time or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self.transaction():
-            if event.token:
-                rows = self._execute(
-                    f"SELECT {_COLUMNS} FROM events WHERE token = ?", (event.token,)
-                )
-                if rows:
-                    return self._event(rows[0])
+            known = self.find(event.token) if event.token else None
+            if known is not None:
+                return known
             values = (
                 *event[1:6],
                 dump(list(event.items)),
@@ -216,6 +213,49 @@ class AnswerLog(Database):
         rows = self._execute(f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY id", values)
         return [self._event(row) for row in rows]
 
+    def recent(
+        self,
+        limit: int,
+        round: int | None = None,
+        person: str | None = None,
+        kinds: Sequence[str] = KINDS,
+        classes: tuple[int, ...] | None = None,
+    ) -> list[Event]:
+        """The last events that have not been undone, newest first, without what was painted.
+
+        Args:
+            limit: How many at most.
+            round: That asked; None: any.
+            person: Whose; None: anybody's.
+            kinds: That count.
+            classes: Exactly these; None: any.
+        """
+        where = f"undone IS NULL AND kind IN ({', '.join('?' * len(kinds))})"
+        values: list[Any] = [*kinds]
+        given = None if classes is None else dump(list(classes))
+        for name, value in (("round", round), ("person", person), ("classes", given)):
+            if value is not None:
+                where += f" AND {name} = ?"
+                values.append(value)
+        columns = _COLUMNS.replace("paint", "NULL")
+        rows = self._execute(
+            f"SELECT {columns} FROM events WHERE {where} ORDER BY id DESC LIMIT ?",
+            [*values, limit],
+        )
+        return [self._event(row) for row in rows]
+
+    def keys(self, round: int) -> set[str]:
+        """Images with an event that has not been undone."""
+        rows = self._execute(
+            "SELECT DISTINCT key FROM events WHERE round = ? AND undone IS NULL", (round,)
+        )
+        return {str(key) for (key,) in rows}
+
+    def find(self, token: str) -> Event | None:
+        """The event that has a token, also one that was undone; None: there is none."""
+        rows = self._execute(f"SELECT {_COLUMNS} FROM events WHERE token = ?", (token,))
+        return self._event(rows[0]) if rows else None
+
     def last(self) -> int:
         """Number of the last event; 0: there is none."""
         ((number,),) = self._execute("SELECT COALESCE(MAX(id), 0) FROM events")
@@ -234,7 +274,9 @@ class AnswerLog(Database):
             raise self._damaged(error) from None
         id_, round_, ms, keys, clicks = numbers
         query, key, person, kind = (str(value) for value in row[2:6])
-        paint = None if row[8] is None else bytes(row[8])
+        paint = row[8]
+        if paint is not None and not isinstance(paint, bytes):
+            raise self._damaged(f"event {id_} has no map where one belongs")
         review, time, token = bool(row[12]), str(row[13]), str(row[14])
         return Event(
             id_, round_, query, key, person, kind, items, classes, paint, ms, keys, clicks,

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..errors import WorkDirError
 
 NAME = ".lock"
-HELD = ".lock.held"
+HELD = f"{NAME}.held"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 # POSIX locks do not exclude the threads of one process, and closing any descriptor of the file
@@ -38,6 +38,7 @@ class FolderLock:
         folder: Created by `acquire` if necessary.
         user: What holds it, for the error of the others.
         hint: What they can do.
+        name: Of the file; locks of other names do not exclude each other.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -55,8 +56,9 @@ class FolderLock:
         folder: Path,
         user: str = "another run",
         hint: str = "wait until it has ended, or choose another work dir",
+        name: str = NAME,
     ) -> None:
-        self.folder, self.user, self.hint = folder, user, hint
+        self.folder, self.user, self.hint, self.name = folder, user, hint, name
         self._depth = 0
         self._file: int | None = None
         self._key = (0, "")
@@ -70,7 +72,7 @@ class FolderLock:
         """Take the lock. Raises WorkDirError when another process, or another object of this one,
         holds it, and when the folder cannot be written."""
         if not self._depth:
-            self._key = (os.getpid(), str(self.folder.resolve()))
+            self._key = (os.getpid(), str(self.folder.resolve() / self.name))
             with _mutex:
                 if self._key in _mine:
                     raise self._in_use(f"{os.getpid()} on {socket.gethostname()}")
@@ -115,7 +117,7 @@ class FolderLock:
             self.release()
 
     def _take(self) -> None:
-        file = os.open(self.folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        file = os.open(self.folder / self.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -132,7 +134,7 @@ class FolderLock:
 
     def _give(self) -> None:
         if self._file is None:
-            (self.folder / HELD).unlink(missing_ok=True)
+            (self.folder / f"{self.name}.held").unlink(missing_ok=True)
             return
         with suppress(OSError):  # a full disk: the lock ends all the same
             os.ftruncate(self._file, 0)
@@ -142,7 +144,7 @@ class FolderLock:
     def _take_by_name(self) -> None:
         """Without locks: whoever creates the file holds the folder. A file whose process has ended
         on this host is put aside."""
-        path = self.folder / HELD
+        path = self.folder / f"{self.name}.held"
         for _ in range(3):
             try:
                 file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -151,7 +153,7 @@ class FolderLock:
                     holder = _named(path)
                     if not _ended(holder):
                         raise self._in_use(f"{holder}; if it has ended, delete {path}") from None
-                    aside = path.with_name(f"{HELD}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+                    aside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
                     path.rename(aside)
                     if _named(aside) != holder:
                         os.link(aside, path)  # another process was faster: it holds the folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -11,18 +10,20 @@ import numpy as np
 
 from ..errors import DataError
 from ..partitions import PARTITIONS
+from ..store.answer_log import Event
+from ..store.images import open_image, read_rgb
 from ..store.label_index import LABEL
 from ..store.labels import LabelStore
 from ..store.query import id_rgb
 from ..types import I64, JSON, Bool, PoolItem
-from .images import AskedImage
+from .images import AskedImage, classes_of
 from .requests import png
 from .rounds import Round
 from .session import Session
 
-EXAMPLES = 8
+EXAMPLES, LOOKED_AT = 8, 40
 _AS_THEY_ARE = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-_ORIENTATION = 0x0112  # the EXIF tag, which training ignores and browsers do not
+_ORIENTATION = 0x0112  # the EXIF tag
 _making = threading.Lock()
 _units: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
@@ -30,22 +31,19 @@ _units: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 def picture(path: Path) -> tuple[bytes, str]:
     """An image file as a browser shows it the way training reads it: its bytes and media type.
 
+    What browsers may turn, blend or not show is made a plain PNG.
+
     Raises:
         DataError: It cannot be read.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) != 1
-            plain = image.format in _AS_THEY_ARE and not turned and image.mode in ("RGB", "L", "P")
-            if plain:
-                return path.read_bytes(), _AS_THEY_ARE[str(image.format)]
-            data = io.BytesIO()
-            image.convert("RGB").save(data, "PNG", compress_level=1)
-            return data.getvalue(), "image/png"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    with open_image(path) as image:
+        # Browsers follow the orientation in any format, `read_rgb` and training in JPEG alone.
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        opaque = image.mode in ("RGB", "L") and "transparency" not in image.info
+        kind = _AS_THEY_ARE.get(str(image.format))
+    if kind is not None and opaque and not turned:
+        return path.read_bytes(), kind
+    return png(read_rgb(path)), "image/png"
 
 
 def units(session: Session, round_: Round, key: str) -> bytes:
@@ -91,8 +89,10 @@ def examples(session: Session, index: int) -> JSON:
     if not 0 <= index < session.classes:
         raise DataError(f"there is no class {index}")
     found: dict[str, JSON] = {}
-    for event in session.log_events()[::-1]:
-        if event.kind == "class" and event.classes == (index,) and event.key not in found:
+    with session.lock:
+        said = session.log.recent(LOOKED_AT, kinds=("class", "accept"), classes=(index,))
+    for event in said:
+        if event.key not in found and _stands(session, event, index):
             found[event.key] = _example(event.key, event.round, event.items[0])
         if len(found) == EXAMPLES:
             break
@@ -111,6 +111,18 @@ def examples(session: Session, index: int) -> JSON:
                     found[key] = {**_example(key, number, 0), "class": index}
                     found[key]["src"] += f"&class={index}"
     return {"examples": list(found.values())}
+
+
+def _stands(session: Session, event: Event, index: int) -> bool:
+    """Whether the first item of an event still has a class, and nothing else."""
+    try:
+        round_ = session.round(event.round)
+        with session.lock:
+            image, standing = round_.image(event.key), round_.standing(event.key)
+    except DataError:
+        return False  # of another query
+    rows = image.rows(event.items[:1])
+    return len(rows) > 0 and classes_of(image, standing, int(rows[0])) == [index]
 
 
 def _example(key: str, number: int, item: int) -> JSON:
@@ -170,11 +182,7 @@ def crop(path: Path, where: Bool, box: I64, margin: int = 32, least: int = 96) -
         margin: Pixels around it.
         least: Smallest height and width, as far as the image has them.
     """
-    from PIL import Image
-
-    data, _ = picture(path)
-    with Image.open(io.BytesIO(data)) as opened:
-        rgb = np.array(opened.convert("RGB"))
+    rgb = read_rgb(path)
     if rgb.shape[:2] != where.shape:
         raise DataError(f"{path} has another size than when it was asked about")
     edges = []

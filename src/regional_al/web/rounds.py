@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..annotators.replay import OPEN, Standing, replay
+from ..annotators.replay import Replay, Standing
 from ..errors import DataError
-from ..store.answer_log import AnswerLog, Event
+from ..store.answer_log import KINDS, AnswerLog, Event
 from ..store.image_paths import read_image_paths
 from ..store.query import Query, query_hash
 from ..store.work_dir import WorkDir
 from ..types import JSON
 from .images import AskedImage, asked_image, read_prediction
 
-KEPT = 12
-"""Images that a round keeps in memory."""
+KEPT_BYTES = 256 << 20
+"""Memory for images that a round has looked at; one is kept in any case."""
+RECENT = 200
+"""Events that tell how fast people are."""
+COUNTED = tuple(kind for kind in KINDS if kind not in ("clear", "skip", "unskip"))
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Progress:
         pixels_done: Of them.
         skipped: Whether it was skipped.
         people: Who has answered, or given a second opinion.
-        second: Who has given an opinion on every item.
+        alone: Who has answered items about which nobody else has said anything.
     """
 
     items: int
@@ -45,11 +48,39 @@ class Progress:
     pixels_done: int = 0
     skipped: bool = False
     people: tuple[str, ...] = ()
-    second: tuple[str, ...] = ()
+    alone: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
         return self.pixels_done >= self.pixels
+
+    def totals(self) -> JSON:
+        """What it adds to the totals of the round."""
+        return {
+            "images": 1,
+            "images_done": int(self.complete),
+            "images_skipped": int(self.skipped and not self.complete),
+            "items": self.items,
+            "items_done": self.answered,
+            "items_unsure": self.unsure,
+            "pixels": self.pixels,
+            "pixels_done": self.pixels_done,
+        }
+
+
+@dataclass
+class _Seen:
+    """An image in memory, with the events up to `last`."""
+
+    image: AskedImage
+    replay: Replay
+    last: int = 0
+    standing: Standing | None = None
+
+    @property
+    def nbytes(self) -> int:
+        pixels = self.image.asked.size  # 4 bytes asked, 5 what stands, 1 predicted
+        return 10 * pixels + self.replay.nbytes
 
 
 @dataclass
@@ -70,7 +101,8 @@ class Round:
     classes: int
     overlap: float = 0.0
     progress: dict[str, Progress] = field(default_factory=dict)
-    _images: OrderedDict[str, AskedImage] = field(default_factory=OrderedDict)
+    _totals: Counter[str] = field(default_factory=Counter)
+    _seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.number = self.query.info.round
@@ -79,10 +111,12 @@ class Round:
         self.paths = read_image_paths(self.files.images(self.number))
         for key in self.keys:
             picks = self.query.items(key)
-            self.progress[key] = Progress(len(picks), pixels=int(picks["pixels"].sum()))
-        for key in {event.key for event in self.log.events(round=self.number)}:
+            self._set_progress(key, Progress(len(picks), pixels=int(picks["pixels"].sum())))
+        for key in sorted(self.log.keys(self.number)):
             if key in self.progress:
                 self.update(key)
+        self.recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
+        self.look_at_pace()
 
     def check_key(self, key: str) -> str:
         """The key of an image of this round. Raises DataError for any other text."""
@@ -91,53 +125,69 @@ class Round:
         return key
 
     def image(self, key: str) -> AskedImage:
-        """What is asked in an image; the last few are kept."""
-        self.check_key(key)
-        found = self._images.pop(key, None)
-        if found is None:
+        """What is asked in an image."""
+        return self._look(key).image
+
+    def _look(self, key: str) -> _Seen:
+        """An image; the last few stay in memory."""
+        seen = self._seen.pop(self.check_key(key), None)
+        if seen is None:
             asked = self.query.asked(key)
             path = self.files.predictions(self.number) / f"{key}.png"
             shape = (int(asked.shape[0]), int(asked.shape[1]))
-            found = asked_image(key, asked, read_prediction(path, shape, self.classes))
-        self._images[key] = found
-        while len(self._images) > KEPT:
-            self._images.popitem(last=False)
-        return found
-
-    def events(self, key: str) -> list[Event]:
-        """Of one image, oldest first, of this query alone."""
-        return [e for e in self.log.events(round=self.number, key=key) if e.query == self.hash]
+            predicted = read_prediction(path, shape, self.classes)
+            seen = _Seen(asked_image(key, asked, predicted), Replay(asked))
+        self._seen[key] = seen
+        while len(self._seen) > 1 and sum(one.nbytes for one in self._seen.values()) > KEPT_BYTES:
+            self._seen.popitem(last=False)
+        return seen
 
     def standing(self, key: str) -> Standing:
-        """What stands in one image."""
-        return replay(self.image(key).asked, self.events(key))
+        """What stands in one image, after the events of this query."""
+        seen = self._look(key)
+        for event in self.log.events(round=self.number, key=key, after=seen.last):
+            if event.query == self.hash:
+                seen.replay.add(event)
+            seen.last, seen.standing = event.id, None
+        if seen.standing is None:
+            seen.standing = seen.replay.standing()
+        return seen.standing
+
+    def forget(self, key: str) -> None:
+        """Begin an image anew: an event of it was undone."""
+        self._seen.pop(key, None)
+        self.look_at_pace()
 
     def update(self, key: str) -> Standing:
         """Look at an image again after an event."""
-        image, standing = self.image(key), self.standing(key)
-        open_ = standing.open_items(image.asked)
-        unsure = sum(item in standing.unsure for item in open_)
-        asked = image.asked > 0
-        second = {person for given in standing.opinions.values() for person, _ in given}
-        all_items = set(image.items.tolist())
-        full = [
-            person
-            for person in sorted(second)
-            if all_items
-            <= {i for i, given in standing.opinions.items() if person in dict(given)}
-            | {i for i, who in standing.item_person.items() if who == person}
-        ]
-        self.progress[key] = Progress(
-            items=image.items.size,
-            answered=image.items.size - len(open_),
-            unsure=unsure,
-            pixels=int(asked.sum()),
-            pixels_done=int((asked & (standing.answer != OPEN)).sum()),
-            skipped=standing.skipped,
-            people=tuple(dict.fromkeys([*standing.people, *sorted(second)])),
-            second=tuple(full),
+        standing = self.standing(key)
+        replay = self._look(key).replay
+        left = replay.open_pixels()
+        open_ = set(replay.items[left > 0].tolist())
+        pixels = replay.pixels
+        alone = {who for i, who in standing.item_person.items() if i not in standing.opinions}
+        second = {who for given in standing.opinions.values() for who, _ in given}
+        self._set_progress(
+            key,
+            Progress(
+                items=replay.items.size,
+                answered=replay.items.size - len(open_),
+                unsure=len(open_ & standing.unsure),
+                pixels=pixels,
+                pixels_done=pixels - int(left.sum()),
+                skipped=standing.skipped,
+                people=tuple(dict.fromkeys([*standing.people, *sorted(second)])),
+                alone=frozenset(alone),
+            ),
         )
         return standing
+
+    def _set_progress(self, key: str, now: Progress) -> None:
+        before = self.progress.get(key)
+        if before is not None:
+            self._totals.subtract(before.totals())
+        self._totals.update(now.totals())
+        self.progress[key] = now
 
     def twice(self, key: str) -> bool:
         """Whether two people answer an image: the same images after a restart."""
@@ -150,19 +200,8 @@ class Round:
         if now.skipped:
             return None
         if not now.complete:
-            if now.answered + now.unsure < now.items:
-                return "open"
-            return "unsure"
-        others = [name for name in now.people if name != person]
-        if self.twice(key) and others and len(now.people) < 2:
-            return "second"
-        if self.twice(key) and others and person in now.people and person not in now.second:
-            return None if self._mine(key, person) else "second"
-        return None
-
-    def _mine(self, key: str, person: str) -> bool:
-        """Whether a person has answered everything in an image as the first one."""
-        return set(self.standing(key).item_person.values()) <= {person}
+            return "open" if now.answered + now.unsure < now.items else "unsure"
+        return "second" if self.twice(key) and now.alone - {person} else None
 
     def order(self, person: str, after: str | None) -> Iterator[tuple[str, str]]:
         """(key, why) of the images for a person: open ones in the order of the query, beginning
@@ -173,19 +212,28 @@ class Round:
         for which in ("open", "second", "unsure"):
             yield from ((key, why) for key, why in wanted if why == which)
 
+    def opinions_due(self) -> bool:
+        """Whether a second opinion that was asked for is missing."""
+        return self.overlap > 0 and any(
+            now.alone and not now.skipped and self.twice(key) for key, now in self.progress.items()
+        )
+
     def totals(self) -> JSON:
         """How far people are with the round."""
-        all_ = self.progress.values()
-        return {
-            "images": len(self.keys),
-            "images_done": sum(one.complete for one in all_),
-            "images_skipped": sum(one.skipped and not one.complete for one in all_),
-            "items": sum(one.items for one in all_),
-            "items_done": sum(one.answered for one in all_),
-            "items_unsure": sum(one.unsure for one in all_),
-            "pixels": sum(one.pixels for one in all_),
-            "pixels_done": sum(one.pixels_done for one in all_),
-        }
+        return {name: int(self._totals[name]) for name in Progress(0).totals()}
+
+    def count(self, event: Event) -> None:
+        """Take an event into the pace."""
+        if event.kind in COUNTED and event.ms > 0:
+            items = len(event.items) or self.progress[event.key].items
+            self.recent.append((items, event.ms))
+
+    def look_at_pace(self) -> None:
+        """Read the last events again."""
+        self.recent.clear()
+        for event in reversed(self.log.recent(RECENT, round=self.number, kinds=COUNTED)):
+            if event.query == self.hash and event.key in self.progress:
+                self.count(event)
 
     def path(self, key: str) -> Path:
         """The file of an image. Raises DataError when it is not known or gone."""
@@ -198,25 +246,23 @@ class Round:
         return path
 
 
-def pace(events: list[Event], left: int, recent: int = 200) -> JSON:
+def pace(recent: Iterable[tuple[int, int]], left: int) -> JSON:
     """How fast people answer, from the time that they have spent.
 
     Args:
-        events: Of a round.
+        recent: Items and milliseconds of the last answers.
         left: Items that are open.
-        recent: Events that count, the last ones.
 
     Returns:
         items_per_minute and seconds_left; None while nobody has answered.
 
     Example:
-        >>> one = Event(1, 0, "q", "a", "ada", "class", (1, 2), (0,), ms=4000)
-        >>> pace([one], left=30)
+        >>> pace([(2, 4000)], left=30)
         {'items_per_minute': 30.0, 'seconds_left': 60.0}
     """
-    counted = [e for e in events if e.items and e.kind != "clear" and e.ms > 0][-recent:]
-    seconds = sum(event.ms for event in counted) / 1000
-    items = sum(len(event.items) for event in counted)
+    counted = list(recent)
+    seconds = sum(ms for _, ms in counted) / 1000
+    items = sum(number for number, _ in counted)
     if not items or seconds <= 0:
         return {"items_per_minute": None, "seconds_left": None}
     return {

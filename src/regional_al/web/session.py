@@ -6,30 +6,31 @@ All methods may be called from several threads; one lock orders them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ..annotators.replay import VOID, Standing
+from ..annotators.replay import VOID
 from ..errors import DataError, RegionalALError, WorkDirError
 from ..exchange.run import WaitingRun, waiting_run
 from ..store import results as results_file
 from ..store.answer_log import AnswerLog, Event, check_person
-from ..store.ledger import COMMAND, STOPPED, Ledger
-from ..store.query import id_rgb, read_query
-from ..store.schema import REVISED
+from ..store.ledger import COMMAND, Ledger
+from ..store.lock import FolderLock
+from ..store.query import id_rgb, query_hash, read_query
 from ..store.work_dir import WorkDir
 from ..types import JSON
 from .class_keys import class_keys
-from .images import AskedImage, item_json
+from .images import item_json
 from .leases import Leases
 from .requests import event_of, integer, png, text
 from .rounds import Round, pace
 from .summary import summary
 from .training import Training
+from .watch import Watch
 
-T = TypeVar("T")
+LOCK = ".annotate.lock"
 
 
 class ConflictError(RegionalALError):
@@ -46,7 +47,7 @@ class Session:
         train: Start the next round when a round is complete.
 
     Raises:
-        RegionalALError: The folder contains no such run.
+        RegionalALError: The folder contains no such run, or another server serves it.
     """
 
     def __init__(
@@ -66,10 +67,16 @@ class Session:
         self.run: WaitingRun = waiting_run(self.files.root)
         if train:
             self._command()
+        # Two servers would give two people the same image, and not see each other's answers.
+        self._alone = FolderLock(
+            self.files.root, "another `regional-al annotate`", "open the page of that one", LOCK
+        )
+        self._alone.acquire()
+        self.watch = Watch(self.files)
         self.log = AnswerLog.open(self.files.answer_log)
         self.rounds: dict[int, Round] = {}
+        self._sizes: dict[int, int] = {}
         self.current = self._open_round(self.run.round)
-        self._seen = self._ledger_stamp()
         self.title = results_file.load(self.files.root).title
 
     def close(self) -> None:
@@ -78,6 +85,7 @@ class Session:
             self.training.stop()
         with self.lock:
             self.log.close()
+            self._alone.release()
 
     @property
     def classes(self) -> int:
@@ -86,7 +94,14 @@ class Session:
     def _open_round(self, number: int) -> Round:
         query = self.run.query if number == self.run.round else read_query(self.files.query(number))
         self.rounds[number] = Round(self.files, query, self.log, self.classes, self.overlap)
+        self._sizes[number] = len(self.rounds[number].keys)
         return self.rounds[number]
+
+    def _size(self, number: int) -> int:
+        """Images of the query of a round, which need not be open."""
+        if number not in self._sizes:
+            self._sizes[number] = len(read_query(self.files.query(number)).keys)
+        return self._sizes[number]
 
     def round(self, number: int) -> Round:
         """A round that has asked something. Raises DataError for another number."""
@@ -96,10 +111,6 @@ class Session:
             if number > self.run.round or number not in self.files.rounds_with_query():
                 raise DataError(f"there is no query of round {number}")
             return self._open_round(number)
-
-    def _ledger_stamp(self) -> tuple[int, int]:
-        status = self.files.ledger.stat()
-        return status.st_mtime_ns, status.st_size
 
     def _command(self) -> Mapping[str, Any]:
         with Ledger.open(self.files.root, readonly=True) as ledger:
@@ -116,42 +127,51 @@ class Session:
         with self.lock:
             if self.training is not None and not self.training.running:
                 failed, line = self.training.failed, self.training.last_line()
-                self.training, self._seen = None, (0, 0)
-                self.failure = line if failed else ""
+                self.training = None
+                self.failure = (line or "the training has failed") if failed else ""
                 self.version += 1
-            with suppress(OSError):
-                stamp = self._ledger_stamp()
-                if stamp == self._seen:
+            if not self.watch.look():
+                return
+            self.version += 1
+            with suppress(WorkDirError):  # it does not wait: the last round stays on the page
+                now = waiting_run(self.files.root)
+                if now.round == self.run.round and query_hash(now.query) == self.current.hash:
                     return
-                self._seen = stamp
-                before = self.run
-                with suppress(WorkDirError):
-                    self.run = waiting_run(self.files.root)
-                if self.run.round != before.round:
-                    self.failure = ""
-                    self.current = self._open_round(self.run.round)
-                self.version += 1
+                before, self.run = self.run, now
+                try:
+                    self.current = self._open_round(now.round)
+                except RegionalALError:
+                    self.run = before
+                    raise
+                self.failure = ""
+
+    def waits(self) -> bool:
+        """Whether the run waits for answers of the current round."""
+        place = self.watch.position
+        return self.training is None and (place.round, place.stage) == (self.run.round, "answers")
 
     def state(self) -> tuple[str, str]:
         """('waiting', 'training', 'finished', 'failed' or 'idle', one line about it)."""
         self.refresh()
         with self.lock:
+            place = self.watch.position
             if self.training is not None:
                 return "training", self.training.last_line() or "starting the next round"
             if self.failure:
                 return "failed", self.failure
-            with Ledger.open(self.files.root, readonly=True) as ledger:
-                number, stage = ledger.position()
-                stopped = (ledger.noted(STOPPED) or {}).get("reason")
-            if stopped:
-                return "finished", str(stopped)
-            if (number, stage) != (self.run.round, "answers"):
-                return "idle", f"round {number} has reached {stage}: resume the run"
-            if self.files.closed(number).exists():
+            if place.stopped:
+                return "finished", place.stopped
+            if not self.waits():
+                return "idle", f"round {place.round} has reached {place.stage}: resume the run"
+            if self.files.closed(place.round).exists():
                 return "waiting", "the round is closed: resume the run"
-            if self.current.totals()["images_done"] == len(self.current.keys):
+            if self._complete():
                 return "waiting", "all is answered: resume the run"
             return "waiting", ""
+
+    def _complete(self) -> bool:
+        totals = self.current.totals()
+        return bool(totals["images_done"] == totals["images"])
 
     def describe(self) -> JSON:
         """All that a page needs to know about the run."""
@@ -178,11 +198,9 @@ class Session:
                     )
                 ],
                 "totals": totals,
-                "pace": pace(
-                    self.log.events(round=now.number), totals["items"] - totals["items_done"]
-                ),
+                "pace": pace(now.recent, totals["items"] - totals["items_done"]),
                 "rounds": [
-                    {"round": number, "images": len(self.round(number).keys)}
+                    {"round": number, "images": self._size(number)}
                     for number in self.files.rounds_with_query()
                     if number <= now.number
                 ],
@@ -281,25 +299,28 @@ class Session:
         self.refresh()
         round_ = self.round(number)
         with self.lock:
-            review = bool(data.get("review"))
-            image, standing = self._check_place(round_, data, key, person, review)
-            event = event_of(
-                data,
-                paint,
-                image,
-                round_.number,
-                round_.hash,
-                round_.query.info.answer,
-                self.classes,
-                over=round_.number < self.run.round,
-            )
-            self.log.append(event)
+            image = round_.image(key)
+            event = self._known(data, number, key, person)
+            if event is None:
+                self._check_place(round_, data, key, person)
+                event = event_of(
+                    data,
+                    paint,
+                    image,
+                    round_.number,
+                    round_.hash,
+                    round_.query.info.answer,
+                    self.classes,
+                    over=round_.number < self.run.round,
+                )
+                event = self.log.append(event)
+                round_.count(event)
+                self.version += 1
             after = round_.update(key)
-            if round_.progress[key].complete:
+            if round_.wants(key, person) is None:
                 self.leases.release((number, key), person)
             else:
                 self.leases.take((number, key), person)
-            self.version += 1
             rows = range(image.items.size) if paint is not None else image.rows(event.items)
             blind = person if round_.twice(key) and number == self.run.round else None
             answer: JSON = {
@@ -309,25 +330,28 @@ class Session:
                 "skipped": after.skipped,
             }
         self.maybe_train()
-        del standing
         return answer
 
-    def _check_place(
-        self, round_: Round, data: Mapping[str, Any], key: str, person: str, review: bool
-    ) -> tuple[AskedImage, Standing]:
-        image = round_.image(key)
+    def _known(self, data: Mapping[str, Any], number: int, key: str, person: str) -> Event | None:
+        """The event that is in the log already: the page has not heard that it arrived."""
+        known = self.log.find(text(data, "token"))
+        if known is not None and (known.round, known.key, known.person) != (number, key, person):
+            raise ConflictError("the token of this answer is that of another one")
+        return known
+
+    def _check_place(self, round_: Round, data: Mapping[str, Any], key: str, person: str) -> None:
+        review = bool(data.get("review"))
         if data.get("query") != round_.hash:
             raise ConflictError(
                 f"the answer is about another query than that of round {round_.number}: reload"
             )
         if round_.number < self.run.round and not review:
             raise ConflictError(f"round {round_.number} is over: its answers can only be reviewed")
-        if round_.number == self.run.round and self.state()[0] not in ("waiting", "idle", "failed"):
+        if round_.number == self.run.round and not self.waits():
             raise ConflictError("the run does not wait for answers now: wait until it asks again")
         holder = self.leases.holder((round_.number, key))
-        if holder not in (None, person) and not review and not round_.twice(key):
+        if holder not in (None, person) and not review:
             raise ConflictError(f"{holder} is working on {key!r}: take another image")
-        return image, round_.standing(key)
 
     def undo(self, data: Mapping[str, Any]) -> JSON:
         """Undo the last thing that a person has done in the current round."""
@@ -337,10 +361,16 @@ class Session:
             round_ = self.current
             if data.get("query") != round_.hash:
                 raise ConflictError("the page shows another query: reload")
-            event = self.log.undo(person, round_.number, round_.hash, after=self._collected())
+            if not self.waits():
+                raise ConflictError("the run does not wait for answers now: nothing can be undone")
+            collected = self.watch.position.collected
+            event = self.log.undo(person, round_.number, round_.hash, after=collected)
             if event is None:
                 return {"nothing": True}
+            round_.forget(event.key)
             image, after = round_.image(event.key), round_.update(event.key)
+            if round_.wants(event.key, person) is not None:
+                self.leases.take((round_.number, event.key), person)
             self.version += 1
             items = event.items or tuple(image.items.tolist())
             return {
@@ -351,11 +381,6 @@ class Session:
                 "skipped": after.skipped,
                 "totals": round_.totals(),
             }
-
-    def _collected(self) -> int:
-        """Number of the last event that the run has taken over."""
-        with Ledger.open(self.files.root, readonly=True) as ledger:
-            return int((ledger.noted(REVISED) or {}).get("event", 0))
 
     def lease(self, data: Mapping[str, Any]) -> JSON:
         """Take an image, or give it back."""
@@ -372,9 +397,8 @@ class Session:
 
     def history(self, number: int, person: str | None, limit: int) -> JSON:
         """The last events of a round, newest first."""
-        events = self.log_events(number)
-        if person:
-            events = [event for event in events if event.person == person]
+        with self.lock:
+            events = self.log.recent(max(1, min(limit, 1000)), round=number, person=person or None)
         return {
             "events": [
                 {
@@ -387,7 +411,7 @@ class Session:
                     "time": event.time,
                     "review": event.review,
                 }
-                for event in events[::-1][: max(1, min(limit, 1000))]
+                for event in events
             ]
         }
 
@@ -399,8 +423,7 @@ class Session:
     def summary(self, number: int) -> JSON:
         """See `web.summary`."""
         round_ = self.round(number)
-        with self.lock:
-            return summary(round_, self.run.space.class_names)
+        return summary(round_, self.run.space.class_names, self.lock)
 
     def close_round(self, unspent: str) -> JSON:
         """Close the round that waits; with `train` the next one begins."""
@@ -415,25 +438,9 @@ class Session:
     def maybe_train(self) -> None:
         """Start the next round if that was asked for and nothing is left to answer."""
         with self.lock:
-            if not self.train or self.training is not None:
+            if not self.train or self.state()[0] != "waiting":
                 return
             closed = self.files.closed(self.current.number).exists()
-            totals = self.current.totals()
-            complete = totals["images_done"] == totals["images"]
-            if self.state()[0] == "waiting" and (closed or complete) and not self._seconds_due():
+            if closed or (self._complete() and not self.current.opinions_due()):
                 self.training = Training(self._command(), self.files.root)
                 self.version += 1
-
-    def _seconds_due(self) -> bool:
-        """Whether a second opinion that was asked for is missing, and the round is not closed."""
-        if self.files.closed(self.current.number).exists():
-            return False
-        return any(
-            self.current.twice(key) and len(now.people) < 2 and not now.skipped
-            for key, now in self.current.progress.items()
-        )
-
-    def locked(self, work: Callable[[], T]) -> T:
-        """Run something while nothing changes."""
-        with self.lock:
-            return work()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..annotators.replay import VOID
 from ..types import JSON
@@ -35,7 +37,7 @@ class _Sums:
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
 
 
-def summary(round_: Round, names: Sequence[str]) -> JSON:
+def summary(round_: Round, names: Sequence[str], lock: AbstractContextManager[Any]) -> JSON:
     """Seconds, agreement with the model and between people, by class and by size of region.
 
     An item counts for the class that stands in most of it. Two people agree on an item when they
@@ -44,14 +46,16 @@ def summary(round_: Round, names: Sequence[str]) -> JSON:
     Args:
         round_: A round.
         names: Of the classes.
+        lock: Held while one image is looked at, so that answers do not wait for all of them.
 
     Returns:
         classes, sizes and slowest, JSON-able.
     """
     sums = _Sums()
     for key in round_.keys:
-        if round_.progress[key].people:
-            _add_image(sums, round_, key)
+        with lock:
+            if round_.progress[key].people:
+                _add_image(sums, round_, key)
     classes = []
     for index, tally in sorted(sums.classes.items()):
         name = "void" if index == VOID else names[index]
