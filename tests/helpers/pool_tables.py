@@ -12,6 +12,8 @@ from regional_al.selection.pool_table import PoolTable
 
 CLASSES = 3
 
+CLASSES = 3
+
 
 def table(pixels: Any, round_: int = 1, rounds: int = 1, **columns: Any) -> PoolTable:
     """Units 0..n-1 of image 0; pixels 0 = answered."""
