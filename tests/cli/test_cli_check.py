@@ -11,30 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_run import make_run
+from small_run import play, small_data
 
 from regional_al import cli
 from regional_al.errors import RegionalALError
-from regional_al.loop import runner
 from regional_al.store.images import read_ids, temporary_name, write_png
 from regional_al.store.ledger import Ledger
 from regional_al.store.lock import FolderLock
 from regional_al.store.query import read_query
 from regional_al.store.work_dir import WorkDir
-from regional_al.testing import streets
-from regional_al.testing.toy import toy_engine
 from regional_al.types import UNLABELED
 
 
 def start(data: Path, work_dir: Path, rounds: int = 1) -> None:
-    acquisition = {"level": "pixel", "heuristic": "Margin", "rounds": rounds, "previews": 0}
-    runner.run(toy_engine(data, iterations=1), acquisition, work_dir, report=False)
+    play(data, work_dir, {"level": "pixel", "heuristic": "Margin", "rounds": rounds})
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "streets"
-    streets.generate(root, train=3, val=1, size=(32, 32), seed=3)
-    return root
+    return small_data(tmp_path_factory.mktemp("data"), train=3)
 
 
 @pytest.fixture(scope="module")

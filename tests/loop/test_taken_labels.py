@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_run import play, small_data
 
 from regional_al.config import grammar as config
 from regional_al.engines.mmseg.engine import sparse_labels
 from regional_al.errors import ConfigError, DataError, WorkDirError
-from regional_al.loop import runner
 from regional_al.loop.loop import ActiveLearningLoop
 from regional_al.store import results as records
 from regional_al.store.images import read_ids, write_png
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
 from regional_al.testing import streets
-from regional_al.testing.toy import toy_engine
 from regional_al.types import Costs, LabelSpace
 
 SPACE = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
@@ -27,9 +26,7 @@ SPACE = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "streets"
-    streets.generate(root, train=5, val=2, size=(40, 48), seed=1)
-    return root
+    return small_data(tmp_path_factory.mktemp("data"), train=5, val=2, size=(40, 48), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +43,10 @@ def start(data: Path, work_dir: Path, text: str = "", **more: Any) -> ActiveLear
         "heuristic": "Entropy",
         "region": {"type": "grid", "cell": 8},
         "budget": "4%",
-        "previews": 0,
         **more,
     }
     work_dir.mkdir(parents=True, exist_ok=True)
-    engine = toy_engine(data, SPACE, iterations=2)
-    return runner.run(engine, config.parse(raw), work_dir, text, report=False)
+    return play(data, work_dir, raw, text, iterations=2)
 
 
 def test_all_labels_and_costs_become_round_0(data: Path, earlier: Path, tmp_path: Path) -> None:

@@ -6,16 +6,16 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_run import play, put_answers, small_data
 
 from regional_al.errors import WorkDirError
-from regional_al.loop import runner
 from regional_al.report.html import edits
 from regional_al.store import indexed, label_index
 from regional_al.store import results as records
@@ -32,28 +32,16 @@ from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
 from regional_al.types import U8, UNLABELED
 
-FOLDER = {"level": "pixel", "heuristic": "Random", "budget": "2%", "previews": 0, "seed": 5}
+FOLDER = {"level": "pixel", "heuristic": "Random", "budget": "2%", "seed": 5}
 
 
 def start(data: Path, work_dir: Path, **more: Any) -> str:
-    engine = toy_engine(data, iterations=1)
-    acquisition = {**FOLDER, "rounds": 1, "annotator": "folder", **more}
-    return runner.run(engine, acquisition, work_dir, report=False).status
-
-
-def put_answers(work_dir: Path, round_: int, value: int, keys: Sequence[str] = ()) -> None:
-    """What somebody says about the images of a query."""
-    query = read_query(WorkDir(work_dir).query(round_))
-    for key in keys or query.image_keys():
-        said = np.where(query.asked(key) > 0, np.uint8(value), np.uint8(UNLABELED))
-        write_png(WorkDir(work_dir).answers(round_) / f"{key}.png", said.astype(np.uint8))
+    return play(data, work_dir, {**FOLDER, "rounds": 1, "annotator": "folder", **more}).status
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "streets"
-    streets.generate(root, train=3, val=1, size=(32, 32), seed=3)
-    return root
+    return small_data(tmp_path_factory.mktemp("data"), train=3)
 
 
 @pytest.fixture(scope="module")

@@ -428,7 +428,7 @@ def _costs_of(sums: Sequence[Any]) -> Costs:
         int(regions),
         int(pixels),
         int(clicks) if clicks_known else None,
-        seconds if seconds_known else None,
+        round(seconds, 3) if seconds_known else None,  # of milliseconds
     )
 
 
@@ -441,7 +441,7 @@ def _plus(one: Costs, other: Costs) -> Costs:
         None if one.clicks is None or other.clicks is None else one.clicks + other.clicks,
         None
         if one.annotation_seconds is None or other.annotation_seconds is None
-        else one.annotation_seconds + other.annotation_seconds,
+        else round(one.annotation_seconds + other.annotation_seconds, 3),
     )
 
 

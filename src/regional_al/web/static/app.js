@@ -121,7 +121,8 @@ async function advance(after = state.image?.key) {
 
 function prefetch() {
   const now = state.image;
-  state.next = get(`/api/next?${query({ person: state.person, after: now.key })}`)
+  // after what has been answered so far has arrived: else the server gives the last image once more
+  state.next = outbox.settled().then(() => get(`/api/next?${query({ person: state.person, after: now.key })}`))
     .then((place) => (place.done || place.key === now.key ? null : load(place))).catch(() => null);
 }
 
