@@ -45,6 +45,7 @@ def make_app(session: Session, token: str, host: str, port: int) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.ending = False
+        await run_in_threadpool(session.maybe_train)  # all may be answered already
         yield
         app.state.ending = True
         await run_in_threadpool(session.close)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 import webbrowser
 from pathlib import Path
 
 import uvicorn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, WorkDirError
+from ..store.ledger import COMMAND, STOPPED, Ledger
 from .app import make_app
 from .leases import Leases
 from .session import Session
+from .training import Training
 
 
 def serve(
@@ -41,8 +44,14 @@ def serve(
     Raises:
         RegionalALError: The run does not wait, or the address cannot be used.
     """
+    if train:
+        catch_up(work_dir)
     session = Session(work_dir, overlap, Leases(lease), train)
-    listening = listen(host, port)
+    try:
+        listening = listen(host, port)
+    except ConfigError:
+        session.close()
+        raise
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(24)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
@@ -56,8 +65,8 @@ def serve(
             flush=True,
         )
     print("stop with Ctrl-C; every answer is kept as soon as it is given", flush=True)
-    if browser:
-        webbrowser.open(url)
+    if browser:  # in a thread: a browser in the terminal would keep the server from starting
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, lifespan="on")
     server = uvicorn.Server(config)
     try:
@@ -68,6 +77,32 @@ def serve(
         listening.close()
         session.close()
     return 0
+
+
+def catch_up(work_dir: Path) -> None:
+    """Resume a run that was stopped while it trained, until it asks again.
+
+    Args:
+        work_dir: Of the run; nothing happens when it waits, has ended or there is none.
+
+    Raises:
+        WorkDirError: It was not started by a command, or fails.
+    """
+    if not Ledger.exists(work_dir):
+        return
+    with Ledger.open(work_dir, readonly=True) as ledger:
+        number, stage = ledger.position()
+        command, ended = ledger.noted(COMMAND), ledger.noted(STOPPED)
+    if stage == "answers" or ended is not None or command is None:
+        return
+    print(f"round {number} has reached {stage}: resuming the run until it asks", flush=True)
+    training = Training(command, work_dir)
+    try:
+        training.process.wait()
+    finally:
+        training.stop()
+    if training.failed:
+        raise WorkDirError(f"the run has failed: {training.last_line()} (see {training.log})")
 
 
 def listen(host: str, port: int) -> socket.socket:
