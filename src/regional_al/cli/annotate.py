@@ -40,8 +40,9 @@ def _extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        missing = (error.name or "").split(".")[0]
+        if missing not in ("starlette", "uvicorn"):
             raise
         raise EnvironmentProblem(
-            f"{error.name} is not installed: pip install 'regional-al[web]'"
+            f"{missing} is not installed: pip install 'regional-al[web]'"
         ) from None

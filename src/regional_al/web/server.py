@@ -7,8 +7,10 @@ import socket
 import threading
 import webbrowser
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from ..errors import ConfigError, WorkDirError
 from ..store.ledger import COMMAND, STOPPED, Ledger
@@ -16,6 +18,18 @@ from .app import make_app
 from .leases import Leases
 from .session import Session
 from .training import Training
+
+
+class _Server(uvicorn.Server):
+    """Ends the event streams of open pages before it waits for them."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self.app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.app.state.ending = True
+        super().handle_exit(sig, frame)
 
 
 def serve(
@@ -68,7 +82,7 @@ def serve(
     if browser:  # in a thread: a browser in the terminal would keep the server from starting
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, lifespan="on")
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:

@@ -40,7 +40,7 @@ class Watch:
     def __init__(self, files: WorkDir) -> None:
         self.files = files
         self.position = self._read()
-        self._seen: tuple[int, ...] = self._stamp(self.position.round)
+        self._seen: tuple[int, ...] = ()
 
     def look(self) -> bool:
         """Whether the run may have gone on since the last look; `position` is up to date.
