@@ -56,7 +56,11 @@ def entry(argv: Sequence[str] | None = None) -> None:
     """
     if os.getcwd() not in sys.path and not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.getcwd())
-    code = main(argv)
+    try:
+        code = main(argv)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
     if "torch" in sys.modules:
         from ..runtime import distributed as dist
 
