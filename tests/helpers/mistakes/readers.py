@@ -19,6 +19,7 @@ import numpy as np
 import report_run
 import torch
 
+from mistakes import page_readers as page
 from regional_al.annotators import build_annotator
 from regional_al.annotators.base import checked_ids
 from regional_al.cli import check as cli_check
@@ -449,4 +450,8 @@ READERS: dict[str, Reader] = {
     "acquisition": Reader("config.grammar.parse", _acquisition, _parse_acquisition, named=False),
     "--cfg-options": Reader("cli.options.parse_options", _options, _parse_options, named=False),
     "budget": Reader("config.budget.Budget", _budget, _parse_budget, named=False),
+    "painted map": Reader("annotators.replay.decode", page.painted, page.read_painted, named=False),
+    "class sets": Reader("store.label_maps.read_sets", page.sets, page.read_class_sets),
+    "answer log": Reader("store.answer_log.AnswerLog", page.log, page.read_log, writes=True),
+    "closed round": Reader("loop.closing.closed", page.closed_round, page.read_closed),
 }
