@@ -17,6 +17,7 @@ from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..selection import Basket
 from ..selection.pool_table import PoolTable, TableWriter, read_table
+from ..store.outside import check_folder
 from ..store.query import read_query
 from ..types import PICK_DTYPE, Picks
 from .candidates import NOTHING, fresh_pixels, make_picks, unit_candidates, window_candidates
@@ -158,6 +159,7 @@ class PooledSelector:
         """See `Selector.merge`. The table is deleted."""
         del parts
         request = self.request
+        check_folder(request.table)
         table = read_table(request.table, request.round, request.rounds, self.heuristic.vectors)
         picks = NO_PICKS if table is None else self._choose(table)
         shutil.rmtree(request.table, ignore_errors=True)

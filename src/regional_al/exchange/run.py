@@ -17,6 +17,7 @@ from ..errors import UnsupportedError, WorkDirError
 from ..store import results as results_file
 from ..store.files import FileStamp
 from ..store.ledger import Ledger
+from ..store.outside import check_file
 from ..store.query import Query, read_query
 from ..store.work_dir import WorkDir
 from ..types import U8, UNLABELED, Bool, LabelSpace
@@ -158,6 +159,7 @@ def query_hash(query: Query) -> str:
     digest = hashlib.sha256()
     names = ["query.json", "picks.npy", *(f"asked/{key}.png" for key in query.image_keys())]
     for name in names:
+        check_file(query.folder / name, query.folder)
         data = (query.folder / name).read_bytes()
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()

@@ -41,6 +41,7 @@ from .label_index import (
     stamp_of,
     unpack,
 )
+from .outside import check_file
 from .work_dir import WorkDir
 
 MAX_ROUND = 253
@@ -103,11 +104,13 @@ class LabelStore:
     def read(self, key: str) -> U8 | None:
         """Raw ids uint8 [H, W], 255 = no class; None when the image has no labels yet."""
         path = self.path(key)
+        check_file(path, self.root)
         return read_ids(path) if path.exists() else None
 
     def annotated(self, key: str) -> U8 | None:
         """uint8 [H, W]: 0 = not answered, r + 1 = answered in round r; None: no answer yet."""
         path = self.sidecar_path(key)
+        check_file(path, self.root)
         return read_ids(path) if path.exists() else None
 
     def write(self, answer: ImageAnswer, round: int) -> int:
@@ -355,6 +358,7 @@ class LabelStore:
     def _look_into(self, kind: str, key: str, stamp: Stamp) -> Entry | None:
         """Read a file. What the index says of it is corrected, but for what is on record."""
         path, row = self.file(kind, key), self._rows_of(kind).get(key)
+        check_file(path, self.root)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
