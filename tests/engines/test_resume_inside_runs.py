@@ -33,6 +33,20 @@ OPTIONS = {
     ),
     "mmseg0": ("runner.max_iters=60", "checkpoint_config.interval=20", "data.workers_per_gpu="),
 }[GENERATION]
+EPOCHS = {
+    "mmseg1": (
+        'train_cfg={"by_epoch": true, "max_epochs": 30, "_delete_": true}',
+        "param_scheduler=[]",
+        "default_hooks.checkpoint.by_epoch=True",
+        "default_hooks.checkpoint.interval=10",
+    ),
+    "mmseg0": (
+        'runner={"type": "EpochBasedRunner", "max_epochs": 30, "_delete_": true}',
+        'lr_config={"policy": "step", "step": [30], "_delete_": true}',
+        "checkpoint_config.by_epoch=True",
+        "checkpoint_config.interval=10",
+    ),
+}[GENERATION]
 ACQUISITION = """
 acquisition = dict(level='pixel', heuristic='Margin', rounds=1, previews=0)
 """
@@ -46,9 +60,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(root: Path, work_dir: Path, gpus: int, workers: int) -> subprocess.Popen[str]:
+def start(
+    root: Path, work_dir: Path, gpus: int, workers: int, epochs: bool = False
+) -> subprocess.Popen[str]:
     """Start or resume a run."""
     *length, loading = OPTIONS
+    length = [*EPOCHS] if epochs else length
     script, config = str(ROOT / "tools/dist_train.sh"), str(root / "tiny.py")
     more = ["--resume", "--no-report", "--cfg-options", *length, f"{loading}{workers}"]
     return subprocess.Popen(
@@ -96,13 +113,18 @@ def ending(work_dir: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("gpus", "workers"), [(1, 0), (1, 2), (2, 0)])
-def test_interrupted_three_times(root: Path, tmp_path: Path, gpus: int, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("gpus", "workers", "epochs"),
+    [(1, 0, False), (1, 2, False), (2, 0, False), (2, 0, True)],
+)
+def test_interrupted_three_times(
+    root: Path, tmp_path: Path, gpus: int, workers: int, epochs: bool
+) -> None:
     """SIGKILL and SIGUSR1 in the second training, SIGTERM in the first."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish(start(root, whole, gpus, workers))
+    finish(start(root, whole, gpus, workers, epochs))
     for round_, number in ((0, signal.SIGTERM), (1, signal.SIGKILL), (1, signal.SIGUSR1)):
-        process = start(root, broken, gpus, workers)
+        process = start(root, broken, gpus, workers, epochs)
         code, err = interrupt(process, broken / f"rounds/{round_:03d}/fit", number)
         if number == signal.SIGKILL:
             assert code == -9
@@ -111,7 +133,7 @@ def test_interrupted_three_times(root: Path, tmp_path: Path, gpus: int, workers:
             last = err.strip().splitlines()[-1]
             assert last.startswith(f"stopped by {number.name}: state saved at iteration ")
             assert err.count("stopped by") == 1
-    said = finish(start(root, broken, gpus, workers))
+    said = finish(start(root, broken, gpus, workers, epochs))
     assert "the training of round 1 resumes at iteration" in said
     one, two = ending(whole), ending(broken)
     assert [name for name in {*one, *two} if one.get(name) != two.get(name)] == []

@@ -14,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regional_al.acquisition.scorer import read_groups, write_groups
 from regional_al.annotators import build_annotator
 from regional_al.errors import DataError
 from regional_al.partitions import PARTITIONS
-from regional_al.store.images import write_png
+from regional_al.store.images import read_ids, read_rgb, write_png
+from regional_al.store.labels import LabelStore
 from regional_al.store.outside import check_file, declared_shape
-from regional_al.store.query import QueryInfo, write_query
-from regional_al.types import PICK_DTYPE, LabelSpace, PoolItem
+from regional_al.store.query import QueryInfo, copy_query, read_query, write_query
+from regional_al.store.reading import read_array, read_json
+from regional_al.types import PICK_DTYPE, ImageAnswer, LabelSpace, PoolItem
 
 SHAPE = (6, 9)
 KEY = "town/a"
@@ -136,6 +139,87 @@ def test_what_is_handed_over_is_refused_by_name(
         read()
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def query_file(name: str) -> Callable[[Path], tuple[Path, Read]]:
+    """A file of a query, and what reads it."""
+
+    def place(root: Path) -> tuple[Path, Read]:
+        asked, info = np.ones(SHAPE, np.int32), QueryInfo(round=1, level="region", partition="grid")
+        folder = root / "query"
+        write_query(folder, info, np.zeros(1, PICK_DTYPE), iter([(0, KEY, asked)]))
+        return folder / name, lambda: read_query(folder).asked(KEY)
+
+    return place
+
+
+def copied(root: Path) -> tuple[Path, Read]:
+    """A mask of a query that is copied as a whole, as a shared start is."""
+    path, _ = query_file(f"asked/{KEY}.png")(root)
+    query = read_query(root / "query")
+    return path, lambda: copy_query(query, root / "copy")
+
+
+def label(method: str) -> Callable[[Path], tuple[Path, Read]]:
+    """A file of the label store, and a method that reads it."""
+
+    def place(root: Path) -> tuple[Path, Read]:
+        answered = np.ones(SHAPE, bool)
+        LabelStore(root).write(ImageAnswer(KEY, np.zeros(SHAPE, np.uint8), answered), 0)
+        store = LabelStore(root)
+        path = store.sidecar_path(KEY) if method == "annotated" else store.path(KEY)
+        if method == "training_digest":
+            return path, lambda: store.training_digest(np.ones(256, bool))
+        return path, lambda: getattr(store, method)(KEY)
+
+    return place
+
+
+def groups(root: Path) -> tuple[Path, Read]:
+    """What a scorer keeps for the selection."""
+    write_groups(root, KEY, np.zeros(3, np.int32))
+    return root / f"{KEY}.npy", lambda: read_groups(root, KEY)
+
+
+PLACES: dict[str, Callable[[Path], tuple[Path, Read]]] = {
+    **{name: query_file(name) for name in ("query.json", "picks.npy", f"asked/{KEY}.png")},
+    "copy": copied,
+    **{name: label(name) for name in ("read", "annotated", "training_digest")},
+    "groups": groups,
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        (place, kind)
+        for place in PLACES
+        for kind in ("link", "broken link", "device", "fifo")
+        if (place, kind) != ("training_digest", "broken link")  # as a label that is missing
+    ],
+)
+def test_links_and_fifos_in_the_folders_of_a_run_are_refused_by_name(
+    tmp_path: Path, place: str, kind: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run").mkdir()
+    path, read = PLACES[place](tmp_path / "run")
+    read()
+    path, read = PLACES[place](tmp_path / "again")  # not what has been read before
+    path.unlink()
+    match = plant(kind, path, tmp_path / "outside")
+    with pytest.raises(DataError, match=match) as caught:
+        read()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "again").glob("copy*"))
+
+
+@pytest.mark.parametrize("read", [read_json, read_array, read_ids, read_rgb])
+def test_readers_do_not_wait_for_a_fifo(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(DataError, match="a is a FIFO, not a file: remove it"):
+        read(tmp_path / "a")
 
 
 @pytest.mark.parametrize("place", [answers, region_map])

@@ -19,6 +19,7 @@ from ..heuristics.base import UnitHeuristic
 from ..runtime.overlap import overlapped
 from ..store.images import replacing, write_array
 from ..store.labels import LabelStore
+from ..store.outside import check_file
 from ..store.reading import read_array
 from ..types import F32, I32, JSON, PoolItem
 from .target import SelectionRequest, Target
@@ -173,4 +174,5 @@ def write_groups(folder: Path, key: str, groups: I32) -> None:
 
 def read_groups(folder: Path, key: str) -> I32:
     """What `write_groups` kept."""
+    check_file(folder / f"{key}.npy", folder)
     return np.asarray(read_array(folder / f"{key}.npy"))

@@ -18,6 +18,7 @@ from ..runtime.progress import progress
 from ..selection import Basket
 from ..selection.pool_table import PoolTable, TableWriter, read_table
 from ..store.labels import LabelStore
+from ..store.outside import check_folder
 from ..store.query import Query, read_query
 from ..types import PICK_DTYPE, Bool, Picks
 from .candidates import NOTHING, fresh_pixels, make_picks, unit_candidates, window_candidates
@@ -174,6 +175,7 @@ class PooledSelector:
         """See `Selector.merge`. The table is deleted."""
         del parts
         request = self.request
+        check_folder(request.table)
         table = read_table(request.table, request.round, request.rounds, self.heuristic.vectors)
         picks = NO_PICKS if table is None else self._choose(table)
         shutil.rmtree(request.table, ignore_errors=True)

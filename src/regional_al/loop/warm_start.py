@@ -108,6 +108,7 @@ class SharedStart(FreshStart):
         if fit.get("checkpoint") is None or not self.other.query(0).is_dir():
             raise WorkDirError(f"{where} has no labels of its own in round 0: give it a warm_start")
         checkpoint = root / fit["checkpoint"]
+        check_file(checkpoint, root)
         if not checkpoint.is_file() or is_cut(checkpoint, thorough=False):
             raise WorkDirError(f"{where}: its checkpoint {checkpoint} is gone or damaged")
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import DataError, EnvironmentProblem, RegionalALError, WorkDirError
 from ..types import U8
+from .reading import check_kind
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -154,6 +155,8 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image
         from PIL import Image
     except ImportError:
         raise EnvironmentProblem("reading images needs Pillow: pip install pillow") from None
+    if data is None:
+        check_kind(path)
     try:
         with Image.open(path if data is None else BytesIO(data)) as image:
             if image.format in _PROGRAMS:

@@ -27,6 +27,7 @@ from .label_index import (
     stamp_of,
     unpack,
 )
+from .outside import check_file
 from .work_dir import WorkDir
 
 _INDEX = "index.sqlite"
@@ -185,6 +186,7 @@ class IndexedFolder:
     def _look_into(self, kind: str, key: str, stamp: Stamp) -> Entry | None:
         """Read a file. What the index says of it is corrected, but for what is on record."""
         path, row = self.file(kind, key), self._rows_of(kind).get(key)
+        check_file(path, self.root)
         try:
             data = path.read_bytes()
         except FileNotFoundError:

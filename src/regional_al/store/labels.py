@@ -35,6 +35,7 @@ from .label_maps import (
     write_sets,
     write_source,
 )
+from .outside import check_file
 
 MAX_ROUND = 253
 
@@ -65,11 +66,13 @@ class LabelStore(IndexedFolder):
     def read(self, key: str) -> U8 | None:
         """Raw ids uint8 [H, W], 255 = no class; None when the image has no labels yet."""
         path = self.path(key)
+        check_file(path, self.root)
         return read_ids(path) if path.exists() else None
 
     def annotated(self, key: str) -> U8 | None:
         """uint8 [H, W]: 0 = not answered, r + 1 = answered in round r; None: no answer yet."""
         path = self.sidecar_path(key)
+        check_file(path, self.root)
         return read_ids(path) if path.exists() else None
 
     def source(self, key: str) -> U8 | None:
@@ -82,7 +85,9 @@ class LabelStore(IndexedFolder):
 
     def _map_path(self, folder: str, key: str) -> Path:
         self.path(key)
-        return self.root / folder / f"{key}.png"
+        path = self.root / folder / f"{key}.png"
+        check_file(path, self.root)
+        return path
 
     def write(
         self, answer: ImageAnswer, round: int, numbers: Mapping[Source, int] | None = None

@@ -14,17 +14,11 @@ import numpy as np
 
 from ..errors import DataError
 from .images import open_image
+from .reading import check_kind
 
 _PER_PIXEL = 32
 """Bytes that a file may have for each pixel: four times those of an int64 array."""
 _MORE = 1 << 20
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 def check_file(path: Path, folder: Path, shape: tuple[int, int] | None = None) -> None:
@@ -60,14 +54,21 @@ def check_file(path: Path, folder: Path, shape: tuple[int, int] | None = None) -
         raise DataError(
             f"{path} is a link that leads out of {folder}, to {there}: put the file itself there"
         )
+    check_kind(path)
     if not stat.S_ISREG(found.st_mode):
-        kind = next((name for test, name in _KINDS if test(found.st_mode)), "no file")
-        raise DataError(f"{path} is {kind}, not a file: remove it")
+        raise DataError(f"{path} is a folder, not a file: remove it")
     if shape is not None and found.st_size > shape[0] * shape[1] * _PER_PIXEL + _MORE:
         raise DataError(
             f"{path} has {found.st_size:,} bytes, far too many for an image of "
             f"{shape[0]}x{shape[1]} (HxW): save it anew"
         )
+
+
+def check_folder(folder: Path) -> None:
+    """`check_file` for everything below a folder, which need not exist. Raises DataError."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_dir():
+            check_file(path, folder)
 
 
 def declared_shape(path: Path) -> tuple[int, ...] | None:

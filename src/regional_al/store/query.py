@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import DataError
 from ..types import I32, I64, PICK_DTYPE, U8, Level, Picks
 from .images import open_image, writing
+from .outside import check_file, check_folder
 from .reading import read_array, read_json
 
 TEMPORARY = ".tmp"
@@ -81,7 +82,9 @@ class Query:
 
     def asked(self, key: str) -> I32:
         """int32 [H, W]: 0 = not asked, i = the i-th item of this image."""
-        return read_id_png(self.folder / "asked" / f"{key}.png")
+        path = self.folder / "asked" / f"{key}.png"
+        check_file(path, self.folder)
+        return read_id_png(path)
 
     def image_keys(self) -> list[str]:
         """Keys of the queried images, in pool order."""
@@ -146,7 +149,9 @@ def write_query(
 
 
 def copy_query(query: Query, folder: Path) -> None:
-    """Copy a query to another folder; the copy exists completely or not at all."""
+    """Copy a query to another folder; the copy exists completely or not at all. Raises DataError
+    for a link out of its folder, and for what is no file."""
+    check_folder(query.folder)
     temporary = folder.with_name(folder.name + TEMPORARY)
     with writing(folder):
         for old in (temporary, folder):
@@ -165,7 +170,7 @@ def read_query(folder: Path) -> Query:
         The query.
 
     Raises:
-        DataError: A file is missing or damaged.
+        DataError: A file is missing or damaged, or a link out of the folder.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -178,6 +183,8 @@ def read_query(folder: Path) -> Query:
         [[1, 1], [1, 1]]
     """
     path = folder / "query.json"
+    for name in ("query.json", "picks.npy"):
+        check_file(folder / name, folder)
     try:
         header = read_json(path)
         info = QueryInfo(**header["info"])
@@ -215,6 +222,7 @@ def query_hash(query: Query) -> str:
     digest = hashlib.sha256()
     names = ["query.json", "picks.npy", *(f"asked/{key}.png" for key in query.image_keys())]
     for name in names:
+        check_file(query.folder / name, query.folder)
         data = (query.folder / name).read_bytes()
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()

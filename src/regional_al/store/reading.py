@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,32 @@ from ..types import JSON
 
 _MISSING = object()
 _MAX_INTEGER = 2**63 - 1
+_SPECIAL = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_kind(path: Path) -> None:
+    """Refuse what is neither a file nor a folder: reading a FIFO or a device may never end.
+
+    Raises:
+        DataError: One line that names it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # its reader says it
+    kind = next((name for test, name in _SPECIAL if test(mode)), None)
+    if kind is not None:
+        raise DataError(f"{path} is {kind}, not a file: remove it")
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises DataError when it is missing or no JSON."""
+    check_kind(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
@@ -33,6 +56,7 @@ def read_json(path: Path) -> Any:
 def read_array(path: Path) -> npt.NDArray[Any]:
     """The array of an NPY file, without executing a pickle or believing its header: an array that
     the file is too small for is refused before memory is taken for it. Raises DataError."""
+    check_kind(path)
     try:
         with path.open("rb") as file:
             if file.read(6) != np.lib.format.MAGIC_PREFIX:

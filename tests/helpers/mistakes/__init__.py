@@ -5,7 +5,7 @@ what reads files, and `fuzz(name, examples, seed)` damages what one of them read
 outcomes.
 """
 
-from mistakes import acquisition, commands, datasets, folders
+from mistakes import acquisition, commands, datasets, folders, release0
 from mistakes.fuzzing import fuzz
 from mistakes.readers import READERS
 from mistakes.table import Case, Outcome, check, run_case
@@ -17,4 +17,5 @@ CASES: list[Case] = [
     *commands.CASES,
     *datasets.CASES,
     *folders.CASES,
+    *release0.CASES,
 ]
