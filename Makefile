@@ -1,4 +1,5 @@
 # make demo   an environment, data made from a seed, rounds of region RIPU, report.html
+# make demo-annotate  a page in the browser on which you answer what a run asks
 # make test   the tests (make test SLOW=1: the slow ones too, as CI does), on all cores (JOBS=1: one)
 # make gpu    GPU tests and the GPU benchmark; writes benchmarks/results/gpu_<device>.json
 # make trust  what a run promises, tried for 20 minutes: kills, full disks, wrong input, ...
@@ -45,7 +46,7 @@ PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 # requirements, and these are the ones that it imports. 2.1 is for numpy 2, 2.0 for numpy 1.
 BAAL := scikit-learn tqdm 'structlog<23'
 
-.PHONY: env env-test env-mmseg0 demo test test-mmseg0 test-exchange foreign-exchange lint types bench trust gpu clean
+.PHONY: env env-test env-mmseg0 demo demo-annotate test test-mmseg0 test-exchange foreign-exchange lint types bench trust gpu clean
 .DELETE_ON_ERROR:
 
 env: $(VENV)/.stamp
@@ -88,6 +89,14 @@ demo: env
 	rm -rf work_dirs/demo
 	PYTHON=$(BIN)/python bash tools/dist_train.sh $(DEMO_CONFIG) $(GPUS) --work-dir work_dirs/demo
 	@echo "report: $(CURDIR)/work_dirs/demo/report.html"
+
+# People answer three rounds of superpixels in a browser; the page follows the trainings between them.
+demo-annotate: env
+	$(BIN)/python -m regional_al.testing.streets data/streets
+	rm -rf work_dirs/demo_annotate
+	PYTHON=$(BIN)/python bash tools/dist_train.sh configs/streets/region_ripu_web.py $(GPUS) \
+	  --work-dir work_dirs/demo_annotate
+	$(BIN)/python -m regional_al annotate work_dirs/demo_annotate --train $(ANNOTATE_ARGS)
 
 test: env-test
 	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)

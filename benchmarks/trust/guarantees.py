@@ -94,21 +94,25 @@ def process_counts(
     launcher: Launcher, setup: Setup, folder: Path, names: list[str], counts: tuple[int, ...]
 ) -> Row:
     """Every heuristic with 1, 2 and 4 processes that train the same weights: the same end."""
-    failures, tried = [], 0
-    chosen = {name: spec for name, spec in strategies().items() if name in names or not names}
-    for name, spec in chosen.items():
+
+    def each(name: str, spec: dict[str, Any]) -> tuple[int, list[str]]:
         ends = {}
         for ranks in counts:
             work_dir = folder / f"ranks-{name}-{ranks}"
             short = replace(setup, acquisition=spec, iterations=_ITERATIONS)
             job = launcher.run(short, work_dir, ranks)
             if job.processes[0].exitcode:
-                failures.append(f"{name}, {ranks} processes: {job.said()[-300:]}")
-                break
+                return len(ends), [f"{name}, {ranks} processes: {job.said()[-300:]}"]
             ends[ranks] = ending(work_dir)
             shutil.rmtree(work_dir)
-        tried += len(ends) - 1
         wrong = {n: different(ends[counts[0]], ends[n])[:3] for n in ends}
-        failures += [f"{name}, {n} processes: {what}" for n, what in wrong.items() if what]
+        failures = [f"{name}, {n} processes: {what}" for n, what in wrong.items() if what]
+        return len(ends) - 1, failures
+
+    chosen = {name: spec for name, spec in strategies().items() if name in names or not names}
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda item: each(*item), chosen.items()))
+    tried = sum(one for one, _ in found)
+    failures = [failure for _, more in found for failure in more]
     name = ", ".join(map(str, counts))
     return {"part": f"the same with {name} processes", "tried": tried, "failures": failures}

@@ -262,3 +262,16 @@ def test_shared_memory_that_is_too_small_for_the_workers_is_refused(
     preflight(root, both)()
     monkeypatch.setattr(shared_memory, "free", lambda: 1 << 30)
     make()
+
+
+def test_workers_that_have_batches_at_the_same_time(root: Path, tiny: Tiny) -> None:
+    """In a training that validates itself both; between epochs those of the training have ended."""
+    both = {tiny.train_workers: 1, tiny.val_workers: 2}
+    found = []
+    for options in ({**both, **tiny.validating(2)}, {**both, **tiny.epochs(2)}):
+        engine: Any = make_engine(root, options)
+        needed = [engine.cfg, engine.pool, *([None] if tiny.name == "mmseg1" else [])]
+        groups = tiny.part("preflight").worker_loads(*needed)
+        found.append([[load.workers for load in group] for group in groups])
+    assert [len(loads) for loads in found[0]] == [2, 1]
+    assert [len(loads) for loads in found[1]] == [1, 1]

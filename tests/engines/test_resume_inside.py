@@ -340,3 +340,94 @@ def test_the_average_of_an_ema_hook_goes_on_in_a_continuous_run(
     average, before = (TINY.average(content(one)) for one in (last, first))
     weights = TINY.weights(content(last))
     assert torch.dist(average, before) < 0.1 * torch.dist(average, weights)
+
+
+def in_epochs(root: Path, interval: int, workers: int = 0, **more: Any) -> Any:
+    """4 epochs of 2 iterations, saved every `interval` epochs."""
+    by_epoch = KEYS["interval"].replace("interval", "by_epoch")
+    saved = {KEYS["interval"]: interval, by_epoch: True, KEYS["workers"]: workers}
+    return make_engine(root, {**TINY.epochs(4), **saved, **more})
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_epochs_killed_twice(root: Path, store: LabelStore, tmp_path: Path, workers: int) -> None:
+    engine = in_epochs(root, 2, workers)
+    whole = fit(engine, store, tmp_path / "whole")
+    assert whole.iterations == 8
+    broken = tmp_path / "broken"
+    killed(4, engine, store, broken)
+    assert not (broken / fit_state.FILE).exists(), "the first two epochs are not over"
+    killed(6, engine, store, broken)
+    assert iteration_of(broken) == 4
+    killed(8, engine, store, broken)
+    assert iteration_of(broken) == 4
+    assert_same(whole, fit(engine, store, broken))
+    unsaved = fit(in_epochs(root, 9, workers), store, tmp_path / "unsaved", identity=None)
+    assert differences(content(whole)["state_dict"], content(unsaved)["state_dict"]) == []
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [3, 4])
+def test_epochs_stopped_in_the_middle_and_at_the_end_of_one(
+    root: Path, store: LabelStore, tmp_path: Path, workers: int, step: int
+) -> None:
+    engine = in_epochs(root, 1, workers)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    said = signalled(step, signal.SIGTERM, engine, store, broken)
+    assert f"state saved at iteration {step};" in said
+    assert iteration_of(broken) == step
+    killed(6, engine, store, broken)
+    assert iteration_of(broken) == 4
+    assert_same(whole, fit(engine, store, broken))
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_epochs_with_an_average_and_validation(
+    root: Path, store: LabelStore, tmp_path: Path, step: int
+) -> None:
+    """0.x exchanges weights and averages where epochs begin and end."""
+    more = {"custom_hooks": [{"type": "EMAHook"}], **TINY.validating(1)}
+    engine = in_epochs(root, 1, **more)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    signalled(step, signal.SIGTERM, engine, store, broken)
+    killed(6, engine, store, broken)
+    assert iteration_of(broken) == 4
+    assert_same(whole, fit(engine, store, broken))
+    assert differences(best_of(tmp_path / "whole"), best_of(broken)) == []
+
+
+def test_epochs_that_cut_optimizer_steps(root: Path, store: LabelStore, tmp_path: Path) -> None:
+    """Steps of 3 iterations: of epochs of 2, the third is the first that ends with a step."""
+    options: Any = {KEYS["accumulate"]: 3}
+    if GENERATION == "mmseg0":
+        options["optimizer_config.type"] = "GradientCumulativeOptimizerHook"
+    engine = in_epochs(root, 1, **options)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    killed(6, engine, store, broken)
+    assert not (broken / fit_state.FILE).exists()
+    killed(8, engine, store, broken)
+    assert iteration_of(broken) == 6
+    assert_same(whole, fit(engine, store, broken))
+
+
+@pytest.mark.skipif(GENERATION != "mmseg1", reason="mmcv has no such hook")
+@pytest.mark.parametrize("epochs", [False, True])
+def test_the_patience_of_early_stopping_goes_on(
+    root: Path, store: LabelStore, tmp_path: Path, epochs: bool
+) -> None:
+    """No score improves by 1000: the second validation after the first one ends the training."""
+    hook = {"type": "EarlyStoppingHook", "monitor": "mIoU", "min_delta": 1000.0, "patience": 2}
+    more: Any = {"custom_hooks": [hook]}
+    if epochs:
+        engine = in_epochs(root, 1, **more, **TINY.validating(1))
+    else:
+        engine = make_engine(root, **more, **TINY.validating(2), **{KEYS["interval"]: 4})
+    whole = fit(engine, store, tmp_path / "whole")
+    assert whole.iterations == 6
+    broken = tmp_path / "broken"
+    killed(5, engine, store, broken)
+    assert iteration_of(broken) == 4
+    assert_same(whole, fit(engine, store, broken))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -198,6 +199,33 @@ def test_where_a_run_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert jobs.stopped_in(tmp_path) == stage
             ledger.mark(0, stage, {}, 0.0)
     assert jobs.stopped_in(tmp_path) == "end"
+
+
+def test_the_page_is_written_from_the_result_file(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = load("page", monkeypatch)
+    rows = [
+        {"part": "SIGKILL, torch", "tried": 1200, "killed in": {"start": 2, "fit": 1198},
+         "seconds": 3.0, "revision": "abc", "seed": 0, "failures": []},
+        {"part": "disk full", "tried": 0, "skipped": "not root", "revision": "def", "seed": 0,
+         "failures": ["disk 3: exit code 1"]},
+    ]  # fmt: skip
+    machine = {"cores": 2, "cpu": "a CPU", "python": "3.11", "versions": {"torch": "2"}}
+    result = {"rows": rows, "machine": machine, "kills": parts.kills_of(rows), "seconds": 660}
+    monkeypatch.setattr(page, "RESULT", tmp_path / "trust.json")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
+    page.RESULT.write_text(json.dumps(result))
+    page.PAGE.write_text(f"before\n{page.START} x -->\n{page.NOT_YET}\n{page.END}\nafter\n")
+    page.write()
+    written = page.PAGE.read_text()
+    assert "| SIGKILL, torch | 1,200 | 0 | killed in: start 2, fit 1,198 |" in written
+    assert "| disk full | not tried | 1 | skipped: not root |" in written
+    assert "1,200 SIGKILLs in all." in written
+    assert "revision abc, def, seed 0, 11 minutes." in written
+    assert written.startswith("before\n")
+    assert written.endswith("\nafter\n")
+    assert page.NOT_YET not in written
 
 
 @pytest.mark.slow

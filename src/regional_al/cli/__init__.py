@@ -1,5 +1,5 @@
 """The command line: `regional-al train | launch | compare | status | report | check |
-close-round | annotate | export | import | doctor`.
+close-round | annotate | serve | export | import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -56,7 +56,11 @@ def entry(argv: Sequence[str] | None = None) -> None:
     """
     if os.getcwd() not in sys.path and not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.getcwd())
-    code = main(argv)
+    try:
+        code = main(argv)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
     if "torch" in sys.modules:
         from ..runtime import distributed as dist
 
@@ -133,6 +137,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="add the budget that was not spent to the next round (default), or drop it",
     )
     _add_annotate(commands.add_parser("annotate", help="answer what a run asks, in a browser"))
+    serve = commands.add_parser("serve", help="give a labelling tool the predictions of a run")
+    serve.add_argument("work_dir", type=Path, help="of a run that waits for answers")
+    serve.add_argument(
+        "--label-studio", action="store_true", required=True, help="as its machine-learning backend"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
+    serve.add_argument("--port", type=int, default=9090)
     _add_exchange(commands)
     commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
@@ -282,6 +293,10 @@ def _run(args: argparse.Namespace) -> int:
         from . import annotate
 
         return annotate.run(args)
+    if args.command == "serve":
+        from . import annotate
+
+        return annotate.serve(args)
     if args.command == "export":
         from . import exchange
 

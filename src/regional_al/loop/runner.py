@@ -16,6 +16,7 @@ from ..config.grammar import Acquisition
 from ..engines.base import Engine, has_source
 from ..errors import BudgetError, ConfigError, RegionalALError, WorkDirError
 from ..runtime import distributed as dist
+from ..runtime import peers
 from ..store.files import overlooked
 from ..store.ledger import Ledger
 from ..store.lock import FolderLock
@@ -91,7 +92,7 @@ def _run(
         engine, config, annotator, work_dir, text=text, engine_name=engine_name, title=title
     )
     loop.records.lock, loop.records.command = lock, command
-    with loop.records.holding():
+    with peers.watched(), loop.records.holding():
         loop.check()
         preflight(loop)
         loop.run()

@@ -7,7 +7,7 @@ or the training waits for it forever.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,31 +57,35 @@ def processes() -> int:
     return max(1, int(given)) if given.isdigit() else 1
 
 
-def shortage(found: int | None, loads: Iterable[Load], processes: int = 1) -> str | None:
-    """One line on the loader that needs most, where that does not fit; None where all fit.
-
-    Loaders are compared one by one, since training and validation take turns.
+def shortage(found: int | None, groups: Iterable[Sequence[Load]], processes: int = 1) -> str | None:
+    """One line on the loaders that need most, where that does not fit; None where all fit.
 
     Args:
         found: Free bytes; None: unknown, and nothing is said.
-        loads: Of the loaders of one process.
+        groups: Of the loaders of one process, those that have batches at the same time: what they
+            need is added up.
         processes: That load the same at the same time.
 
     Example:
-        >>> shortage(64 << 20, [Load("data.workers_per_gpu", 10 << 20, 4)])
+        >>> shortage(64 << 20, [[Load("data.workers_per_gpu", 10 << 20, 4)]])
         'data.workers_per_gpu=4: /dev/shm has 64 MiB free, but the batches that the workers load \
 ahead need about 80 MiB, without which loading hangs: set data.workers_per_gpu=0, or start the \
 container with docker run --shm-size=1g'
     """
-    load = max(loads, key=lambda one: one.needed, default=None)
-    needed = 0 if load is None else load.needed * processes
-    if load is None or found is None or needed <= found:
+    groups = [[load for load in group if load.needed] for group in groups]
+    loads = max(groups, key=lambda group: sum(load.needed for load in group), default=[])
+    needed = sum(load.needed for load in loads) * processes
+    if found is None or needed <= found:
         return None
+    settings = {load.key: load.workers for load in loads}
     several = f" in {processes} processes" if processes > 1 else ""
+    if len(loads) > 1:
+        several += " for training, and for the validation within it,"
     return (
-        f"{load.key}={load.workers}: {FOLDER} has {mib(found)} MiB free, but the batches that the "
-        f"workers load ahead{several} need about {mib(needed, up=True)} MiB, without which loading "
-        f"hangs: set {load.key}=0, or start the container with docker run "
+        f"{' and '.join(f'{key}={workers}' for key, workers in settings.items())}: {FOLDER} has "
+        f"{mib(found)} MiB free, but the batches that the workers load ahead{several} need about "
+        f"{mib(needed, up=True)} MiB, without which loading hangs: set "
+        f"{' and '.join(f'{key}=0' for key in settings)}, or start the container with docker run "
         f"--shm-size={gigabytes(needed)}g"
     )
 

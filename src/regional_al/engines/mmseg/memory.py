@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,10 @@ from ...runtime import shared_memory
 from ...runtime.shared_memory import Load
 
 
-def check_shared_memory(loads: Iterable[Load]) -> None:
-    """Raise EnvironmentProblem, in one line, when the workers' batches do not fit."""
-    text = shared_memory.shortage(shared_memory.free(), loads, shared_memory.processes())
+def check_shared_memory(groups: Iterable[Sequence[Load]]) -> None:
+    """Raise EnvironmentProblem, in one line, when the workers' batches do not fit. groups: of
+    loaders that have batches at the same time."""
+    text = shared_memory.shortage(shared_memory.free(), groups, shared_memory.processes())
     if text is not None:
         raise EnvironmentProblem(text)
 

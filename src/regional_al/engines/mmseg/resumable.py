@@ -1,8 +1,9 @@
 """A training stretch that can be resumed in the middle, with the same result. No framework.
 
-Its batches come in blocks. At the start of each block the loader's workers are started anew, with
-seeds of their own, and the state of the training is saved. So a resumed stretch continues with the
-same computation as one that was never interrupted, whatever the number of workers.
+Its batches come in blocks: so many iterations, or an epoch. At the start of each block the loader's
+workers are started anew, with seeds of their own, and the state of the training is saved (of epochs
+at the start of some). So a resumed stretch continues with the same computation as one that was
+never interrupted, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Resumable:
         step: Iterations of one optimizer step (gradient accumulation); states are saved between
             such steps.
         count: Saved and restored with the state.
+        epochs: Epochs between two saved states, in place of `interval`; for a training in epochs.
 
     Attributes:
         checkpoint: The state that the stretch resumes from, a checkpoint of the framework, or None.
@@ -50,8 +52,16 @@ class Resumable:
         stop: Which signal asks to stop.
     """
 
-    def __init__(self, request: FitRequest, interval: int, step: int, count: LabelCount) -> None:
+    def __init__(
+        self,
+        request: FitRequest,
+        interval: int,
+        step: int,
+        count: LabelCount,
+        epochs: int | None = None,
+    ) -> None:
         self.request, self.count, self.step = request, count, max(1, step)
+        self.epochs, self._saved = epochs, 0
         self.interval = -(-max(1, interval) // self.step) * self.step
         self.save: Callable[[Path, JSON], None] | None = None
         self.stop = signals.StopRequest()
@@ -114,6 +124,58 @@ class Resumable:
                 if self._asked(iteration):
                     self._end(iteration)
 
+    def epoch(self, loader: Any, iteration: int) -> Iterator[tuple[int, Any]]:
+        """Places in the epoch and batches of an epoch that begins with the next iteration; in a
+        resumed stretch, of the rest of the epoch in which it was interrupted. The framework must
+        have counted a batch when it asks for the next one.
+
+        Raises:
+            TrainingStopped: A signal asked to stop; the state is saved.
+        """
+        start, resumed = iteration, None
+        if self.entry is not None:
+            start, resumed = int(self.entry["block"][0]), self._own(self.entry)
+            self.entry, self._saved = None, iteration
+            randomness.restore(resumed["before"])
+        before = randomness.state()
+        block = list(loader.batch_sampler)
+        end, skipped = start + len(block), iteration - start
+        if not loader.num_workers:  # nothing is loaded ahead
+            block, skipped = block[skipped:], 0
+        source = self._open(loader, block, start, before if start == 0 else None)
+        for _ in range(skipped):
+            next(source)
+        if resumed is not None:
+            if iteration > start:
+                randomness.restore(resumed["generators"])
+            self.count.load(resumed["count"])
+        for batch in source:
+            yield iteration - start, batch
+            iteration += 1
+            if iteration < end and self._asked(iteration):
+                self._save(iteration, 0, start, end, before)
+                self._end(iteration)
+
+    def after_epoch(self, epoch: int, iteration: int) -> None:
+        """Save the state where it is due, when `epoch` epochs and all that follows them are done
+        and another one comes.
+
+        Raises:
+            TrainingStopped: A signal asked to stop; the state is saved.
+        """
+        if iteration % self.step:
+            return  # gradients of the next step are being gathered
+        asked = self._asked(iteration, always=True)
+        if self.epochs is not None:
+            due = epoch % self.epochs == 0
+        else:
+            due = iteration // self.interval > self._saved // self.interval
+        if due or asked:
+            self._saved = iteration
+            self._save(iteration, 0, iteration, iteration, randomness.state())
+        if asked:
+            self._end(iteration)
+
     def _save_point(self, iteration: int) -> int:
         """The first save point after an iteration."""
         return (iteration // self.interval + 1) * self.interval
@@ -142,13 +204,13 @@ class Resumable:
             randomness.seed(*numbers)
             return iter(over(loader, block, SeededWorker(loader.worker_init_fn, numbers)))
 
-    def _asked(self, iteration: int) -> bool:
-        """Whether to stop after this iteration; all ranks agree."""
+    def _asked(self, iteration: int, always: bool = False) -> bool:
+        """Whether to stop after this iteration; all ranks agree. always: of several ranks, too."""
         if self.save is None or self.request.identity is None or iteration % self.step:
             return False
         if not dist.active():
             return bool(self.stop.signal)
-        if (iteration // self.step) % AGREE_EVERY:
+        if not always and (iteration // self.step) % AGREE_EVERY:
             return False
         found = dist.max_number(self.stop.signal)
         self.stop.signal = self.stop.signal or found

@@ -48,6 +48,7 @@ from .config import length_of, phases, schedule
 from .hooks import (
     AsideDistEvalHook,
     AsideEvalHook,
+    EpochStretchRunner,
     LabelShareHook,
     LateState,
     close_logger,
@@ -91,7 +92,8 @@ BLAME = Blame(
 def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
     share = LabelShareHook()
-    stretch = Resumable(request, save_interval(cfg), accumulation(cfg), share.count)
+    count, epochs = share.count, epochs_between(cfg)
+    stretch = Resumable(request, save_interval(cfg), accumulation(cfg), count, epochs)
     runner, loaders = prepare(cfg, pool, request, share, stretch)
     try:
         with stretch.stoppable(), quiet_warnings(), safe_loading():
@@ -125,12 +127,16 @@ def prepare(
             register_hooks(runner, cfg, request, hook)
             begin(runner, start)
             first = runner.iter
-            if in_blocks and stretch.entry is not None:
+            epochs = isinstance(runner, EpochStretchRunner)
+            if (in_blocks or epochs) and stretch.entry is not None:
                 first = resume(runner, stretch)
             loaders = make_loaders(cfg, runner, dataset, request, first)
-            if in_blocks and can_resume(loaders[0]):
+            if (in_blocks or epochs) and can_resume(loaders[0]):
                 stretch.save = lambda path, entry: write_state(runner, path, entry)
-                loaders[0] = InBlocks(loaders[0], runner, stretch)
+                if epochs:
+                    runner.stretch = stretch
+                else:
+                    loaders[0] = InBlocks(loaders[0], runner, stretch)
             return runner, loaders
         except BaseException:
             close(runner)
@@ -170,6 +176,8 @@ def make_runner(cfg: Config, request: FitRequest, stop_at: int | None, pool: Poo
     spec = schedule(cfg)
     if stop_at is not None:
         spec = {**spec, "type": "StretchRunner", "stop_at": stop_at}
+    elif in_epochs(cfg):
+        spec = {**spec, "type": "EpochStretchRunner"}
     stamp = time.strftime("%Y%m%d_%H%M%S")
     with BLAME.named("optimizer"):
         optimizer = build_optimizer(model, cfg.optimizer)
@@ -242,6 +250,10 @@ def resume(runner: Any, stretch: Resumable) -> int:
     begun."""
     entry = stretch.entry or {}
     resume_from(runner, str(stretch.checkpoint))
+    if isinstance(runner, EpochStretchRunner):
+        runner._epoch = int(entry["epoch"])  # in its checkpoint mmcv counts the one that runs, too
+        if entry["block"][0] < entry["iteration"]:
+            runner.resumed = LateState(str(stretch.checkpoint))
     runner.meta = entry["runner"]  # such as the loss scale of Fp16OptimizerHook
     return int(entry["first"])
 
@@ -256,10 +268,23 @@ def resume_from(runner: Any, checkpoint: str) -> None:
 
 def write_state(runner: Any, path: Path, entry: JSON) -> None:
     """Write a checkpoint of the runner as it is, with an entry of its meta data."""
-    entry = {**entry, "runner": strip(runner.meta)}
+    entry = {**entry, "runner": strip(runner.meta), "epoch": runner.epoch}
     runner.save_checkpoint(
         str(path.parent), path.name, meta={fit_state.KEY: entry}, create_symlink=False
     )
+
+
+def in_epochs(cfg: Config) -> bool:
+    """Whether the config trains with mmcv's own runner of epochs, in one phase."""
+    return schedule(cfg).get("type") == "EpochBasedRunner" and len(phases(cfg)) == 1
+
+
+def epochs_between(cfg: Config) -> int | None:
+    """Epochs between two saved states, where the config's checkpoints count them."""
+    found = cfg.get("checkpoint_config") or {}
+    interval = found.get("interval", -1)
+    by_epoch = in_epochs(cfg) and found.get("by_epoch", True)
+    return interval if isinstance(interval, int) and interval > 0 and by_epoch else None
 
 
 def save_interval(cfg: Config) -> int:

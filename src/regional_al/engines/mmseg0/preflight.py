@@ -29,6 +29,7 @@ from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
 from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
+from .fit import in_epochs
 from .loaders import loader_options
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
@@ -208,9 +209,11 @@ def unlabeled_loss(model: Any, pool: Pool, device: torch.device) -> float:
     return float(sum(item.mean() for several in found for item in several))
 
 
-def worker_loads(cfg: Config, pool: Pool) -> list[Load]:
-    """What the workers of the training and the validation loader keep in shared memory."""
-    loads = []
+def worker_loads(cfg: Config, pool: Pool) -> list[list[Load]]:
+    """What the workers of the training and the validation loader keep in shared memory; together
+    where a training validates itself, since its own workers have loaded ahead by then (not between
+    epochs, when they have ended)."""
+    training, scoring = [], []
     options = loader_options(cfg, "train_dataloader", 0)
     if options["workers_per_gpu"]:
         with tempfile.TemporaryDirectory() as folder:
@@ -220,13 +223,21 @@ def worker_loads(cfg: Config, pool: Pool) -> list[Load]:
         batch = batch_bytes(samples, int(options["samples_per_gpu"]))
         ahead = int(options.get("prefetch_factor") or PREFETCH)
         key = workers_key(cfg, "train_dataloader")
-        loads.append(Load(key, batch, int(options["workers_per_gpu"]), ahead))
+        training.append(Load(key, batch, int(options["workers_per_gpu"]), ahead))
     predictor = Predictor(cfg)
     if predictor.workers():
         # `Predictor.load` has torch's own prefetch factor and batches of one image
         batch = batch_bytes([predictor.images(pool.dataset, [0])[0]], 1)
-        loads.append(Load(workers_key(cfg, "val_dataloader"), batch, predictor.workers()))
-    return loads
+        scoring.append(Load(workers_key(cfg, "val_dataloader"), batch, predictor.workers()))
+    within = scoring if validates_within(cfg) else []
+    return [[*training, *within], scoring]
+
+
+def validates_within(cfg: Config) -> bool:
+    """Whether a training evaluates itself while its own workers have batches ready."""
+    interval, length = (cfg.get("evaluation") or {}).get("interval", 1), length_of(cfg).length
+    never = length is not None and isinstance(interval, int) and interval > length
+    return bool(cfg.get("evaluation")) and not never and not in_epochs(cfg)
 
 
 def workers_key(cfg: Config, loader: str) -> str:

@@ -23,13 +23,22 @@ from ...config.schedule import stretch_schedule
 from ...errors import ConfigError, RegionalALError
 from ...runtime import distributed as dist
 from ...store import fit_state
+from ...types import JSON
 from ..base import FitRequest, FitResult
 from ..mmseg.resumable import INTERVAL, Resumable
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
 from .checkpoints import safe_loading
 from .config import type_name
-from .hooks import Console, LabelShareHook, PlainCheckpointHook, calm_console, quiet_warnings
+from .hooks import (
+    Console,
+    LabelShareHook,
+    PlainCheckpointHook,
+    calm_console,
+    patience,
+    quiet_warnings,
+    restore_patience,
+)
 from .pool import Pool, read_sample
 from .source import Source
 
@@ -42,7 +51,8 @@ def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = No
     """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
     beside the labels, or alone when there are none."""
     share = LabelShareHook()
-    stretch = Resumable(request, save_interval(cfg), accumulation(cfg), share.count)
+    count, epochs = share.count, epochs_between(cfg)
+    stretch = Resumable(request, save_interval(cfg), accumulation(cfg), count, epochs)
     runner, console = prepare(cfg, pool, request, source, [share], stretch)
     try:
         with stretch.stoppable(), contextlib.redirect_stdout(Console(sys.stdout)), safe_loading():
@@ -83,12 +93,35 @@ def prepare(
         source.rewrite(cfg)
     name = name or f"round-{request.round}-{next(_stretches)}"
     runner, console = build_runner(cfg, request, loader, start, stop_at, hooks, name)
-    if stop_at is not None:
+    if type_name(cfg.train_cfg) in ("StretchTrainLoop", "EpochStretchLoop"):
         runner.stretch = stretch
-        if stretch.checkpoint is not None:
+        if stretch.checkpoint is not None and stretch.entry is not None:
             runner._load_from, runner._resume = str(stretch.checkpoint), True
-        stretch.save = lambda path, entry: write(runner, path, {fit_state.KEY: entry})
+            restore_patience(runner, stretch.entry["patience"])
+        stretch.save = lambda path, entry: write_state(runner, path, entry)
     return runner, console
+
+
+def write_state(runner: Runner, path: Path, entry: JSON) -> None:
+    """Write a checkpoint of the runner as it is, with an entry of its meta data."""
+    write(runner, path, {fit_state.KEY: {**entry, "patience": patience(runner)}})
+
+
+def in_epochs(cfg: Config) -> bool:
+    """Whether the config trains with mmengine's own loop over epochs."""
+    train_cfg = cfg.train_cfg
+    by_epoch = type_name(train_cfg) in ("NoneType", "None") and train_cfg.get("by_epoch", True)
+    own = by_epoch or type_name(train_cfg) == "EpochBasedTrainLoop"
+    return bool(own) and "max_epochs" in train_cfg
+
+
+def epochs_between(cfg: Config) -> int | None:
+    """Epochs between two saved states, where the config's CheckpointHook counts them."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint")
+    if not in_epochs(cfg) or not isinstance(hook, Mapping) or not hook.get("by_epoch", True):
+        return None
+    interval = hook.get("interval", -1)
+    return interval if isinstance(interval, int) and interval > 0 else None
 
 
 def save_interval(cfg: Config) -> int:
@@ -230,6 +263,9 @@ def build_runner(
         cfg.train_cfg.pop("by_epoch", None)
         cfg.train_cfg.pop("fast_forward_on_resume", None)
         cfg.train_cfg["stop_at"] = stop_at
+    elif in_epochs(cfg):
+        cfg.train_cfg["type"] = "EpochStretchLoop"
+        cfg.train_cfg.pop("by_epoch", None)
     hooks = dict(cfg.get("default_hooks") or {})
     hooks["checkpoint"] = keeper_of_best(hooks.get("checkpoint"))
     cfg.default_hooks = hooks

@@ -9,12 +9,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.registry import LOOPS
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from ...runtime import randomness
-from ...types import UNLABELED
+from ...types import JSON, UNLABELED
 from ..mmseg.checkpoints import strip
 from ..mmseg.resumable import Resumable, can_resume
 from ..mmseg.training import LabelCount
@@ -116,6 +116,63 @@ class StretchTrainLoop(IterBasedTrainLoop):  # type: ignore[misc]
             yield from stretch.batches(self.dataloader, self._iter, self.stop_at)
         else:
             yield from itertools.islice(self.dataloader_iterator, max(0, self.stop_at - self._iter))
+
+
+@LOOPS.register_module()
+class EpochStretchLoop(EpochBasedTrainLoop):  # type: ignore[misc]
+    """EpochBasedTrainLoop that can be resumed in the middle: the runner's `stretch`, a `Resumable`,
+    gives its batches and saves its state. What a validation draws at random changes nothing."""
+
+    def run(self) -> Any:
+        """Train all epochs."""
+        stretch: Resumable = self.runner.stretch
+        self.runner.call_hook("before_train")
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self.validate()
+            more = self._epoch < self._max_epochs and not self.stop_training
+            if more and can_resume(self.dataloader):
+                stretch.after_epoch(self._epoch, self._iter)
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """Train an epoch, or the rest of it."""
+        if not can_resume(self.dataloader):
+            super().run_epoch()
+            return
+        stretch: Resumable = self.runner.stretch
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        for place, batch in stretch.epoch(self.dataloader, self._iter):
+            self.run_iter(place, batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def validate(self) -> None:
+        """Validate where the config says so."""
+        self._decide_current_val_interval()
+        if self.runner.val_loop is None or self._epoch < self.val_begin:
+            return
+        if self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs:
+            with randomness.kept():
+                self.runner.val_loop.run()
+
+
+def patience(runner: Runner) -> list[JSON]:
+    """What each EarlyStoppingHook has counted; mmengine leaves it out of checkpoints."""
+    return [
+        {"wait_count": int(hook.wait_count), "best_score": float(hook.best_score)}
+        for hook in runner.hooks
+        if isinstance(hook, EarlyStoppingHook)
+    ]
+
+
+def restore_patience(runner: Runner, saved: list[JSON]) -> None:
+    """Let each EarlyStoppingHook go on from what `patience` gave."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+    for hook, state in zip(hooks, saved, strict=True):
+        hook.wait_count, hook.best_score = state["wait_count"], state["best_score"]
 
 
 class LabelShareHook(Hook):  # type: ignore[misc]

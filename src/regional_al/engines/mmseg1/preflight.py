@@ -28,7 +28,7 @@ from ..mmseg.rehearsal import unchanged
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
-from .fit import schedule_of
+from .fit import in_epochs, schedule_of, validation_within
 from .hooks import quiet_warnings
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
@@ -212,13 +212,14 @@ def unlabeled_loss(model: Any, pool: Pool) -> float:
         )
 
 
-def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[Load]:
-    """What the workers of the training and the validation loader keep in shared memory."""
-    train = cfg.train_dataloader
+def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Load]]:
+    """What the workers of the training and the validation loader keep in shared memory; together
+    where a training validates itself, since its own workers have loaded ahead by then."""
+    train, validation = cfg.train_dataloader, cfg.val_dataloader
     counts = {"train_dataloader.num_workers": int(train.get("num_workers") or 0)}
     if source is not None:  # one loader with the workers of both
         counts[f"{SOURCE_KEY}.num_workers"] = source.num_workers
-    loads = []
+    training, scoring, within = [], [], []
     if sum(counts.values()):
         with tempfile.TemporaryDirectory() as folder:
             mask = Path(folder) / "unlabeled.png"
@@ -229,13 +230,25 @@ def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[Load]:
             batch += batch_bytes([source.images[0]], source.batch_size)
         ahead = int(train.get("prefetch_factor") or PREFETCH)
         key = " + ".join(key for key, count in counts.items() if count)
-        loads.append(Load(key, batch, sum(counts.values()), ahead))
+        training.append(Load(key, batch, sum(counts.values()), ahead))
     predictor = Predictor(cfg)
     if predictor.workers():
         # `Predictor.load` has torch's own prefetch factor and batches of one image
-        batch = batch_bytes([predictor.images(pool.dataset, [0])[0]], 1)
-        loads.append(Load("val_dataloader.num_workers", batch, predictor.workers()))
-    return loads
+        key, image = "val_dataloader.num_workers", predictor.images(pool.dataset, [0])[0]
+        scoring.append(Load(key, batch_bytes([image], 1), predictor.workers()))
+        if validates_within(cfg):
+            size, workers = int(validation.get("batch_size") or 1), int(validation.num_workers)
+            ahead = int(validation.get("prefetch_factor") or PREFETCH)
+            within.append(Load(key, batch_bytes([image], size), workers, ahead))
+    return [[*training, *within], scoring]
+
+
+def validates_within(cfg: Config) -> bool:
+    """Whether a training validates itself while its own workers have batches ready: not between
+    epochs, when they have ended."""
+    schedule = schedule_of(cfg)
+    own = schedule.length is not None and schedule.continuous
+    return not in_epochs(cfg) and bool(validation_within(cfg, schedule.length if own else None))
 
 
 def source_loss(model: Any, source: Source) -> float:
