@@ -6,15 +6,16 @@ a second opinion: it is counted and compared, and changes nothing, unless it is 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from ..store.answer_log import Event
+from ..store.images import open_image
 from ..types import I32, I64, U8, Bool
 
 OPEN = 255
@@ -318,19 +319,14 @@ def decode(data: bytes, shape: tuple[int, ...]) -> U8:
     Raises:
         DataError: It is no such PNG, or has another size.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if (image.height, image.width) != tuple(shape):
-                raise DataError(
-                    f"a painted map is {image.height}x{image.width} (height x width), its image "
-                    f"{shape[0]}x{shape[1]}"
-                )
-            if image.mode not in ("L", "P"):
-                raise DataError(f"a painted map has mode {image.mode!r}, not 8 bits of grey")
-            return np.array(image, dtype=np.uint8)
-    except DataError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"a painted map cannot be read: {error}") from None
+    with open_image(Path("a painted map"), data) as image:
+        if image.format != "PNG":
+            raise DataError(f"a painted map is a {image.format}, not a PNG")
+        if (image.height, image.width) != tuple(shape):
+            raise DataError(
+                f"a painted map is {image.height}x{image.width} (height x width), its image "
+                f"{shape[0]}x{shape[1]}"
+            )
+        if image.mode not in ("L", "P"):
+            raise DataError(f"a painted map has mode {image.mode!r}, not 8 bits of grey")
+        return np.array(image, dtype=np.uint8)
