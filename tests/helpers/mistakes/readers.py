@@ -19,7 +19,7 @@ import numpy as np
 import report_run
 import torch
 
-from regional_al.annotators import build_annotator, replay
+from regional_al.annotators import build_annotator
 from regional_al.annotators.base import checked_ids
 from regional_al.cli import check as cli_check
 from regional_al.cli import status as cli_status
@@ -37,7 +37,6 @@ from regional_al.selection.pool_table import TableWriter, read_table
 from regional_al.store import fit_state, image_paths, images, lock
 from regional_al.store import query as queries
 from regional_al.store import results as records
-from regional_al.store.answer_log import AnswerLog, Event
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
 from regional_al.store.work_dir import WorkDir
@@ -75,31 +74,6 @@ class Reader:
 def _labels(folder: Path) -> Path:
     images.write_png(folder / "labels.png", np.arange(48, dtype=np.uint8).reshape(SHAPE))
     return folder / "labels.png"
-
-
-def _painted(folder: Path) -> Path:
-    images.write_png(folder / "paint.png", np.full(SHAPE, replay.OPEN, np.uint8))
-    return folder / "paint.png"
-
-
-def _read_painted(folder: Path) -> Any:
-    event = Event(1, 0, "q", "a", "ada", "paint", (), (), (folder / "paint.png").read_bytes())
-    return replay.replay(np.ones(SHAPE, np.int32), [event]).answer
-
-
-def _answer_log(folder: Path) -> Path:
-    with AnswerLog.open(folder / "answers.sqlite") as log:
-        for number in range(3):
-            event = Event(0, 0, "q", f"town/{number}", "ada", "class", (1, 2), (number,), b"png")
-            log.append(event._replace(token=str(number)))
-        log.undo("ada", 0, "q")
-    return folder / "answers.sqlite"
-
-
-def _read_answer_log(folder: Path) -> Any:
-    with AnswerLog.open(folder / "answers.sqlite", readonly=True) as log:
-        found = (log.events(round=0), log.recent(5), log.find("1"), log.changes())
-        return found, sorted(log.keys(0))
 
 
 def _image_paths(folder: Path) -> Path:
@@ -353,8 +327,6 @@ READERS: dict[str, Reader] = {
         _labels,
         lambda f: checked_ids(f / "labels.png", SHAPE, ALL_IDS),
     ),
-    "painted map": Reader("annotators.replay.decode", _painted, _read_painted, named=False),
-    "answer log": Reader("store.answer_log.AnswerLog", _answer_log, _read_answer_log),
     "image png": Reader(
         "store.images.read_rgb", _picture("a.png"), lambda f: images.read_rgb(f / "a.png")
     ),
