@@ -125,7 +125,7 @@ class AnswerLog(Database):
                     f"version reads {FORMAT}): use that version"
                 )
             log._execute(f"SELECT {_COLUMNS}, undone FROM events LIMIT 1")
-            log._execute("PRAGMA query_only = ON" if readonly else "PRAGMA synchronous = FULL")
+            log._execute("PRAGMA query_only = ON" if readonly else "PRAGMA synchronous = EXTRA")
         except (sqlite3.Error, WorkDirError) as error:
             if log is not None:
                 log.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..annotators.replay import OPEN, SEVERAL, VOID, Standing
+from ..annotators.replay import OPEN, SEVERAL, VOID, ItemPixels, Standing, item_pixels
 from ..store.images import read_ids
 from ..types import I32, I64, JSON, U8
 
@@ -51,13 +51,16 @@ def read_prediction(path: Path, shape: tuple[int, int], classes: int) -> U8 | No
     return predicted if predicted.shape == shape and predicted.max(initial=0) < classes else None
 
 
-def asked_image(key: str, asked: I32, predicted: U8 | None) -> AskedImage:
+def asked_image(
+    key: str, asked: I32, predicted: U8 | None, found: ItemPixels | None = None
+) -> AskedImage:
     """Measure the items of an image.
 
     Args:
         key: Of the image.
         asked: int32 [H, W], 0 = not asked.
         predicted: uint8 [H, W], class indices; or None.
+        found: The pixels of its items, if they are known already.
 
     Example:
         >>> asked = np.array([[0, 2, 2], [1, 0, 0]], np.int32)
@@ -65,24 +68,26 @@ def asked_image(key: str, asked: I32, predicted: U8 | None) -> AskedImage:
         >>> image.items.tolist(), image.boxes.tolist(), image.guesses.tolist()
         ([2, 1], [[0, 1, 1, 3], [1, 0, 2, 1]], [3, 1])
     """
-    rows, cols = np.nonzero(asked)
-    numbers = asked[rows, cols].astype(np.int64)
-    items, index, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    items, starts, places = item_pixels(asked) if found is None else found
     n = items.size
+    counts = np.diff(np.append(starts, places.size))
     boxes = np.zeros((n, 4), np.int64)
-    boxes[:, :2] = np.iinfo(np.int64).max
-    np.minimum.at(boxes[:, 0], index, rows)
-    np.minimum.at(boxes[:, 1], index, cols)
-    np.maximum.at(boxes[:, 2], index, rows + 1)
-    np.maximum.at(boxes[:, 3], index, cols + 1)
-    middle = (boxes[:, :2] + boxes[:, 2:] - 1) / 2
-    away = (rows - middle[index, 0]) ** 2 + (cols - middle[index, 1]) ** 2
-    nearest = np.lexsort((away, index))
-    first = nearest[np.searchsorted(index[nearest], np.arange(n))]
-    centres = np.stack([rows[first], cols[first]], axis=1).astype(np.int64)
+    centres = np.zeros((n, 2), np.int64)
+    if n:
+        rows, cols = np.divmod(places.astype(np.int32), np.int32(asked.shape[1]))
+        for axis, values in enumerate((rows, cols)):
+            boxes[:, axis] = np.minimum.reduceat(values, starts)
+            boxes[:, axis + 2] = np.maximum.reduceat(values, starts) + 1
+        middle = (boxes[:, :2] + boxes[:, 2:] - 1) / 2
+        away = (rows - np.repeat(middle[:, 0], counts)) ** 2
+        away += (cols - np.repeat(middle[:, 1], counts)) ** 2
+        nearest = np.flatnonzero(away == np.repeat(np.minimum.reduceat(away, starts), counts))
+        first = nearest[np.searchsorted(nearest, starts)]
+        centres = np.stack([rows[first], cols[first]], axis=1).astype(np.int64)
     guesses = np.full(n, -1, np.int64)
     if predicted is not None and n:
-        votes = np.bincount(index * 256 + predicted[rows, cols], minlength=n * 256)
+        index = np.repeat(np.arange(n), counts)
+        votes = np.bincount(index * 256 + predicted.ravel()[places], minlength=n * 256)
         guesses = votes.reshape(n, 256).argmax(1)
     order = reading_order(boxes, asked.shape)
     return AskedImage(
@@ -92,7 +97,7 @@ def asked_image(key: str, asked: I32, predicted: U8 | None) -> AskedImage:
         items[order],
         boxes[order],
         centres[order],
-        counts[order].astype(np.int64),
+        counts[order],
         guesses[order],
     )
 

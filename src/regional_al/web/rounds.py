@@ -16,7 +16,7 @@ from ..store.answer_log import KINDS, AnswerLog, Event
 from ..store.image_paths import read_image_paths
 from ..store.query import Query, query_hash
 from ..store.work_dir import WorkDir
-from ..types import JSON
+from ..types import I32, JSON
 from .images import AskedImage, asked_image, read_prediction
 
 KEPT_BYTES = 256 << 20
@@ -70,17 +70,19 @@ class Progress:
 
 @dataclass
 class _Seen:
-    """An image in memory, with the events up to `last`."""
+    """An image in memory, with the events up to `last`; what is not needed yet is None."""
 
-    image: AskedImage
+    asked: I32
     replay: Replay
     last: int = 0
     standing: Standing | None = None
+    image: AskedImage | None = None
 
     @property
     def nbytes(self) -> int:
-        pixels = self.image.asked.size  # 4 bytes asked, 5 what stands, 1 predicted
-        return 10 * pixels + self.replay.nbytes
+        """At most, with what is not needed yet: 4 bytes a pixel asked, 5 what stands, 1
+        predicted."""
+        return 10 * self.asked.size + self.replay.nbytes
 
 
 @dataclass
@@ -126,17 +128,20 @@ class Round:
 
     def image(self, key: str) -> AskedImage:
         """What is asked in an image."""
-        return self._look(key).image
+        seen = self._look(key)
+        if seen.image is None:
+            path = self.files.predictions(self.number) / f"{key}.png"
+            shape = (int(seen.asked.shape[0]), int(seen.asked.shape[1]))
+            predicted = read_prediction(path, shape, self.classes)
+            seen.image = asked_image(key, seen.asked, predicted, seen.replay.found)
+        return seen.image
 
     def _look(self, key: str) -> _Seen:
         """An image; the last few stay in memory."""
         seen = self._seen.pop(self.check_key(key), None)
         if seen is None:
             asked = self.query.asked(key)
-            path = self.files.predictions(self.number) / f"{key}.png"
-            shape = (int(asked.shape[0]), int(asked.shape[1]))
-            predicted = read_prediction(path, shape, self.classes)
-            seen = _Seen(asked_image(key, asked, predicted), Replay(asked))
+            seen = _Seen(asked, Replay(asked))
         self._seen[key] = seen
         while len(self._seen) > 1 and sum(one.nbytes for one in self._seen.values()) > KEPT_BYTES:
             self._seen.popitem(last=False)
