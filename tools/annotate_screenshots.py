@@ -1,6 +1,6 @@
 """Make the screenshots of docs/annotate.md, from the embedded data.
 
-    python tools/annotate_screenshots.py [--out docs/figures/annotate] [--chromium /usr/bin/chromium]
+    python tools/annotate_screenshots.py [--out FOLDER] [--chromium PROGRAM]
 
 Needs the extras `web-test` and `fast`, and a chromium.
 """
@@ -125,9 +125,7 @@ def paint(page: Page) -> None:
     for share in np.linspace(0.72, 0.9, 4):
         page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + share * box["height"])
         page.mouse.down()
-        page.mouse.move(
-            box["x"] + 0.7 * box["width"], box["y"] + share * box["height"], steps=12
-        )
+        page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + share * box["height"], steps=12)
         page.mouse.up()
 
 
