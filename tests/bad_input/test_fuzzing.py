@@ -125,7 +125,6 @@ def test_every_reader_that_is_registered_exists() -> None:
 
 
 READ_BY: dict[str, str | None] = {
-    "annotators/replay.py": "painted map",
     "compat/baal/heuristics.py": None,  # a new file, to be written
     "engines/mmseg/checkpoints.py": "checkpoint",
     "engines/mmseg/engine.py": "results.json",  # read again, with its errors told, where needed
