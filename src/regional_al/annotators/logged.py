@@ -62,8 +62,8 @@ def image_answer(
     Example:
         >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (9, 9, 9)))
         >>> asked = np.ones((1, 2), np.int32)
-        >>> image_answer("a", asked, replay(asked, []), space).answered.any()
-        np.False_
+        >>> bool(image_answer("a", asked, replay(asked, []), space).answered.any())
+        False
     """
     table = raw_ids(space)
     answered = (asked > 0) & (standing.answer != OPEN)
