@@ -168,7 +168,7 @@ def flags_in(text: str) -> list[str]:
 
 def command_faults(line: str) -> Iterator[str]:
     """What does not exist of what a shell command or inline code names."""
-    match = re.search(r"(?:^|[ /])regional-al +([a-z-]+(?: *\| *[a-z-]+)*)(.*)", line)
+    match = re.search(r"(?:^|[ /])regional-al +([a-z][a-z-]*(?: *\| *[a-z][a-z-]*)*)(.*)", line)
     if match:
         names = re.split(r" *\| *", match[1])
         yield from (f"no command {name!r}" for name in names if name not in COMMANDS)

@@ -71,8 +71,20 @@ def test_train_passes_on_what_was_given(training: Training, config: str, tmp_pat
     assert training.calls == [(Path(config), tmp_path, True, expected, True)]
     assert cli.main(["train", config]) == 0
     assert training.calls[1] == (Path(config), None, False, {}, False)
+    commands = [named.pop("command") for named in training.named]
     assert training.named == [{"report": True, "smoke": False}] * 2
+    assert commands[0] == {  # what `annotate --train` resumes the run with
+        "config": str(Path(config).absolute()),
+        "cwd": str(Path.cwd()),
+        "cfg_options": [*options, "c=1"],
+        "amp": True,
+        "smoke": False,
+        "processes": 1,
+        "no_report": False,
+    }
     assert cli.main(["train", config, "--no-report", "--smoke"]) == 0
+    command = training.named[2].pop("command")
+    assert (command["smoke"], command["no_report"]) == (True, True)
     assert training.named[2] == {"report": False, "smoke": True}
 
 
