@@ -78,7 +78,7 @@ $(VENV0)/.stamp: pyproject.toml tools/compiled_wheels.py
 	    echo "error: torch 2.1 needs Python 3.10 or 3.11: make env-mmseg0 PYTHON0=python3.11"; exit 1; }; \
 	  $(PYTHON0) -m venv --clear $(VENV0) || { \
 	    echo "error: $(PYTHON0) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }; }
-	$(PIP0) install -q --no-compile $(TORCH0) -e '.[fast,report,mmseg0,test]' \
+	$(PIP0) install -q --no-compile $(TORCH0) -e '.[fast,report,web,mmseg0,test]' \
 	  $(BAAL) 'torchmetrics<0.10' 'wheel<0.43' ninja
 	$(PIP0) install -q --no-compile --no-deps baal==2.0.0
 	$(BIN0)/python tools/compiled_wheels.py --wheelhouse '$(WHEELHOUSE)'
