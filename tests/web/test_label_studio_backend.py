@@ -16,6 +16,7 @@ from regional_al.exchange.run import waiting_run
 from regional_al.store.images import read_ids
 
 pytest.importorskip("starlette")
+pytest.importorskip("httpx")
 testclient = pytest.importorskip("starlette.testclient")
 
 
