@@ -45,11 +45,11 @@ export class Outbox {
         this.onOffline(0);
         this.onReply(job, reply);
       } catch (error) {
-        if (error instanceof Refused && error.status < 500) {
+        if (error instanceof Refused && error.status < 500 && error.status !== 401) {
           this.waiting.shift();
           this.onRefused(job, error);
         } else {
-          this.onOffline(this.waiting.length);
+          this.onOffline(this.waiting.length, error.status === 401);
           await new Promise((done) => setTimeout(done, pause));
           pause = Math.min(pause * 2, 8000);
         }

@@ -29,8 +29,9 @@ Object.assign(window.regionalAL, { // for tests
 
 function say(text) { $("live").textContent = text; }
 function notice(text) { $("notice").textContent = text; $("notice").hidden = !text; }
-function offline(waiting) {
-  if (waiting) notice(`The server cannot be reached. ${waiting} answer${waiting > 1 ? "s are" : " is"} kept here and sent again; leave this page open.`);
+function offline(waiting, locked = false) {
+  if (waiting && locked) notice(`The server cannot be reached with this address any more: it was started again. Open the address that it has printed in another tab; what is kept here (${waiting}) is then sent. Leave this page open.`);
+  else if (waiting) notice(`The server cannot be reached. ${waiting} answer${waiting > 1 ? "s are" : " is"} kept here and sent again; leave this page open.`);
   else if ($("notice").textContent.startsWith("The server cannot")) notice("");
 }
 function element(tag, attributes = {}, ...children) {
@@ -395,7 +396,7 @@ async function loadUnits() {
 function classList() {
   const box = $("classes");
   box.replaceChildren(...state.run.classes.map((one) => element("div", { class: "class" },
-    element("button", { type: "button", "data-class": one.index, onclick: () => { state.clicks++; choose(one.index); } },
+    element("button", { type: "button", "data-class": one.index, onclick: () => { state.clicks++; choose(one.index); $("canvas").focus(); } },
       swatch(one.index), element("span", { class: "name", title: one.name }, one.name), one.key ? element("kbd", {}, one.key.toUpperCase()) : ""),
     element("button", { type: "button", "aria-label": `Examples of ${one.name}`, title: "Examples", onclick: () => examples(one.index) }, "?"))));
   filter();
@@ -554,7 +555,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (state.view !== "annotate" || event.target.matches("input:not([type=range]), select, textarea")) return;
   if (event.target.matches("input") && (key.startsWith("arrow") || key === "home")) return;
-  if (event.target.matches("button") && (key === " " || key === "enter") && event.target.closest("header, #panel, .class, #zoom, #toolbar")) return;
+  if (event.target.matches("button") && (key === " " || key === "enter") && event.target.closest("header, #panel, .class, .choices, #zoom, #toolbar")) return;
   if (key === "/") { $("filter").focus(); event.preventDefault(); return; }
   state.keys++;
   const named = state.run?.classes.find((one) => one.key === key);
