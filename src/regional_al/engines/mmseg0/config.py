@@ -57,7 +57,7 @@ def tidied() -> Iterator[None]:
     reported as an error of its own, and a folder on `sys.path`."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a config is code
         for frame, _ in traceback.walk_tb(error.__traceback__):
             left, folder = (frame.f_locals.get(f"temp_config_{n}") for n in ("file", "dir"))
             if left is not None:
