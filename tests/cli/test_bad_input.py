@@ -113,10 +113,10 @@ MISTAKES: list[tuple[str, Change, list[str], str]] = [
         "loss that cannot",
         nothing,
         [
-            "model.decode_head.loss_decode.type=DiceLoss",
+            "model.decode_head.loss_decode.type=HuasdorffDisstanceLoss",
             "model.decode_head.loss_decode._delete_=True",
         ],
-        "DiceLoss",
+        "HuasdorffDisstanceLoss",
     ),
     ("load_from missing", nothing, ["load_from=nowhere.pth"], "nowhere.pth"),
     ("pretrained without load_from", nothing, ["acquisition.round_init=pretrained"], "load_from"),

@@ -74,8 +74,11 @@ MISTAKES: list[tuple[type[RegionalALError], str, Callable[[Tiny], Options]]] = [
     ),
     (
         UnsupportedError,
-        "DiceLoss",
-        lambda t: {"model.decode_head.loss_decode": {"_delete_": True, "type": "DiceLoss"}},
+        "OHEMPixelSampler",
+        lambda t: {
+            "model.decode_head.sampler": {"type": "OHEMPixelSampler", "min_kept": 30},
+            "model.decode_head.loss_decode.use_sigmoid": True,
+        },
     ),
     (
         ConfigError,

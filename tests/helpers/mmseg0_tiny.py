@@ -211,10 +211,7 @@ class Tiny0(Tiny):
     def uses_half(self, cfg: Any) -> bool:
         return cfg.fp16 is not None and cfg.optimizer_config.type == "Fp16OptimizerHook"
 
-    refused_heads = (
-        ({"type": "STDCHead"}, "STDCHead"),
-        ({"type": "EncHead"}, "EncHead.*use_se_loss"),
-    )
+    refused_heads = ()
     averages_weighted = True
 
     def folders(self, images: str, masks: str | None) -> dict[str, Any]:
@@ -234,8 +231,9 @@ class Tiny0(Tiny):
         optimizer.step()
         return float(loss.detach())
 
-    def head_loss(self, head: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return head.losses(logits, target)["loss_ce"]
+    def head_losses(self, head: Any, logits: Any, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = head.losses(logits, target)
+        return found
 
     def letters(
         self, folder: Path, chosen: Sequence[str] | None, reduce_zero_label: bool

@@ -242,12 +242,13 @@ class Tiny1(Tiny):
         wrapper = build_optim_wrapper(model, copy.deepcopy(engine.cfg.optim_wrapper))
         return float(model.train_step(batch, wrapper)["loss"])
 
-    def head_loss(self, head: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def head_losses(self, head: Any, logits: Any, target: torch.Tensor) -> dict[str, torch.Tensor]:
         from mmengine.structures import PixelData
         from mmseg.structures import SegDataSample
 
         samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in target]
-        return head.loss_by_feat(logits, samples)["loss_ce"]
+        found: dict[str, torch.Tensor] = head.loss_by_feat(logits, samples)
+        return found
 
     def letters(
         self, folder: Path, chosen: Sequence[str] | None, reduce_zero_label: bool

@@ -266,8 +266,12 @@ class Tiny(ABC):
         """One training iteration on a batch of samples, and its loss."""
 
     @abstractmethod
+    def head_losses(self, head: Any, logits: Any, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A decode head's losses by name, and its accuracy; target: [N, 1, H, W]."""
+
     def head_loss(self, head: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """A decode head's loss; target: [N, 1, H, W]."""
+        """A decode head's cross entropy; target: [N, 1, H, W]."""
+        return self.head_losses(head, logits, target)["loss_ce"]
 
     @abstractmethod
     def letters(

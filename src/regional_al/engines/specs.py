@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+INNER_HEAD = "kernel_generate_head"
+
 
 def first_line(error: BaseException) -> str:
     """Kind and first line of an exception."""
@@ -38,15 +40,17 @@ def type_name(spec: Any) -> str:
 
 
 def heads(model: Any) -> Iterator[tuple[str, Any]]:
-    """(name, config) of every decode and auxiliary head, lists opened."""
+    """(name, config) of every decode and auxiliary head, lists opened; of K-Net's the one inside it
+    that computes its losses."""
     for key in ("decode_head", "auxiliary_head"):
         spec = model.get(key)
-        if isinstance(spec, Mapping):
-            yield f"model.{key}", spec
-        elif isinstance(spec, (list, tuple)):
-            for index, item in enumerate(spec):
-                if isinstance(item, Mapping):
-                    yield f"model.{key}[{index}]", item
+        items = enumerate(spec) if isinstance(spec, (list, tuple)) else [(None, spec)]
+        for index, item in items:
+            name = f"model.{key}" if index is None else f"model.{key}[{index}]"
+            while isinstance(item, Mapping) and isinstance(item.get(INNER_HEAD), Mapping):
+                name, item = f"{name}.{INNER_HEAD}", item[INNER_HEAD]
+            if isinstance(item, Mapping):
+                yield name, item
 
 
 def without_traceback(error: Any) -> Any:

@@ -289,10 +289,10 @@ OPTIONS: list[tuple[str, list[str], str]] = [
     (
         "loss that cannot",
         [
-            "model.decode_head.loss_decode.type=DiceLoss",
+            "model.decode_head.loss_decode.type=HuasdorffDisstanceLoss",
             "model.decode_head.loss_decode._delete_=True",
         ],
-        "DiceLoss",
+        "HuasdorffDisstanceLoss",
     ),
     ("load_from missing", ["load_from=nowhere.pth"], r"nowhere\.pth"),
     ("load_from a folder", ["load_from=data"], "data"),

@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
 from ...runtime import distributed as dist
 from ...types import I64, U8, UNLABELED, LabelSpace
-from ..specs import first_line, heads, missing_base
+from ..specs import first_line, heads, missing_base, type_name
 
 log = logging.getLogger("regional_al")
 
@@ -103,8 +103,11 @@ def _place(error: BaseException) -> str:
 
 
 def check_classes(model: Any, space: LabelSpace) -> None:
-    """Every head of a model's config predicts as many classes as the data set has."""
+    """Every head of a model's config predicts as many classes as the data set has; but
+    STDC's detail head tells borders from the rest."""
     for name, head in heads(model):
+        if type_name(head) in ("STDCHead", "LabelledSTDCHead"):
+            continue
         if head.get("num_classes") not in (None, space.num_classes):
             raise ConfigError(
                 f"{name}.num_classes={head['num_classes']}, but the data set has "

@@ -28,7 +28,7 @@ import torch
 from ...config.schedule import parse_iterations
 from ...errors import ConfigError, RegionalALError
 from ...store.labels import LabelStore
-from ...types import ImageAnswer, LabelSpace, PoolItem
+from ...types import U8, UNLABELED, ImageAnswer, LabelSpace, PoolItem
 from ..base import FitRequest
 from ..quiet import quiet_warnings
 from ..specs import first_line
@@ -92,13 +92,21 @@ def length(acquisition: Mapping[str, Any]) -> int | None:
 def invented_labels(folder: Path, pool: Sequence[PoolItem], space: LabelSpace) -> LabelStore:
     """Labels of two images: squares of random classes. The pool's own annotations stay shut."""
     store, rng = LabelStore(folder), np.random.default_rng(0)
-    ids = np.flatnonzero(space.trainable).astype(np.uint8)
     for item in pool[:2]:
-        height, width = item.shape
-        cells = rng.choice(ids, (-(-height // CELL), -(-width // CELL)))
-        mask = cells.repeat(CELL, axis=0).repeat(CELL, axis=1)[:height, :width]
+        mask = invented_mask(item.shape, space, rng)
         store.write(ImageAnswer(item.key, mask, np.ones(mask.shape, dtype=bool)), 0)
     return store
+
+
+def invented_mask(
+    shape: tuple[int, int], space: LabelSpace, rng: np.random.Generator, share: float = 1.0
+) -> U8:
+    """Raw ids, uint8 `shape`: squares of random classes, of which a share is labelled."""
+    ids = np.flatnonzero(space.trainable).astype(np.uint8)
+    cells = rng.choice(ids, tuple(-(-side // CELL) for side in shape))
+    cells[rng.random(cells.shape) >= share] = UNLABELED
+    mask: U8 = cells.repeat(CELL, axis=0).repeat(CELL, axis=1)[: shape[0], : shape[1]]
+    return mask
 
 
 @contextmanager

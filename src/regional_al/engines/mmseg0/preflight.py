@@ -19,11 +19,12 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...runtime.shared_memory import PREFETCH, Load
 from ...store.images import image_size, read_ids, write_png
-from ...types import I64, JSON, UNLABELED, LabelSpace
+from ...types import I64, JSON, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.head_probe import check_blank, check_heads, flat
 from ..mmseg.memory import batch_bytes, check_shared_memory
-from ..mmseg.rehearsal import unchanged
+from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import dicts, first_line, type_name
@@ -31,6 +32,7 @@ from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
 from .fit import in_epochs
 from .loaders import loader_options
+from .losses import Generation0
 from .parallel import opened
 from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
 from .predict import Predictor, build_model
@@ -56,7 +58,7 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     counts.judge(pool.label_space, "data.val")
     try:
         with unchanged():
-            check_model(cfg, pool)
+            check_model(cfg, pool, sparse)
             check_shared_memory(worker_loads(cfg, pool))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
             rehearse(cfg, pool, validation)
@@ -159,9 +161,10 @@ def check_mask(image: Path, path: Path | None, space: LabelSpace) -> I64:
     return check_ids(path, mask, space)
 
 
-def check_model(cfg: Config, pool: Pool) -> None:
-    """The model is built and initialised; it takes a batch without any label, with a finite loss,
-    and predicts an image. Finds crops and sizes that do not fit, missing weights and absent ops."""
+def check_model(cfg: Config, pool: Pool, sparse: bool) -> None:
+    """The model is built and initialised; its loss of invented labels is finite, unlabelled pixels
+    stay out of it when labels are sparse, and it predicts an image. Finds crops and sizes that do
+    not fit, missing weights and absent ops."""
     model = build_model(cfg)
     try:
         with quiet_warnings(), safe_loading():
@@ -178,35 +181,53 @@ def check_model(cfg: Config, pool: Pool) -> None:
     for key in ("load_from", "resume_from"):
         if cfg.get(key) and not is_remote(cfg[key]):
             check_fits(cfg[key], model, key)
-    loss = unlabeled_loss(model.train(), pool, predictor.device)
-    if not np.isfinite(loss):
-        raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
+    try:
+        with quiet_warnings():
+            check_losses(model.train(), pool, sparse)
+    except RegionalALError:
+        raise
+    except Exception as error:  # pipelines and models raise all kinds
+        raise ConfigError(
+            f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
+        ) from None
     predictor.predict_one(model.eval(), pool.dataset, pool.items[0])
 
 
-def unlabeled_loss(model: Any, pool: Pool, device: torch.device) -> float:
-    """Loss of two training samples of the first image with every pixel 255."""
-    with tempfile.TemporaryDirectory() as folder:
-        mask = Path(folder) / "unlabeled.png"
-        write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
-        try:
-            with quiet_warnings(), torch.no_grad():
-                samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
-                batch = opened(collate(samples, samples_per_gpu=2), device)
-                losses = model.forward_train(**batch)
-        except RegionalALError:
-            raise
-        except Exception as error:  # pipelines and models raise all kinds
-            raise ConfigError(
-                f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
-            ) from None
-    # mmseg's own sum of them (_parse_losses) is a collective, and one rank may have stopped before
-    found = [
-        value if isinstance(value, list) else [value]
-        for name, value in losses.items()
-        if "loss" in name
+def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
+    """The loss of two training samples of the first image is finite with invented labels; with
+    sparse ones, unlabelled pixels stay out of every head's."""
+    shares = (0.0, 0.5) if sparse else (1.0,)
+    device = next(model.parameters()).device
+    batches = [
+        opened(collate(invented_samples(pool, share), samples_per_gpu=2), device)
+        for share in shares
     ]
-    return float(sum(item.mean() for several in found for item in several))
+    if sparse:
+        blank, some = batches
+        if not hasattr(model, "_decode_head_forward_train"):  # a segmentor of the user's own
+            inputs = [one for one in model.parameters() if one.requires_grad]
+            check_blank([], model.forward_train(**blank), inputs)
+            return
+        with torch.no_grad():
+            features = model.extract_feat(blank["img"])
+        truths = (batch["gt_semantic_seg"] for batch in (blank, some))
+        check_heads(model, Generation0(blank["img_metas"]), features, *truths)
+        return
+    with torch.no_grad():
+        losses = model.forward_train(**batches[0])
+    # mmseg's own sum of them (_parse_losses) is a collective, and one rank may have stopped before
+    loss = sum(float(value) for _, value in flat(losses))
+    if not np.isfinite(loss):
+        raise UnsupportedError(f"the model's loss is {loss} on a batch with invented labels")
+
+
+def invented_samples(pool: Pool, share: float) -> list[Any]:
+    """Two training samples of the first image, of which a share is labelled at random."""
+    mask = invented_mask(pool.items[0].shape, pool.label_space, np.random.default_rng(0), share)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "invented.png"
+        write_png(path, mask)
+        return [read_sample(pool.dataset, 0, path) for _ in range(2)]
 
 
 def worker_loads(cfg: Config, pool: Pool) -> list[list[Load]]:
@@ -216,11 +237,7 @@ def worker_loads(cfg: Config, pool: Pool) -> list[list[Load]]:
     training, scoring = [], []
     options = loader_options(cfg, "train_dataloader", 0)
     if options["workers_per_gpu"]:
-        with tempfile.TemporaryDirectory() as folder:
-            mask = Path(folder) / "unlabeled.png"
-            write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
-            samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
-        batch = batch_bytes(samples, int(options["samples_per_gpu"]))
+        batch = batch_bytes(invented_samples(pool, 0.0), int(options["samples_per_gpu"]))
         ahead = int(options.get("prefetch_factor") or PREFETCH)
         key = workers_key(cfg, "train_dataloader")
         training.append(Load(key, batch, int(options["workers_per_gpu"]), ahead))

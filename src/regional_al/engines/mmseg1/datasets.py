@@ -1,22 +1,24 @@
 """Data set classes and pipeline transforms for configs of MMSegmentation 1.x.
 
-The transforms are drop-ins for Resize, RandomResize and RandomCrop that keep sparse labels. They
-take the arguments of the transform they replace and draw the same random numbers, so on a mask in
-which every pixel is labelled they give the same bytes.
+The transforms are drop-ins for Resize, RandomResize, RandomCrop and GenerateEdge that keep sparse
+labels. They take the arguments of the transform they replace and draw the same random numbers, so
+on a mask in which every pixel is labelled they give the same bytes.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import cv2
+import numpy as np
 from mmcv.transforms import RandomResize
 from mmcv.transforms.utils import cache_randomness
 from mmseg.datasets import BaseSegDataset
-from mmseg.datasets.transforms import RandomCrop
+from mmseg.datasets.transforms import GenerateEdge, RandomCrop
 from mmseg.datasets.transforms.transforms import Resize
 from mmseg.registry import DATASETS, TRANSFORMS
 
-from ...types import UNLABELED
+from ...types import U8, UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
 from ..mmseg.transforms import Box, LabelledCrop, keep_labels
 
@@ -87,3 +89,40 @@ class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
     def crop_bbox(self, results: dict[str, Any]) -> Box:
         """(y1, y2, x1, x2) of the crop."""
         return self.choose(results["img"].shape[:2], results.get("gt_seg_map"))
+
+
+@TRANSFORMS.register_module()
+class LabelledGenerateEdge(GenerateEdge):  # type: ignore[misc]
+    """mmseg's GenerateEdge (same arguments) that makes no edge known without labels: 255 where a
+    pixel is unlabelled, and where it is no edge by what is labelled but unlabelled ones near it
+    may say otherwise."""
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Add `gt_edge_map`: 1 edge, 0 none, 255 unknown."""
+        results = super().transform(results)
+        edge = results["gt_edge_map"]
+        results["gt_edge_map"] = known_edges(
+            edge, results["gt_seg_map"] == self.ignore_index, self.edge_width
+        )
+        return results
+
+
+COMPARED = ((0, 1, 0), (0, 1, 1), (1, 0, 1))
+"""The neighbours that GenerateEdge compares a pixel with, and itself."""
+
+
+def known_edges(edge: U8, unlabelled: np.ndarray, width: int) -> U8:
+    """Edges as far as labels say it.
+
+    Args:
+        edge: uint8 [H, W], 1 where labelled pixels of two classes meet, widened by `width`.
+        unlabelled: bool [H, W].
+        width: Side of the square that widened it.
+
+    Returns:
+        uint8 [H, W]: 255 where it is unknown whether there is an edge, else `edge`.
+    """
+    near = cv2.dilate(unlabelled.astype(np.uint8), np.array(COMPARED, np.uint8))
+    near = cv2.dilate(near, np.ones((width, width), np.uint8))
+    known: U8 = np.where(unlabelled | ((near > 0) & (edge == 0)), UNLABELED, edge)
+    return known.astype(np.uint8)

@@ -58,7 +58,7 @@ class MMSeg1Engine(MMSegEngine):
         self.predictor = Predictor(self.cfg)
 
     def preflight(self) -> None:
-        preflight.check(self.cfg, self._pool, self.validation, self._source)
+        preflight.check(self.cfg, self._pool, self.validation, self.sparse, self._source)
 
     def train(self, request: FitRequest) -> FitResult:
         return fit.fit(self.cfg, self._pool, request, self._source)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...runtime.shared_memory import PREFETCH, Load
 from ...store.images import image_size, read_ids, write_png
-from ...types import I64, JSON, UNLABELED, LabelSpace
+from ...types import I64, JSON, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.head_probe import check_blank, check_heads
 from ..mmseg.memory import batch_bytes, check_shared_memory
-from ..mmseg.rehearsal import unchanged
+from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
 from .fit import in_epochs, schedule_of, validation_within
 from .hooks import quiet_warnings
+from .losses import Generation1
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
@@ -67,7 +70,9 @@ def check_keys(cfg: Config) -> None:
                 integer(f"{key}.{name}", cfg[key][name], least)
 
 
-def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
+def check(
+    cfg: Config, pool: Pool, validation: Any, sparse: bool, source: Source | None = None
+) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
     check_classes(cfg.model, pool.label_space)
     check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
@@ -84,7 +89,7 @@ def check(cfg: Config, pool: Pool, validation: Any, source: Source | None = None
         if source is not None:
             check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
         with unchanged():
-            check_model(cfg, pool, source)
+            check_model(cfg, pool, sparse, source)
             check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
             rehearse(cfg, pool, validation, source)
@@ -173,10 +178,10 @@ def check_mask(info: Mapping[str, Any], space: LabelSpace, key: str, sized: bool
     return check_ids(path, mask, space)
 
 
-def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
-    """The model is built and initialised; it takes a batch without any label and one of the source,
-    with finite losses, and predicts an image. Finds crops and sizes that do not fit, missing
-    weights and absent ops."""
+def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = None) -> None:
+    """The model is built and initialised; its loss of invented labels is finite, unlabelled pixels
+    stay out of it when labels are sparse, and it predicts an image. Finds crops and sizes that do
+    not fit, missing weights and absent ops."""
     model = build_model(cfg)
     try:
         with quiet_warnings(), safe_loading():
@@ -190,9 +195,7 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
         ) from None
     if cfg.get("load_from") and not is_remote(cfg.load_from):
         check_fits(cfg.load_from, model, "load_from")
-    loss = unlabeled_loss(model.train(), pool)
-    if not np.isfinite(loss):
-        raise UnsupportedError(f"the model's loss is {loss} on a batch without any label")
+    check_losses(model.train(), pool, sparse)
     if source is not None:
         loss = source_loss(model, source)
         if not np.isfinite(loss):
@@ -200,16 +203,36 @@ def check_model(cfg: Config, pool: Pool, source: Source | None = None) -> None:
     Predictor(cfg).predict_one(model.eval(), pool.dataset, pool.items[0])
 
 
-def unlabeled_loss(model: Any, pool: Pool) -> float:
-    """Loss of two training samples of the first image with every pixel 255."""
-    with tempfile.TemporaryDirectory() as folder:
-        mask = Path(folder) / "unlabeled.png"
-        write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
-        return batch_loss(
-            model,
-            lambda: [read_sample(pool.dataset, 0, mask) for _ in range(2)],
-            str(pool.items[0].image),
+def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
+    """The loss of two training samples of the first image is finite with invented labels; with
+    sparse ones, unlabelled pixels stay out of every head's."""
+    image = str(pool.items[0].image)
+    if not sparse:
+        loss = batch_loss(model, lambda: invented_samples(pool, 1.0), image)
+        if not np.isfinite(loss):
+            raise UnsupportedError(f"the model's loss is {loss} on a batch with invented labels")
+        return
+    with failing(image), quiet_warnings():
+        blank, some = (
+            model.data_preprocessor(collated(invented_samples(pool, share)), True)
+            for share in (0.0, 0.5)
         )
+        if not hasattr(model, "_decode_head_forward_train"):  # a segmentor of the user's own
+            inputs = [one for one in model.parameters() if one.requires_grad]
+            check_blank([], model(**blank, mode="loss"), inputs)
+            return
+        with torch.no_grad():
+            features = model.extract_feat(blank["inputs"])
+        check_heads(model, Generation1(), features, blank["data_samples"], some["data_samples"])
+
+
+def invented_samples(pool: Pool, share: float) -> list[Any]:
+    """Two training samples of the first image, of which a share is labelled at random."""
+    mask = invented_mask(pool.items[0].shape, pool.label_space, np.random.default_rng(0), share)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "invented.png"
+        write_png(path, mask)
+        return [read_sample(pool.dataset, 0, path) for _ in range(2)]
 
 
 def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Load]]:
@@ -221,10 +244,7 @@ def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Lo
         counts[f"{SOURCE_KEY}.num_workers"] = source.num_workers
     training, scoring, within = [], [], []
     if sum(counts.values()):
-        with tempfile.TemporaryDirectory() as folder:
-            mask = Path(folder) / "unlabeled.png"
-            write_png(mask, np.full(pool.items[0].shape, UNLABELED, dtype=np.uint8))
-            samples = [read_sample(pool.dataset, 0, mask) for _ in range(2)]
+        samples = invented_samples(pool, 0.0)
         batch = batch_bytes(samples, int(train.get("batch_size") or 1))
         if source is not None:
             batch += batch_bytes([source.images[0]], source.batch_size)
@@ -259,14 +279,23 @@ def source_loss(model: Any, source: Source) -> float:
 
 def batch_loss(model: Any, read: Callable[[], list[Any]], what: str) -> float:
     """Loss of a batch of samples. Raises ConfigError naming `what` when it cannot be had."""
+    with failing(what), quiet_warnings(), torch.no_grad():
+        data = model.data_preprocessor(collated(read()), True)
+        total, _ = model.parse_losses(model(**data, mode="loss"))
+    return float(total)
+
+
+def collated(samples: list[Any]) -> dict[str, list[Any]]:
+    """Samples as a batch."""
+    return {key: [sample[key] for sample in samples] for key in samples[0]}
+
+
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Any error, since pipelines and models raise all kinds, as a ConfigError naming `what`."""
     try:
-        with quiet_warnings(), torch.no_grad():
-            samples = read()
-            batch = {key: [sample[key] for sample in samples] for key in samples[0]}
-            data = model.data_preprocessor(batch, True)
-            total, _ = model.parse_losses(model(**data, mode="loss"))
+        yield
     except RegionalALError:
         raise
-    except Exception as error:  # pipelines and models raise all kinds
+    except Exception as error:
         raise ConfigError(f"a training batch of {what} fails: {first_line(error)}") from None
-    return float(total)
