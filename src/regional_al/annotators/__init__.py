@@ -3,6 +3,7 @@
 from .base import ANNOTATORS, Annotator, build_annotator
 from .folder import FolderAnnotator
 from .oracle import OracleAnnotator
+from .simulated import SimulatedAnnotator
 from .web import WebAnnotator
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Annotator",
     "FolderAnnotator",
     "OracleAnnotator",
+    "SimulatedAnnotator",
     "WebAnnotator",
     "build_annotator",
 ]

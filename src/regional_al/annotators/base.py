@@ -37,7 +37,8 @@ class Annotator(Protocol):
     A registered class is constructed as `cls(pool=..., label_space=..., **arguments)` with the
     arguments of `acquisition.annotator`. What kind of answer is wanted, `query.info.answer`
     ('full', 'dominant' or 'multiclass'), is part of each query; a constructor with a parameter
-    named `answer` gets the kind that the config asks for, too.
+    named `answer` gets the kind that the config asks for, too, one named `run_seed` the seed of the
+    run.
 
     Example:
         >>> import numpy as np
@@ -83,7 +84,10 @@ ANNOTATORS: Registry[Annotator] = Registry("annotator")
 
 
 def build_annotator(
-    spec: str | Mapping[str, Any], pool: Sequence[PoolItem], label_space: LabelSpace
+    spec: str | Mapping[str, Any],
+    pool: Sequence[PoolItem],
+    label_space: LabelSpace,
+    run_seed: int = 0,
 ) -> Annotator:
     """Build the annotator of `acquisition.annotator`.
 
@@ -92,6 +96,7 @@ def build_annotator(
             passed on only to a constructor that names it.
         pool: Images that will be asked about.
         label_space: Meaning of the ids.
+        run_seed: Seed of the run, for a constructor that names it.
 
     Returns:
         The annotator.
@@ -107,14 +112,17 @@ def build_annotator(
         'OracleAnnotator'
     """
     arguments = dict(spec) if isinstance(spec, Mapping) else {"type": spec}
-    for name in ("pool", "label_space"):
+    for name in ("pool", "label_space", "run_seed"):
         if name in arguments:
             raise ConfigError(f"acquisition.annotator has no key {name!r}: leave it out")
-    if "answer" in arguments and arguments.get("type") in ANNOTATORS:
+    given: dict[str, Any] = {"pool": pool, "label_space": label_space}
+    if arguments.get("type") in ANNOTATORS:
         parameters = inspect.signature(ANNOTATORS.get(arguments["type"])).parameters
         if "answer" not in parameters:
-            del arguments["answer"]
-    return ANNOTATORS.build(arguments, pool=pool, label_space=label_space)
+            arguments.pop("answer", None)
+        if "run_seed" in parameters:
+            given["run_seed"] = run_seed
+    return ANNOTATORS.build(arguments, **given)
 
 
 def allowed_ids(label_space: LabelSpace) -> Bool:

@@ -62,23 +62,23 @@ class OracleAnnotator:
     def collect(self, query: Query, keys: Sequence[str]) -> Iterator[ImageAnswer]:
         """One complete answer per image, in the order of `keys`."""
         for key in keys:
-            asked = query.asked(key)
-            truth = self._truth(self._items[key])
-            if truth.shape != asked.shape:
-                raise DataError(
-                    f"{query.folder}: {key} was queried at size {asked.shape}, its annotation is"
-                    f" {truth.shape}: the data set has changed since"
-                )
-            sets = None
-            if query.info.answer == "dominant":
-                labels = dominant_labels(asked, truth, self._label_space)
-                clicks = int(np.unique(asked[asked > 0]).size)
-            elif query.info.answer == "multiclass":
-                labels, sets, clicks = class_sets(asked, truth, self._label_space)
-            else:
-                labels = np.where(asked > 0, truth, np.uint8(UNLABELED))
-                clicks = segment_clicks(asked, truth, self._label_space)
-            yield ImageAnswer(key, labels, asked > 0, clicks, sets=sets)
+            asked, truth = self.look(query, key)
+            yield true_answer(query.info.answer, key, asked, truth, self._label_space)
+
+    def look(self, query: Query, key: str) -> tuple[I32, U8]:
+        """What is asked about an image, int32 [H, W], and its ground truth, uint8 [H, W] raw ids.
+
+        Raises:
+            DataError: The annotation cannot be read, or has another size than the query.
+        """
+        asked = query.asked(key)
+        truth = self._truth(self._items[key])
+        if truth.shape != asked.shape:
+            raise DataError(
+                f"{query.folder}: {key} was queried at size {asked.shape}, its annotation is"
+                f" {truth.shape}: the data set has changed since"
+            )
+        return asked, truth
 
     def sources(self) -> dict[str, Path]:
         """Key of an image -> the file that its answers come from."""
@@ -98,6 +98,35 @@ class OracleAnnotator:
                 f"{path} is {item.shape} (height, width), its image {item.image} is {size}"
             )
         self._truth(item)
+
+
+def true_answer(kind: str, key: str, asked: I32, truth: U8, label_space: LabelSpace) -> ImageAnswer:
+    """The answer that follows from the ground truth of an image.
+
+    Args:
+        kind: 'full', 'dominant' or 'multiclass'.
+        key: Of the image.
+        asked: int32 [H, W], 0 = not asked, i = item i.
+        truth: uint8 [H, W], raw ids.
+        label_space: Their meaning.
+
+    Example:
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
+        >>> asked = np.array([[1, 1, 1, 0]], np.int32)
+        >>> answer = true_answer("dominant", "a", asked, np.array([[1, 0, 1, 1]], np.uint8), space)
+        >>> answer.labels.tolist(), answer.clicks
+        ([[1, 1, 1, 255]], 1)
+    """
+    sets = None
+    if kind == "dominant":
+        labels = dominant_labels(asked, truth, label_space)
+        clicks = int(np.unique(asked[asked > 0]).size)
+    elif kind == "multiclass":
+        labels, sets, clicks = class_sets(asked, truth, label_space)
+    else:
+        labels = np.where(asked > 0, truth, np.uint8(UNLABELED))
+        clicks = segment_clicks(asked, truth, label_space)
+    return ImageAnswer(key, labels, asked > 0, clicks, sets=sets)
 
 
 def whole_masks(pool: Sequence[PoolItem], label_space: LabelSpace) -> Callable[[int], U8]:

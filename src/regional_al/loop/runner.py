@@ -87,7 +87,7 @@ def _run(
 ) -> ActiveLearningLoop:
     """`run` with the lock of the work dir, which the caller may hold already."""
     config = grammar.parse(acquisition)
-    annotator = build_annotator(config.annotator, engine.pool, engine.label_space)
+    annotator = build_annotator(config.annotator, engine.pool, engine.label_space, config.seed)
     loop = ActiveLearningLoop(
         engine, config, annotator, work_dir, text=text, engine_name=engine_name, title=title
     )
