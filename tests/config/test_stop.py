@@ -33,6 +33,10 @@ from regional_al.testing import streets, toy
         ({"max_pixels": 0}, "max_pixels=0 must"),
         ({"max_pixels": "1%"}, "max_pixels='1%' must"),
         ({"max_clicks": -5}, "max_clicks=-5 must"),
+        ({"max_seconds": 0}, "max_seconds=0 must be a number above 0"),
+        ({"max_seconds": "1h"}, "max_seconds='1h' must be a number above 0"),
+        ({"max_seconds": float("inf")}, "max_seconds=inf must be a number above 0"),
+        ({"max_seconds": 60}, "max_seconds=60: annotator 'oracle' takes no time; use"),
     ],
 )
 def test_stop_is_checked(stop: Any, words: str) -> None:
@@ -53,6 +57,8 @@ def test_good_stops() -> None:
     }
     found = Acquisition.parse({"stop": every}).stop
     assert found == Stop(max_pixels=1000, plateau=1, plateau_gain=0.0)
+    timed = {"stop": {"max_seconds": 0.5}, "annotator": "simulated"}
+    assert Acquisition.parse(timed).stop == Stop(max_seconds=0.5)
     for edge in (0, 0.0, 1, 1.0):
         assert Acquisition.parse({"stop": {"target_miou": edge}}).stop.target_miou == edge
 

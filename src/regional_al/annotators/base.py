@@ -31,6 +31,7 @@ VOID = 254
 class Annotator(Protocol):
     """Answers queries.
 
+    A class with `takes_time = False` never says how many seconds an answer has taken.
     An annotator whose answers come from files may have a method `sources()` (key of an image ->
     path): a resumed run then notices that one of them has been replaced.
 

@@ -43,6 +43,8 @@ class OracleAnnotator:
         a.png: its annotation does not exist: the ora
     """
 
+    takes_time = False
+
     def __init__(self, pool: Sequence[PoolItem], label_space: LabelSpace) -> None:
         self._items = {item.key: item for item in pool}
         self._label_space = label_space

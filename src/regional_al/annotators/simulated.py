@@ -50,6 +50,8 @@ class SimulatedAnnotator(OracleAnnotator):
         (0.2, 1.35, 2)
     """
 
+    takes_time = True
+
     def __init__(
         self,
         pool: Sequence[PoolItem],

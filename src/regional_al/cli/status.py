@@ -62,10 +62,14 @@ def _lines(folder: WorkDir, results: Results | None, position: Position, width: 
 
 
 def _costs_line(costs: Costs, pool_pixels: int | None) -> str:
-    """The four costs in words, and the share of the pool if its size is known."""
+    """The costs in words, with the share of the pool if its size is known, and the time of people
+    if it is."""
     clicks = "unknown clicks" if costs.clicks is None else f"{costs.clicks:,} clicks"
     text = f"{costs.images:,} images, {costs.regions:,} regions, {costs.pixels:,} pixels, {clicks}"
-    return text if not pool_pixels else f"{text} ({table.percent(costs.pixels / pool_pixels)}%)"
+    if pool_pixels:
+        text += f" ({table.percent(costs.pixels / pool_pixels)}%)"
+    people = costs.annotation_seconds
+    return text if people is None else f"{text}, {table.spell(people)} of annotation"
 
 
 def _seconds_line(rounds: Sequence[Record]) -> str:

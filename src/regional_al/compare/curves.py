@@ -16,7 +16,7 @@ from .results import Run
 
 Curve = Sequence[tuple[float, float]]
 
-COSTS = ("pixels", "clicks", "regions")
+COSTS = ("pixels", "clicks", "regions", "annotation_seconds")
 """Costs that curves are drawn over; regions are annotation visits."""
 WIDE_GAP = 3.0  # ratio of costs from which a value between two points is only a rough estimate
 SAME_COST = 0.05  # costs that differ by less than this share count as one position
@@ -256,14 +256,29 @@ def positions(curves: Sequence[Curve]) -> list[float]:
     return [max(low, min(group[len(group) // 2], high)) for group in groups]
 
 
-def seed_curve(run: Run, cost: str) -> SeedCurve | None:
-    """mIoU over a cost; None when the cost is unknown in some round (a person's clicks)."""
-    values = [getattr(record.costs, cost) for record in run.evaluated]
-    if any(value is None for value in values):
+def spent(record: Record, cost: str) -> float | None:
+    """A cost up to a round; before anything has been answered it is 0, not unknown.
+
+    Example:
+        >>> from regional_al.types import Costs
+        >>> start = Record(0, Costs(), Costs(), 0.0)
+        >>> spent(start, "annotation_seconds"), start.costs.annotation_seconds
+        (0.0, None)
+    """
+    value = getattr(record.costs, cost)
+    if value is None and record.costs.pixels:
         return None
-    points = tuple(
-        (float(v), float(r.miou or 0.0)) for v, r in zip(values, run.evaluated, strict=True)
-    )
+    return float(value or 0)
+
+
+def seed_curve(run: Run, cost: str) -> SeedCurve | None:
+    """mIoU over a cost; None when the cost is unknown in some round (clicks of answers from files,
+    seconds of an oracle)."""
+    values = [spent(record, cost) for record in run.evaluated]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    points = tuple((v, float(r.miou or 0.0)) for v, r in zip(known, run.evaluated, strict=True))
     return SeedCurve(run.seed, tuple(r.round for r in run.evaluated), points)
 
 
@@ -274,9 +289,9 @@ def classes_at(run: Run, cost: str, at: float) -> list[float | None]:
     for c in range(len(run.results.classes)):
         points = []
         for record in run.evaluated:
-            value, spent = class_iou(record, c), getattr(record.costs, cost)
-            if value is not None and spent is not None:
-                points.append((float(spent), value))
+            value, paid = class_iou(record, c), spent(record, cost)
+            if value is not None and paid is not None:
+                points.append((paid, value))
         found.append(interpolate(tidy(points), at))
     return found
 

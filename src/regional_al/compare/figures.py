@@ -16,6 +16,7 @@ from ..report.figures import (
     legend_above,
     new_figure,
     plain_names,
+    time_unit,
 )
 from ..store.results import STAGES
 from ..types import JSON
@@ -52,7 +53,7 @@ def curve(
 
     Args:
         analysis: What to draw.
-        cost: 'pixels', 'clicks' or 'regions'.
+        cost: One of `curves.COSTS`.
         scale: Of the cost axis: 'auto', 'log' or 'linear'.
         arms: Only these, in the colours that they have among all.
 
@@ -60,8 +61,13 @@ def curve(
         None if there is nothing to draw.
     """
     means = analysis.means.get(cost, {})
-    pixels = analysis.comparison.pool.pool_pixels
-    unit = 100 / pixels if cost == "pixels" else 1.0
+    most = max((p.cost for points in means.values() for p in points), default=0.0)
+    unit, name = 1.0, ""
+    if cost == "pixels":
+        unit = 100 / analysis.comparison.pool.pool_pixels
+    elif cost == "annotation_seconds":
+        name, length = time_unit(most)
+        unit = 1 / length
     figure, axes = new_figure(_WIDE)
     drawn: list[float] = []
     selected: list[float] = []  # without round 0: a cheap start makes no axis logarithmic
@@ -83,7 +89,7 @@ def curve(
     _full_band(axes, analysis)
     spans = selected or drawn
     log = {"log": True, "linear": False}.get(scale, wide(min(spans), max(spans)))
-    cost_axis(axes, drawn, "labelled" if cost == "pixels" else cost, log)
+    cost_axis(axes, drawn, "labelled" if cost == "pixels" else cost, log, name)
     axes.set_ylabel("mIoU (%)", color=INK)
     axes.figure.legend(loc="outside right upper", frameon=False, fontsize=8, handlelength=2.2)
     return figure

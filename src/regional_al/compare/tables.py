@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from ..report.table import NOT_KNOWN, full, percent
+from ..report.table import NOT_KNOWN, full, percent, spell
 from .curves import SAME_COST, Ratio, Reach, Spread, difference
 from .efficiency import Efficiency, EndRatio
 from .figures import line_styles
 from .stats import Analysis, Win, families, family
 
-COST_NAMES = {"pixels": "pixels", "clicks": "clicks", "regions": "annotation visits"}
+COST_NAMES = {
+    "pixels": "pixels",
+    "clicks": "clicks",
+    "regions": "annotation visits",
+    "annotation_seconds": "annotation time",
+}
 FULL_NAME = "full supervision"
 _BLUE, _RED = (31, 95, 168), (193, 66, 66)
 _SIGNS = {">=": "≥ ", "<=": "≤ ", "~": "~ "}
@@ -59,9 +64,19 @@ class Table:
     rows: Sequence[Row]
 
 
+def amount(cost: str, value: float) -> str:
+    """A cost as text: 2h07m of annotation time, 1,234 of anything else.
+
+    Example:
+        >>> amount("clicks", 1234.4), amount("annotation_seconds", 83.0)
+        ('1,234', '83.0 s')
+    """
+    return spell(value) if cost == "annotation_seconds" else full(round(value))
+
+
 def arms(a: Analysis) -> Table:
     """One row per arm: what its last round cost and reached, and its areas."""
-    counted = [cost for cost in ("clicks", "regions") if cost in a.costs]
+    counted = [cost for cost in COST_NAMES if cost != "pixels" and cost in a.costs]
     heads = ["seeds", "rounds", "pixels %", *(COST_NAMES[c] for c in counted), "mIoU %"]
     heads += ["% of full"] if a.full else []
     heads += [f"area over {COST_NAMES[c]}" for c in a.costs]
@@ -73,7 +88,7 @@ def arms(a: Analysis) -> Table:
             str(len(a.comparison.finished(arm))),
             str(some.round) if some else NOT_KNOWN,
             _share(a, last["pixels"].cost) if "pixels" in last else NOT_KNOWN,
-            *(full(round(last[cost].cost)) if cost in last else NOT_KNOWN for cost in counted),
+            *(amount(cost, last[cost].cost) if cost in last else NOT_KNOWN for cost in counted),
             points(some.spread) if some else NOT_KNOWN,
         ]
         if a.full:
@@ -91,7 +106,8 @@ def _area(a: Analysis, arm: str, cost: str) -> Cell:
     area = a.areas[cost].get(arm)
     if area is None or area.value is None:
         return Cell(NOT_KNOWN)
-    where = f"{area.low:,.0f} to {area.high:,.0f}, over {'log cost' if area.log else 'cost'}"
+    scale = "log cost" if area.log else "cost"
+    where = f"{amount(cost, area.low)} to {amount(cost, area.high)}, over {scale}"
     if area.gain is None or not a.has_baseline(arm):
         return Cell(points(area.value), title=where)
     return Cell(signed(area.gain), f"{points(area.value)} vs. {points(area.baseline)}", where)
@@ -219,7 +235,7 @@ def _spent(a: Analysis, cost: str, found: Reach) -> str:
         return "at the start" if found.how == "start" else "not reached"
     if cost == "pixels":
         return f"at {_share(a, found.cost)} %"
-    return f"at {full(round(found.cost))}"
+    return f"at {amount(cost, found.cost)}"
 
 
 def wins(a: Analysis, cost: str, only: Collection[str] | None = None) -> dict[str, Table]:
@@ -270,7 +286,7 @@ def classes_head(a: Analysis, cost: str, head: str) -> str:
     ends = [g.cost for x, g in a.gains[cost].items() if family(x, a.baselines) == head]
     if max(ends) > (1 + SAME_COST) * min(ends):
         return f"{against}each arm at the last cost it shares with the baseline"
-    return f"{against}at {full(round(min(ends)))} {COST_NAMES[cost]}"
+    return f"{against}at {amount(cost, min(ends))} {COST_NAMES[cost]}"
 
 
 def training(a: Analysis) -> Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..annotators import ANNOTATORS
-from ..checks import check_keys, choice, file_path, integer, registered, typed, within
+from ..checks import check_keys, choice, file_path, integer, positive, registered, typed, within
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
@@ -36,6 +36,7 @@ class Stop:
         target_miou: End at this mIoU, 0..1.
         max_pixels: End when so many pixels have been annotated in total.
         max_clicks: End when so many clicks have been spent in total.
+        max_seconds: End when people have spent so many seconds in total.
         plateau: End after so many rounds in a row without an improvement.
         plateau_gain: What counts as an improvement: more than this above the best mIoU so far.
 
@@ -47,6 +48,7 @@ class Stop:
     target_miou: float | None = None
     max_pixels: int | None = None
     max_clicks: int | None = None
+    max_seconds: float | None = None
     plateau: int | None = None
     plateau_gain: float = 0.0
 
@@ -238,7 +240,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         round_init=cast(RoundInit, init),
         queries=queries,
         annotator=annotator,
-        stop=_stop(raw.get("stop")),
+        stop=_stop(raw.get("stop"), annotator["type"]),
         seed=seed,
         iterations=parse_iterations(raw.get("iterations"), queries),
         tiles=None,
@@ -315,7 +317,7 @@ def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:
     return registered(key, region, PARTITIONS, "window")
 
 
-def _stop(raw: Any) -> Stop:
+def _stop(raw: Any, annotator: str) -> Stop:
     """Read `stop=`; None, as a whole or for a key, is never."""
     where = "acquisition.stop"
     given = {} if raw is None else raw
@@ -329,8 +331,15 @@ def _stop(raw: Any) -> Stop:
     for key in found:
         if key in ("target_miou", "plateau_gain"):
             found[key] = within(f"{where}.{key}", found[key], 0, 1)
+        elif key == "max_seconds":
+            found[key] = positive(f"{where}.{key}", found[key])
         else:
             found[key] = integer(f"{where}.{key}", found[key], 1)
+    if "max_seconds" in found and not getattr(ANNOTATORS.get(annotator), "takes_time", True):
+        raise UnsupportedError(
+            f"{where}.max_seconds={raw['max_seconds']!r}: annotator {annotator!r} takes no time; "
+            "use annotator='simulated', or max_clicks"
+        )
     return Stop(**found)
 
 

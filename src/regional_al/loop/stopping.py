@@ -29,6 +29,9 @@ def stop_reason(
         return f"{costs.pixels} pixels annotated, stop.max_pixels={stop.max_pixels}"
     if stop.max_clicks is not None and costs.clicks is not None and costs.clicks >= stop.max_clicks:
         return f"{costs.clicks} clicks spent, stop.max_clicks={stop.max_clicks}"
+    seconds = costs.annotation_seconds
+    if stop.max_seconds is not None and seconds is not None and seconds >= stop.max_seconds:
+        return f"{seconds:g} seconds spent by people, stop.max_seconds={stop.max_seconds:g}"
     if stop.plateau is not None and _rounds_without_gain(mious, stop.plateau_gain) >= stop.plateau:
         return (
             f"plateau: mIoU gained no more than {stop.plateau_gain} in the last {stop.plateau} "

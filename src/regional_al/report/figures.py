@@ -39,14 +39,19 @@ _SQUARES: JSON = {"frameon": False, "handlelength": 1.1, "handleheight": 1.1}
 
 
 def learning_curve(results: Results, cost: str) -> Figure | None:
-    """mIoU over a cost: 'labelled' (per cent of the pool), 'pixels', 'clicks' or 'regions'. None
-    when no round has both numbers."""
+    """mIoU over a cost: 'labelled' (per cent of the pool), or a field of `Costs`. None when no
+    round has both numbers."""
     points = []
+    name, scale = "", 1.0
+    if cost == "annotation_seconds":
+        name, scale = time_unit(
+            max((r.costs.annotation_seconds or 0 for r in results.records), default=0)
+        )
     for r in results.records:
         labelled = cost == "labelled"
         spent = 100 * r.labelled_fraction if labelled else getattr(r.costs, cost)
         if r.miou is not None and spent is not None:
-            points.append((float(spent), 100 * r.miou))
+            points.append((float(spent) / scale, 100 * r.miou))
     if not points:
         return None
     figure, axes = new_figure()
@@ -54,7 +59,7 @@ def learning_curve(results: Results, cost: str) -> Figure | None:
     axes.plot(xs, ys, "-", color=ACCENT, linewidth=2, zorder=3)
     axes.plot(xs, ys, "o", color="white", markeredgecolor=ACCENT, markeredgewidth=2, ms=6, zorder=4)
     _label_points(axes, points)
-    cost_axis(axes, xs, cost)
+    cost_axis(axes, xs, cost, unit=name)
     low, high = min(ys), max(ys)
     pad = max(0.18 * (high - low), 0.5)
     axes.set_ylim(max(0.0, low - pad), min(101.0, high + pad))
@@ -68,9 +73,7 @@ def stage_seconds(results: Results) -> Figure | None:
     if not records or max(r.total_seconds for r in records) <= 0:
         return None
     longest = max(r.total_seconds for r in records)
-    unit, scale = (
-        ("s", 1.0) if longest < 300 else ("min", 60.0) if longest < 3 * 3600 else ("h", 3600.0)
-    )
+    unit, scale = time_unit(longest)
     figure, axes = new_figure()
     bottom = np.zeros(len(records))
     others = sorted({k for r in records for k in r.seconds} - set(STAGES))
@@ -84,6 +87,18 @@ def stage_seconds(results: Results) -> Figure | None:
     axes.set_ylabel(f"time ({unit})", color=INK)
     legend_above(axes, columns=4)
     return figure
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit in which times up to `seconds` are drawn, and its seconds.
+
+    Example:
+        >>> time_unit(60), time_unit(3600), time_unit(86400)
+        (('s', 1.0), ('min', 60.0), ('h', 3600.0))
+    """
+    if seconds < 300:
+        return "s", 1.0
+    return ("min", 60.0) if seconds < 3 * 3600 else ("h", 3600.0)
 
 
 def class_iou(results: Results) -> Figure | None:
@@ -185,9 +200,11 @@ def new_figure(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def cost_axis(axes: Axes, xs: Sequence[float], cost: str, log: bool | None = None) -> None:
+def cost_axis(
+    axes: Axes, xs: Sequence[float], cost: str, log: bool | None = None, unit: str = ""
+) -> None:
     """Scale, limits, ticks and label of a cost axis. xs: all points drawn; log: None = logarithmic
-    if they span more than a factor of ten."""
+    if they span more than a factor of ten; unit: of a time."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def text(value: float, _: Any) -> str:
@@ -204,8 +221,11 @@ def cost_axis(axes: Axes, xs: Sequence[float], cost: str, log: bool | None = Non
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}%"))
         axes.set_xlabel("labelled pixels of the pool", color=INK)
     else:
-        axes.xaxis.set_major_formatter(FuncFormatter(text))
-        names = {"regions": "annotation visits"}
+        if not unit:
+            axes.xaxis.set_major_formatter(FuncFormatter(text))
+        elif log:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        names = {"regions": "annotation visits", "annotation_seconds": f"annotation time in {unit}"}
         axes.set_xlabel(f"{names.get(cost, cost)} (cumulative)", color=INK)
 
 

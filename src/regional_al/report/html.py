@@ -97,7 +97,8 @@ def render(results: Results, run: WorkDir) -> str:
         finished=finished,
         state=state,
         tiles=tiles(results),
-        rounds=[round_row(record) for record in results.records],
+        timed=(timed := any(r.costs.annotation_seconds is not None for r in results.records)),
+        rounds=[round_row(record, timed) for record in results.records],
         changes=[change_row(c) for c in results.changes if not _is_edit(c)],
         **edits(results),
         iou=iou_table(results, counts),
@@ -189,6 +190,10 @@ def charts(results: Results, counts: I64, folder: Path) -> JSON:
             regions,
             "mIoU on the validation set over annotation visits (clicks are not known)",
         ),
+        "curve_seconds": (
+            figures.learning_curve(results, "annotation_seconds"),
+            "mIoU on the validation set over annotation time",
+        ),
         "seconds": (figures.stage_seconds(results), "Wall-clock time per round and stage"),
         "bought": (
             figures.class_shares(results, counts),
@@ -236,6 +241,7 @@ def tiles(results: Results) -> list[Tile]:
     last = results.records[-1]
     costs = last.costs
     clicks = "not known" if costs.clicks is None else full(costs.clicks)
+    people = costs.annotation_seconds
     total = sum(r.total_seconds for r in results.records)
     fit = sum(r.seconds.get("fit", 0.0) for r in results.records)
     return [
@@ -243,6 +249,7 @@ def tiles(results: Results) -> list[Tile]:
         Tile("labelled", f"{percent(last.labelled_fraction)} %", "of the pool's pixels"),
         Tile("pixels", full(costs.pixels), "annotated, including void"),
         Tile("clicks", clicks, "in all rounds"),
+        *([] if people is None else [Tile("annotation time", spell(people), "in all rounds")]),
         Tile("regions", full(costs.regions), "annotation visits"),
         Tile("images", full(costs.images), f"of {full(results.pool_images)} queried"),
         Tile("time", spell(total), f"of which {spell(fit)} training"),
@@ -264,11 +271,12 @@ def _miou_tile(rounds: Sequence[Record]) -> Tile:
     return Tile("mIoU", f"{100 * last:.2f} %", note)
 
 
-def round_row(record: Record) -> JSON:
-    """One row of the cost table, as text."""
+def round_row(record: Record, timed: bool = False) -> JSON:
+    """One row of the cost table, as text; timed: with the time that people have spent."""
 
     def texts(costs: Costs) -> list[str]:
-        return [full(value) for value in costs[:4]]
+        counts = [full(value) for value in costs[:4]]
+        return [*counts, spell(costs.annotation_seconds)] if timed else counts
 
     def hundred(value: float | None) -> str:
         return NOT_KNOWN if value is None else f"{100 * value:.2f}"

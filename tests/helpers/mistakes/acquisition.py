@@ -174,6 +174,8 @@ KEYS: list[tuple[str, Any, str]] = [
     ("stop max_pixels a fraction", {"stop": {"max_pixels": 1e6}}, r"max_pixels=1000000\.0"),
     ("stop max_pixels in percent", {"stop": {"max_pixels": "5%"}}, "max_pixels='5%'"),
     ("stop max_clicks negative", {"stop": {"max_clicks": -1}}, "max_clicks=-1"),
+    ("stop max_seconds as text", {"stop": {"max_seconds": "2h"}}, "max_seconds='2h' must be"),
+    ("stop max_seconds of an oracle", {"stop": {"max_seconds": 9}}, "'oracle' takes no time"),
     ("stop plateau 0", {"stop": {"plateau": 0}}, "plateau=0"),
     ("stop plateau True", {"stop": {"plateau": True}}, "plateau=True"),
     ("stop gain above 1", {"stop": {"plateau_gain": 2}}, "plateau_gain=2"),
