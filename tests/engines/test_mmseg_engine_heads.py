@@ -91,6 +91,44 @@ def test_mmsegs_heads_train_on_sparse_labels(tiny: Tiny, root: Path, name: str) 
     check(tiny, engine, model, sparse=False)
 
 
+POINTS: dict[str, Any] = {
+    "model.type": "CascadeEncoderDecoder",
+    "model.num_stages": 2,
+    "model.train_cfg": {
+        "num_points": 64,
+        "oversample_ratio": 3,
+        "importance_sample_ratio": 0.75,
+    },
+    "model.decode_head": [
+        PLAIN,
+        {
+            "type": "PointHead",
+            "in_channels": [8],
+            "in_index": [2],
+            "num_fcs": 1,
+            "channels": 8,
+            "dropout_ratio": 0.0,
+            "num_classes": 3,
+            "align_corners": False,
+            "loss_decode": [CE, {"type": "DiceLoss"}],
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_points_train_on_sparse_labels(tiny: Tiny, root: Path, aligned: bool) -> None:
+    """PointRend's second head compares points of the image, not maps; it is tried on points."""
+    engine: Any = make_engine(root, POINTS)
+    engine.cfg.model.decode_head[1].align_corners = aligned
+    model = tiny.part("predict").build_model(engine.cfg).train()
+    check(tiny, engine, model)
+    model.decode_head[1].loss_decode[0] = Leaking(model.decode_head[1].loss_decode[0], "beside")
+    match = r"decode_head\[1\] \(PointHead\): pointloss_ce \(Leaking\) .* at unlabelled pixels"
+    with pytest.raises(UnsupportedError, match=match):
+        check(tiny, engine, model)
+
+
 @pytest.mark.parametrize(
     ("name", "match"),
     [
@@ -159,9 +197,9 @@ def test_classes_equal_mmsegs_own_on_whole_masks(tiny: Tiny, root: Path) -> None
 class Leaking(nn.Module):
     """A head's loss of which a part has a gradient where it should not; `kind`: which."""
 
-    def __init__(self, head: Any, kind: str) -> None:
+    def __init__(self, original: Any, kind: str) -> None:
         super().__init__()
-        self.kind, self.original = kind, head.loss_decode
+        self.kind, self.original = kind, original
         self.loss_name = "loss_ce"
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor, **more: Any) -> torch.Tensor:
@@ -187,12 +225,12 @@ class Leaking(nn.Module):
 def test_a_leak_is_found_and_named(tiny: Tiny, engine: Any, kind: str, match: str) -> None:
     model = tiny.part("predict").build_model(engine.cfg).train()
     check(tiny, engine, model)
-    model.decode_head.loss_decode = Leaking(model.decode_head, kind)
+    model.decode_head.loss_decode = Leaking(model.decode_head.loss_decode, kind)
     with pytest.raises(UnsupportedError, match=rf"decode_head \(FCNHead\): loss_ce.* {match}"):
         check(tiny, engine, model)
 
 
 def test_whole_images_ask_for_a_finite_loss_only(tiny: Tiny, engine: Any) -> None:
     model = tiny.part("predict").build_model(engine.cfg).train()
-    model.decode_head.loss_decode = Leaking(model.decode_head, "always")
+    model.decode_head.loss_decode = Leaking(model.decode_head.loss_decode, "always")
     check(tiny, engine, model, sparse=False)

@@ -80,12 +80,9 @@ MODELS = {
     " test_cfg=dict(subdivision_steps=1, subdivision_num_points=32)",
 }
 CE = "dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)"
-OPS = pytest.mark.mmseg0  # mmcv's compiled ops, which only that environment has
 
 
-@pytest.mark.parametrize(
-    "name", ["fcn", "deeplabv3plus", "segformer", pytest.param("point_rend", marks=OPS)]
-)
+@pytest.mark.parametrize("name", ["fcn", "deeplabv3plus", "segformer", "point_rend"])
 def test_mmsegs_own_configs(
     tiny: Tiny, root: Path, store: LabelStore, tmp_path: Path, name: str
 ) -> None:

@@ -347,6 +347,7 @@ for loader in (train_dataloader, val_dataloader):
         "fcn": "fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py",
         "deeplabv3plus": "deeplabv3plus/deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024.py",
         "segformer": "segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py",
+        "point_rend": "point_rend/pointrend_r50_4xb2-80k_cityscapes-512x1024.py",
     }
     on_tiny_data = """
 crop_size = (64, 64)

@@ -50,6 +50,34 @@ class Generation(ABC):
     def window(self, truth: Any, rows: slice, columns: slice) -> Any:
         """A part of every label map."""
 
+    @abstractmethod
+    def at_points(self, arguments: tuple[Any, ...], truth: Any) -> PointCall | None:
+        """A call of `method` with labels of `truth`, for a head that compares points of an image
+        rather than maps. arguments: of a call that it made. None: it makes other calls."""
+
+
+class PointCall(NamedTuple):
+    """A call of a head's losses on points.
+
+    Args:
+        rest: The arguments after the logits [N, C, P].
+        labels: int64 [N, P], the labels that it compares them with.
+    """
+
+    rest: tuple[Any, ...]
+    labels: torch.Tensor
+
+
+def places(mask: torch.Tensor, count: int) -> torch.Tensor:
+    """int64 [count]: flat indices of pixels of label maps [N, H, W], evenly spread.
+
+    Example:
+        >>> places(torch.zeros(1, 2, 4), 3).tolist()
+        [0, 3, 7]
+    """
+    last = mask.shape[1] * mask.shape[2] - 1
+    return torch.linspace(0, last, count, device=mask.device, dtype=torch.float64).long()
+
 
 def heads_of(model: Any) -> list[Head]:
     """The decode heads and auxiliary heads of a segmentor."""
@@ -83,12 +111,18 @@ def check_heads(model: Any, generation: Generation, features: Any, blank: Any, s
     with recorded(heads, generation.method) as calls:
         losses = generation.losses(model, leaves, blank)
     check_blank(heads, losses, inputs)
-    truth = cut(generation, sparse)
-    unlabelled = generation.mask(truth) == UNLABELED
-    if unlabelled.all() or not unlabelled.any():
-        return
+    window = cut(generation, sparse)
+    size = tuple(generation.mask(window).shape[1:])
+    generator = torch.Generator().manual_seed(0)
     for head, arguments in calls:
-        check_logits(heads, head, generation, arguments, truth, unlabelled)
+        if len(arguments) == 2 and arguments[1] is blank:
+            logits = at_size(arguments[0], size, generator)
+            check_logits(heads, head, generation, logits, (window,), generation.mask(window))
+            continue
+        found = generation.at_points(arguments, sparse)
+        if found is not None:
+            logits = at_size(arguments[0], (), generator)
+            check_logits(heads, head, generation, logits, *found)
 
 
 def check_blank(
@@ -112,23 +146,29 @@ def check_logits(
     heads: Sequence[Head],
     head: Head,
     generation: Generation,
-    arguments: tuple[Any, ...],
-    truth: Any,
-    unlabelled: torch.Tensor,
+    logits: Any,
+    rest: tuple[Any, ...],
+    labels: torch.Tensor,
 ) -> None:
-    """Raise UnsupportedError when unlabelled pixels get a gradient. arguments: of the head's
-    method, as it was called; its maps are replaced by random ones of the size of `truth`."""
-    if len(arguments) != 2:  # points of PointRend have no place in a map
+    """Raise UnsupportedError when unlabelled pixels get a gradient.
+
+    Args:
+        heads: All heads, for the message.
+        head: The one that is tried.
+        generation: Of MMSegmentation.
+        logits: Leaves [N, C, ...] that the head's method takes first.
+        rest: Its other arguments.
+        labels: int64 [N, ...] that it compares the logits with.
+    """
+    unlabelled = labels == UNLABELED
+    if unlabelled.all() or not unlabelled.any():
         return
-    generator = torch.Generator().manual_seed(0)
-    logits = at_size(arguments[0], (int(unlabelled.shape[1]), int(unlabelled.shape[2])), generator)
-    maps = [one for one in tensors(logits) if one.dim() == 4]
-    losses = getattr(head.module, generation.method)(logits, truth)
-    for name, loss in flat(losses):
+    maps = [one for one in tensors(logits) if one.shape[2:] == labels.shape[1:]]
+    for name, loss in flat(getattr(head.module, generation.method)(logits, *rest)):
         if not torch.isfinite(loss).all():
             refuse(heads, head.prefix + name, "is not finite on sparse labels")
         for grad in gradients(loss, maps):
-            if grad is None or grad.shape[2:] != unlabelled.shape[1:]:
+            if grad is None:
                 continue
             size = grad.abs().sum(1)[unlabelled.to(grad.device)].sum()
             if not torch.isfinite(size) or size > 0:
@@ -147,7 +187,9 @@ def refuse(heads: Sequence[Head], name: str, seen: str) -> None:
         short = name[len(head.prefix) :]
         of_config = getattr(head.module, "loss_decode", None)
         modules = list(of_config) if isinstance(of_config, nn.ModuleList) else [of_config]
-        kinds = [type(one).__name__ for one in modules if getattr(one, "loss_name", "") == short]
+        kinds = [
+            type(one).__name__ for one in modules if short.endswith(getattr(one, "loss_name", "-"))
+        ]
         which = f"{short} ({kinds[0]})" if kinds else short
         advice = (
             "use a CrossEntropyLoss in its loss_decode" if kinds else "use a head without this loss"
@@ -227,11 +269,11 @@ def as_leaves(value: Any) -> Any:
     return mapped(value, lambda one: one.detach().clone().requires_grad_(True))
 
 
-def at_size(logits: Any, size: tuple[int, int], generator: torch.Generator) -> Any:
-    """Random leaves with the channels of `logits`; maps of this size."""
+def at_size(logits: Any, size: tuple[int, ...], generator: torch.Generator) -> Any:
+    """Random leaves with the channels of `logits`; maps of this size (empty: of their own)."""
 
     def drawn(one: torch.Tensor) -> torch.Tensor:
-        shape = (*one.shape[:2], *size) if one.dim() == 4 else tuple(one.shape)
+        shape = (*one.shape[:2], *size) if one.dim() == 4 and size else tuple(one.shape)
         return torch.randn(shape, generator=generator).to(one.device).requires_grad_(True)
 
     return mapped(logits, drawn)

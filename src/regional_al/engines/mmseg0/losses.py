@@ -141,3 +141,15 @@ class Generation0(head_probe.Generation):
 
     def window(self, truth: Any, rows: slice, columns: slice) -> Any:
         return truth[:, :, rows, columns].clone()
+
+    def at_points(self, arguments: tuple[Any, ...], truth: Any) -> head_probe.PointCall | None:
+        if len(arguments) != 2:
+            return None
+        logits, labels = arguments
+        if not (torch.is_tensor(logits) and torch.is_tensor(labels)):
+            return None
+        if logits.dim() != 3 or labels.shape != (logits.shape[0], logits.shape[2]):
+            return None
+        mask = self.mask(truth)
+        found = mask.flatten(1)[:, head_probe.places(mask, logits.shape[2])]
+        return head_probe.PointCall((found,), found)

@@ -14,7 +14,7 @@ from mmseg.utils import register_all_modules
 from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
-from . import backbones, datasets, fit, preflight  # noqa: F401
+from . import backbones, datasets, fit, ops, preflight  # noqa: F401
 from .config import fit_to_cpu
 from .hooks import quiet_warnings
 from .losses import average_over_labels
@@ -36,6 +36,7 @@ class MMSeg1Engine(MMSegEngine):
 
     def __init__(self, cfg: Config) -> None:
         register_all_modules(init_default_scope=False)
+        ops.provide()
         if not MMLogger.check_instance_created(QUIET):  # until a Runner brings its own
             MMLogger.get_instance(QUIET, log_level="WARNING")
         scope = cfg.get("default_scope") or "mmseg"

@@ -165,3 +165,19 @@ class Generation1(head_probe.Generation):
                     part.set_data({key: PixelData(data=field.data[:, rows, columns].clone())})
             parts.append(part)
         return parts
+
+    def at_points(self, arguments: tuple[Any, ...], truth: Any) -> head_probe.PointCall | None:
+        if len(arguments) != 3:
+            return None
+        logits, points, _ = arguments
+        if not (torch.is_tensor(logits) and torch.is_tensor(points)):
+            return None
+        if logits.dim() != 3 or points.shape != (logits.shape[0], logits.shape[2], 2):
+            return None
+        mask = self.mask(truth)
+        height, width = mask.shape[1:]
+        chosen = head_probe.places(mask, logits.shape[2])
+        # (x, y) of the pixels' centres, as shares of the image
+        centres = torch.stack([chosen % width + 0.5, chosen // width + 0.5], dim=1)
+        centres = (centres / centres.new_tensor([width, height])).to(points)
+        return head_probe.PointCall((centres.expand_as(points), truth), mask.flatten(1)[:, chosen])
