@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from regional_al.config import grammar
 from regional_al.loop import ActiveLearningLoop, runner
 from regional_al.store.images import read_ids
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
+from regional_al.types import UNLABELED, LabelSpace
 
 TOKEN = "secret"
 ORIGIN = {"Origin": "http://127.0.0.1:8765"}
@@ -41,20 +43,53 @@ def make_data(root: Path, train: int = 4) -> Path:
     return streets.generate(root, train=train, val=1, size=(32, 48))
 
 
+PAINTED = {
+    "level": "image",
+    "heuristic": "Entropy",
+    "budget": {"amount": 1, "unit": "image"},
+    "warm_start": {"amount": 1, "unit": "image"},
+    "rounds": 2,
+}
+MANY = LabelSpace.plain(
+    tuple(f"kind {i:03d}" for i in range(150)), tuple((i, 255 - i, 90) for i in range(150))
+)
+"""More classes than there are keys; for data of `spread`."""
+
+
+def spread(root: Path) -> Path:
+    """Give the classes of a data set ids all over those of `MANY`, in place."""
+    for path in (root / "annotations").rglob("*.png"):
+        ids = read_ids(path).astype(np.int64)
+        many = np.where(ids == UNLABELED, UNLABELED, ids * 13 + 7)
+        Image.fromarray(many.astype(np.uint8)).save(path)
+    return root
+
+
 def start(
-    data: Path, work_dir: Path, keys: Mapping[str, Any] = GRID, answer: str = "full", **more: Any
+    data: Path,
+    work_dir: Path,
+    keys: Mapping[str, Any] = GRID,
+    answer: str = "full",
+    space: LabelSpace | None = None,
+    **more: Any,
 ) -> ActiveLearningLoop:
     """Start or resume a run that asks people."""
     annotator = {"type": "web", "answer": answer, **more}
-    engine = toy_engine(data, iterations=2)
+    engine = toy_engine(data, space, iterations=2)
     return runner.run(
         engine, grammar.parse({**keys, "annotator": annotator}), work_dir, report=False
     )
 
 
-def oracle(data: Path, work_dir: Path, keys: Mapping[str, Any] = GRID, answer: str = "full") -> Any:
+def oracle(
+    data: Path,
+    work_dir: Path,
+    keys: Mapping[str, Any] = GRID,
+    answer: str = "full",
+    space: LabelSpace | None = None,
+) -> Any:
     """The same run with the oracle."""
-    return start(data, work_dir, keys, answer, type="oracle")
+    return start(data, work_dir, keys, answer, space, type="oracle")
 
 
 def truth(data: Path, key: str) -> np.ndarray:

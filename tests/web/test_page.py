@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from web_run import GRID, PIXELS, labels_of, make_data, oracle, start, truth
+from page_driver import (
+    CHROMIUM,
+    FLAGS,
+    answer_by_keys,
+    now,
+    opened,
+    sent,
+    served,
+    settled,
+    wait_for_item,
+)
+from web_run import GRID, PAINTED, PIXELS, labels_of, make_data, oracle, start, truth
 
-from regional_al.annotators.oracle import dominant_labels
-from regional_al.store.query import read_query
-from regional_al.store.work_dir import WorkDir
 from regional_al.testing.toy import toy_engine
 
 playwright = pytest.importorskip("playwright.sync_api", reason="extra web-test is not installed")
 pytest.importorskip("starlette")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome"
-)  # fmt: skip
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
     pytest.mark.slow,
 ]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-PAINTED = {**GRID, "budget": {"amount": 1, "unit": "image"}, "level": "image"}
-PAINTED.pop("region")
-PAINTED["warm_start"] = {"amount": 1, "unit": "image"}
 
 
 @pytest.fixture(scope="module")
@@ -48,88 +44,6 @@ def browser() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
-
-
-@contextmanager
-def served(work_dir: Path, *more: str, port: int = 0) -> Iterator[tuple[str, Any]]:
-    """`regional-al annotate` as a process: its address and the process."""
-    command = [sys.executable, "-W", "ignore", "-m", "regional_al", "annotate", str(work_dir)]
-    process = subprocess.Popen(
-        [*command, "--no-browser", "--port", str(port), *more], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "http://" in line, line
-        yield line.split()[-1], process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(60)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def opened(browser: Any, url: str, person: str = "ada", **context: Any) -> Any:
-    page = browser.new_context(viewport={"width": 1280, "height": 800}, **context).new_page()
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.add_init_script(f"localStorage.setItem('regional-al person', '{person}')")
-    page.goto(url)
-    return page
-
-
-def now(page: Any) -> Any:
-    """The item that the page shows: key, number, and pixel; None when nothing is left."""
-    return page.evaluate(
-        "(() => { const s = window.regionalAL.state; if (!s.image) return null;"
-        " const i = s.image.items[s.at]; return {key: s.image.key, round: s.image.round, i: i.i,"
-        " row: i.row, col: i.col, state: i.state, predicted: i.predicted}; })()"
-    )
-
-
-def wait_for_item(page: Any) -> None:
-    page.wait_for_selector("#item b, #panel:not([hidden])")
-
-
-def settled(page: Any, before: Any) -> Any:
-    """The next item, once it is there; None when nothing is left."""
-    for _ in range(400):
-        item = now(page)
-        if item is None and page.is_visible("#panel"):
-            return None
-        if item is not None and (item["key"], item["i"]) != (before["key"], before["i"]):
-            return item
-        page.wait_for_timeout(10)
-    raise AssertionError(f"still {before}: {page.inner_text('#notice')}")
-
-
-def class_of(data: Path, work_dir: Path, item: Any, kind: str) -> int:
-    """The class of an item by the ground truth; 255 for void."""
-    space = toy_engine(data, iterations=1).label_space
-    ids = truth(data, item["key"])
-    if kind == "dominant":
-        asked = read_query(WorkDir(work_dir).query(item["round"])).asked(item["key"])
-        ids = dominant_labels(asked, ids, space)
-    return int(space.raw_to_train[ids[item["row"], item["col"]]])
-
-
-KEYS = "1234567890a"
-
-
-def answer_by_keys(page: Any, data: Path, work_dir: Path, kind: str, most: int = 10_000) -> int:
-    """Answer item after item by keys. Returns how many."""
-    wait_for_item(page)
-    item, given = now(page), 0
-    while item is not None and given < most:
-        wanted = class_of(data, work_dir, item, kind)
-        key = "v" if wanted == 255 else KEYS[wanted]
-        if item["predicted"] == wanted:
-            key = "Space"
-        page.keyboard.press(key)
-        given += 1
-        item = settled(page, item)
-    return given
 
 
 @pytest.mark.parametrize(("keys", "kind"), [(PIXELS, "full"), (GRID, "dominant")])
@@ -146,7 +60,7 @@ def test_three_rounds_by_keys_give_the_labels_of_the_oracle(browser, data, tmp_p
                 answer_by_keys(page, data, run, kind, most=3 if kill else 10_000)
                 page.evaluate("new Promise(done => setTimeout(done, 50))")
                 for _ in range(200):
-                    if not page.evaluate("document.hidden") and _sent(page):
+                    if not page.evaluate("document.hidden") and sent(page):
                         break
                     page.wait_for_timeout(10)
                 left = now(page) is not None
@@ -160,10 +74,6 @@ def test_three_rounds_by_keys_give_the_labels_of_the_oracle(browser, data, tmp_p
     assert loop.status == "finished"
     assert kills >= 3
     assert labels_of(run) == labels_of(tmp_path / "oracle")
-
-
-def _sent(page: Any) -> bool:
-    return bool(page.evaluate("window.regionalAL.waiting() === 0"))
 
 
 def test_a_server_that_is_killed_and_comes_back_gets_the_answers(browser, data, tmp_path):
@@ -186,7 +96,7 @@ def test_a_server_that_is_killed_and_comes_back_gets_the_answers(browser, data, 
             "url": f"http://127.0.0.1:{port}",
         }])  # fmt: skip
         for _try in range(1500):
-            if _sent(page):
+            if sent(page):
                 break
             page.wait_for_timeout(10)
         page.wait_for_selector("#notice", state="hidden")
@@ -265,7 +175,7 @@ def test_brush_fill_polygon_and_undo_by_the_pointer(browser, data, tmp_path):
         assert painted()[2] > 0
         page.keyboard.press("Enter")
         for _ in range(300):
-            if _sent(page):
+            if sent(page):
                 break
             page.wait_for_timeout(10)
         assert page.errors == []
