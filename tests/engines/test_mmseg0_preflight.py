@@ -117,14 +117,6 @@ def test_weights_are_fetched_once_into_torchs_cache(
     assert asked[0].startswith("https://")
 
 
-def test_lossy_transforms_are_named_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    preflight(root)()
-    assert "Resize and RandomCrop may lose sparse labels" in caplog.text
-    caplog.clear()
-    preflight(root, acquisition__level="image")()
-    assert "may lose" not in caplog.text
-
-
 def test_checkpoints_with_code_in_them_are_refused(root: Path, tmp_path: Path) -> None:
     """mmcv itself would run the code."""
     path = tmp_path / "old.pth"

@@ -13,7 +13,8 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 from mmseg.utils import register_all_modules
 
-from regional_al.engines.mmseg1 import datasets  # noqa: F401
+from regional_al.engines.mmseg.pipelines import keep_labels
+from regional_al.engines.mmseg1 import datasets
 
 pytestmark = pytest.mark.mmseg1
 X = 255
@@ -110,6 +111,39 @@ def test_random_resize_draws_as_the_parent_and_keeps_labels() -> None:
     assert not (plain["gt_seg_map"] == 2).any()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"type": "RandomChoiceResize", "scales": [(45, 30)]},
+        {"type": "RandomChoiceResize", "scales": [(45, 30), (30, 20)], "keep_ratio": True},
+        {
+            "type": "RandomChoiceResize",
+            "scales": [30, 21],
+            "resize_type": "ResizeShortestEdge",
+            "max_size": 80,
+        },
+        {"type": "ResizeShortestEdge", "scale": 30, "max_size": 80},
+        {"type": "Resize", "scale": (45, 30)},
+        {"type": "RandomResize", "scale": (90, 60), "ratio_range": (0.3, 0.5), "keep_ratio": True},
+    ],
+    ids=str,
+)
+def test_every_substitute_keeps_labels(arguments: dict[str, Any]) -> None:
+    """By config, as a run replaces them; on dense masks they are the parents."""
+    pipeline = [dict(arguments)]
+    keep_labels([{"pipeline": pipeline}], "x", datasets.SUBSTITUTES, datasets.is_stock, False)
+    assert all("Sparse" in pipeline[0][key] for key in ("type", "resize_type") if key in arguments)
+    mask = np.full((60, 90), X, np.uint8)
+    mask[1::6, 1::6] = 2
+    for seed in range(3):
+        ours, parents = run(pipeline[0], dense(), seed), run(arguments, dense(), seed)
+        np.testing.assert_array_equal(ours["gt_seg_map"], parents["gt_seg_map"])
+        np.testing.assert_array_equal(ours["img"], parents["img"])
+        kept = run(pipeline[0], mask, seed)["gt_seg_map"]
+        own = run(arguments, mask, seed)["gt_seg_map"]
+        assert (kept != X).sum() > (own != X).sum()
+
+
 @pytest.mark.parametrize("ratio", [1.0, 0.75, 0.3, 0.2])
 @pytest.mark.parametrize("crop", [(20, 30), (60, 90), (100, 30), 25])
 def test_crop_equals_the_parent_on_dense_masks(ratio: float, crop: Any) -> None:
@@ -152,6 +186,36 @@ def test_crop_around_a_label_is_uniform_over_the_offsets_that_show_it() -> None:
     assert tops.max() < 600
     assert lefts.min() > 310
     assert lefts.max() < 490
+
+
+def test_windows_are_taken_by_the_labels_in_them() -> None:
+    """Three labels at one end and one at the other, never in one crop: of 161 places 31 show the
+    three and 30 the one. Of eight places, one is chosen in proportion to its labels."""
+    mask = np.full((10, 220), X, np.uint8)
+    mask[2:5, 30], mask[4, 190] = 1, 2
+    transform = TRANSFORMS.build({"type": "LabelledRandomCrop", "crop_size": (10, 60)})
+    np.random.seed(3)  # noqa: NPY002
+    boxes = [transform.crop_bbox(sample(mask)) for _ in range(2000)]
+    shown = [mask[a:b, c:d] for a, b, c, d in boxes]
+    assert all((crop != X).any() for crop in shown)
+    many = sum((crop == 1).any() for crop in shown) / 2000
+    drawn = np.random.default_rng(0).multinomial(8, [31 / 161, 30 / 161, 100 / 161], 100000)
+    three, one, none = drawn.T
+    expected = np.where(none < 8, 3 * three / np.maximum(3 * three + one, 1), 0.75).mean()
+    assert abs(many - expected) < 0.03
+
+
+def test_more_labels_arrive_than_by_the_parent() -> None:
+    """Regions that lie together: the share of labels in a crop, and crops without any."""
+    mask = np.full((90, 180), X, np.uint8)
+    mask[10:30, 20:50], mask[40:60, 30:40] = 1, 2
+    shares = {}
+    for name in ("RandomCrop", "LabelledRandomCrop"):
+        transform = TRANSFORMS.build({"type": name, "crop_size": (45, 60), "cat_max_ratio": 0.75})
+        np.random.seed(0)  # noqa: NPY002
+        found = [(transform(sample(mask))["gt_seg_map"] != X).sum() for _ in range(200)]
+        shares[name] = np.mean(found) / (mask != X).sum()
+    assert shares["LabelledRandomCrop"] > 1.4 * shares["RandomCrop"]
 
 
 def test_crop_prefers_two_classes_when_asked() -> None:

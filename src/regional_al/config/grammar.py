@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..annotators import ANNOTATORS
-from ..checks import check_keys, choice, file_path, integer, positive, registered, typed, within
+from ..checks import (
+    check_keys,
+    choice,
+    file_path,
+    flag,
+    integer,
+    positive,
+    registered,
+    typed,
+    within,
+)
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
@@ -100,6 +110,8 @@ class Acquisition:
         tiles: Reserved.
         cache_dir: Folder of cached partitions; None: in the work dir.
         previews: Number of score maps that each round keeps for the report.
+        keep_pipeline: Leave transforms of the training pipeline that lose sparse labels as they
+            are; otherwise they are replaced below image level.
         resolved: Every key with its value in force, JSON-able.
 
     Example:
@@ -123,6 +135,7 @@ class Acquisition:
     tiles: int | None
     cache_dir: Path | None
     previews: int
+    keep_pipeline: bool
     resolved: JSON = field(repr=False, compare=False)
 
     @staticmethod
@@ -183,6 +196,7 @@ KEYS = (
     "tiles",
     "cache_dir",
     "previews",
+    "keep_pipeline",
 )
 
 parse = Acquisition.parse
@@ -246,6 +260,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         tiles=None,
         cache_dir=None if cache is None else file_path("acquisition.cache_dir", cache),
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
+        keep_pipeline=flag("acquisition.keep_pipeline", raw.get("keep_pipeline", False)),
         resolved={},
     )
     acquisition.resolved.update(_resolved(acquisition))

@@ -153,6 +153,8 @@ KEYS: list[tuple[str, Any, str]] = [
     # tiles, previews, cache_dir
     ("tiles a number", {"tiles": 512}, "tiles=512.*tile by tile"),
     ("tiles a dict", {"tiles": {}}, r"tiles=\{\}"),
+    ("keep_pipeline a text", {"keep_pipeline": "yes"}, "keep_pipeline='yes'"),
+    ("keep_pipeline None", {"keep_pipeline": None}, "keep_pipeline=None"),
     ("previews negative", {"previews": -1}, "previews=-1"),
     ("previews None", {"previews": None}, "previews=None"),
     ("previews text", {"previews": "all"}, "previews='all'"),

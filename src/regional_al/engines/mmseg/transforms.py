@@ -1,4 +1,5 @@
-"""Resizing and cropping that keep sparse labels. Pure numpy, no framework.
+"""Resizing and cropping that keep sparse labels, and their place in a pipeline. Pure numpy, no
+framework.
 
 Plain nearest-neighbour shrinking looks at one source pixel per target cell and drops the others:
 at half size three of four isolated labels are gone. Here a labelled pixel wins over unlabeled
@@ -108,14 +109,19 @@ def _closest_to_centre(mask: U8, wanted: np.ndarray, ignore: int) -> U8:
 Box = tuple[int, int, int, int]
 
 
-class LabelledCrop:
-    """A mixin for a framework's random crop.
+DRAWS = 8
+"""Windows of which a crop is chosen by how many labels they hold."""
 
-    A draw is uniform over the offsets; one that shows no labelled pixel is replaced: a labelled
-    pixel is drawn uniformly, then the offsets uniformly among those whose crop contains it.
-    `cat_max_ratio` < 1 repeats draws up to ten times, until the crop shows two classes or more and
-    none above that share of its labelled pixels. Where every crop holds a label, both the
-    distribution and the random numbers are those of MMSegmentation's own RandomCrop.
+
+class LabelledCrop:
+    """A mixin for a framework's random crop that prefers windows with labels.
+
+    Eight windows are drawn uniformly over the offsets, and one of them is chosen with a probability
+    proportional to the labelled pixels that it holds; the first, if all of it is labelled. If none
+    holds a label, a labelled pixel is drawn uniformly, then the offsets uniformly among those whose
+    crop contains it. `cat_max_ratio` < 1 repeats draws up to ten times, until the crop shows two
+    classes or more and none above that share of its labelled pixels. Where every pixel is labelled,
+    both the distribution and the random numbers are those of MMSegmentation's own RandomCrop.
     """
 
     crop_size: tuple[int, int]
@@ -126,22 +132,30 @@ class LabelledCrop:
         """(y1, y2, x1, x2) of a crop of an image of this shape (H, W) with these labels."""
         if mask is None:
             return self._uniform(shape)
-        labelled: np.ndarray | None = None  # flat indices, found when first needed
-        box = self._uniform(shape)
-        for attempt in range(11 if self.cat_max_ratio < 1 else 1):
-            if attempt:
-                box = self._uniform(shape)
+        labelled: np.ndarray = mask != self.ignore_index
+        box = (0, 0, 0, 0)
+        for _ in range(11 if self.cat_max_ratio < 1 else 1):
+            box = self._draw(shape, labelled)
             counts = self._class_counts(mask, box)
-            if not counts.any():
-                if labelled is None:
-                    labelled = np.flatnonzero(mask != self.ignore_index)
-                if not labelled.size:
-                    return box
-                box = self._around(labelled, shape)
-                counts = self._class_counts(mask, box)
-            if counts.max() < self.cat_max_ratio * counts.sum():  # so two classes or more
-                break
+            if not counts.any() or counts.max() < self.cat_max_ratio * counts.sum():
+                break  # no labels to be had; or two classes or more
         return box
+
+    def _draw(self, shape: tuple[int, int], labelled: np.ndarray) -> Box:
+        """A window, by the labels that it holds."""
+        boxes = [self._uniform(shape)]
+        inside = labelled[boxes[0][0] : boxes[0][1], boxes[0][2] : boxes[0][3]]
+        held = [int(np.count_nonzero(inside))]
+        if held[0] == inside.size:
+            return boxes[0]
+        for _ in range(DRAWS - 1):
+            boxes.append(box := self._uniform(shape))
+            held.append(int(np.count_nonzero(labelled[box[0] : box[1], box[2] : box[3]])))
+        if not any(held):
+            places = np.flatnonzero(labelled)
+            return self._around(places, shape) if places.size else boxes[0]
+        place = np.random.randint(sum(held))  # noqa: NPY002
+        return boxes[int(np.searchsorted(np.cumsum(held), place, side="right"))]
 
     def _class_counts(self, mask: np.ndarray, box: Box) -> np.ndarray:
         """int64 [256]: labelled pixels of each id inside the box."""

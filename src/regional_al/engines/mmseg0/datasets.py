@@ -72,3 +72,13 @@ class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
             results[key] = self.crop(results[key], box)
         results["img_shape"] = results["img"].shape
         return results
+
+
+SUBSTITUTES = {"Resize": "SparseResize", "RandomCrop": "LabelledRandomCrop"}
+"""Transforms that lose sparse labels -> those that do not."""
+
+
+def is_stock(kind: Any) -> bool:
+    """Whether a `type` is a transform of mmseg itself."""
+    found = PIPELINES.get(kind) if isinstance(kind, str) else kind
+    return str(getattr(found, "__module__", "")).startswith("mmseg.")

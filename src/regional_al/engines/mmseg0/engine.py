@@ -12,8 +12,9 @@ from mmcv import Config
 from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
+from ..mmseg.pipelines import keep_labels
 from ..quiet import quiet_warnings
-from . import datasets, fit, preflight  # noqa: F401
+from . import datasets, fit, preflight
 from .config import check_keys, fit_to_cpu, length_of
 from .hooks import calm_loggers
 from .losses import average_over_labels
@@ -36,6 +37,14 @@ class MMSeg0Engine(MMSegEngine):
         if not torch.cuda.is_available():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
+        if self.sparse:
+            keep_labels(
+                self.cfg.data.train,
+                "data.train",
+                datasets.SUBSTITUTES,
+                datasets.is_stock,
+                bool((self.cfg.get("acquisition") or {}).get("keep_pipeline")),
+            )
         with quiet_warnings():
             self._pool = build_pool(self.cfg.data.train, fit.limit_of(self.cfg, "train"))
             average_over_labels(self.cfg.model, refuse=self.sparse)

@@ -27,7 +27,7 @@ from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
-from ..specs import dicts, first_line, type_name
+from ..specs import first_line
 from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
 from .fit import in_epochs
@@ -47,8 +47,6 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), length_of(cfg))
     check_load_from(cfg)
     check_weights(cfg)
-    if sparse and dist.is_main():
-        hint_at_transforms(cfg)
     error: RegionalALError | None = None
     try:
         counts = check_validation(cfg, validation, pool.label_space)
@@ -97,22 +95,6 @@ def check_weights(cfg: Config) -> None:
         return {}
 
     dist.on_main(look)
-
-
-def hint_at_transforms(cfg: Config) -> None:
-    """Say once which transforms of the training pipeline lose sparse labels, and what does not."""
-    names = {type_name(spec) for spec in dicts(cfg.data.train)}
-    lossy = [
-        (old, new)
-        for old, new in (("Resize", "SparseResize"), ("RandomCrop", "LabelledRandomCrop"))
-        if old in names
-    ]
-    if lossy:
-        old, new = (" and ".join(column) for column in zip(*lossy, strict=True))
-        log.warning(
-            f"data.train.pipeline: {old} may lose sparse labels (label_share in results.json says "
-            f"how many); {new} with the same arguments keep them"
-        )
 
 
 def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> MaskCounts:

@@ -1,8 +1,8 @@
 """Data set classes and pipeline transforms for configs of MMSegmentation 1.x.
 
-The transforms are drop-ins for Resize, RandomResize, RandomCrop and GenerateEdge that keep sparse
-labels. They take the arguments of the transform they replace and draw the same random numbers, so
-on a mask in which every pixel is labelled they give the same bytes.
+The transforms are drop-ins for those of mmseg and mmcv that lose sparse labels (`SUBSTITUTES`).
+They take the arguments of the transform they replace and draw the same random numbers, so on a mask
+in which every pixel is labelled they give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmcv.transforms import RandomResize
+from mmcv.transforms import RandomChoiceResize, RandomResize
 from mmcv.transforms.utils import cache_randomness
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import GenerateEdge, RandomCrop
-from mmseg.datasets.transforms.transforms import Resize
+from mmseg.datasets.transforms.transforms import Resize, ResizeShortestEdge
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...types import U8, UNLABELED
@@ -81,6 +81,24 @@ class SparseRandomResize(RandomResize):  # type: ignore[misc]
 
 
 @TRANSFORMS.register_module()
+class SparseResizeShortestEdge(ResizeShortestEdge):  # type: ignore[misc]
+    """mmseg's ResizeShortestEdge (same arguments), resizing with `SparseResize`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.resize = SparseResize(scale=0, keep_ratio=True)
+
+
+@TRANSFORMS.register_module()
+class SparseRandomChoiceResize(RandomChoiceResize):  # type: ignore[misc]
+    """mmcv's RandomChoiceResize (same arguments), resizing with `SparseResize` unless told
+    otherwise."""
+
+    def __init__(self, scales: Any, **kwargs: Any) -> None:
+        super().__init__(scales, **{"resize_type": SparseResize, **kwargs})
+
+
+@TRANSFORMS.register_module()
 class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
     """mmseg's RandomCrop (same arguments) whose crop holds a label when the image holds one: see
     `engines.mmseg.transforms.LabelledCrop`."""
@@ -126,3 +144,20 @@ def known_edges(edge: U8, unlabelled: np.ndarray, width: int) -> U8:
     near = cv2.dilate(near, np.ones((width, width), np.uint8))
     known: U8 = np.where(unlabelled | ((near > 0) & (edge == 0)), UNLABELED, edge)
     return known.astype(np.uint8)
+
+
+SUBSTITUTES = {
+    "Resize": "mmseg.SparseResize",
+    "RandomResize": "mmseg.SparseRandomResize",
+    "RandomChoiceResize": "mmseg.SparseRandomChoiceResize",
+    "ResizeShortestEdge": "mmseg.SparseResizeShortestEdge",
+    "RandomCrop": "mmseg.LabelledRandomCrop",
+    "GenerateEdge": "mmseg.LabelledGenerateEdge",
+}
+"""Transforms that lose sparse labels, or make wrong ones -> those that do not."""
+
+
+def is_stock(kind: Any) -> bool:
+    """Whether a `type` is a transform of mmseg or mmcv itself."""
+    found = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+    return str(getattr(found, "__module__", "")).startswith(("mmseg.", "mmcv."))

@@ -14,6 +14,7 @@ from mmseg.utils import register_all_modules
 from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
+from ..mmseg.pipelines import keep_labels
 from . import backbones, datasets, fit, ops, preflight  # noqa: F401
 from .config import fit_to_cpu
 from .hooks import quiet_warnings
@@ -47,6 +48,14 @@ class MMSeg1Engine(MMSegEngine):
         if not preflight.cuda():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
+        if self.sparse:
+            keep_labels(
+                self.cfg.train_dataloader.dataset,
+                "train_dataloader.dataset",
+                datasets.SUBSTITUTES,
+                datasets.is_stock,
+                bool((self.cfg.get("acquisition") or {}).get("keep_pipeline")),
+            )
         with quiet_warnings():
             self._pool = build_pool(self.cfg.train_dataloader.dataset)
             average_over_labels(self.cfg.model, refuse=self.sparse)
