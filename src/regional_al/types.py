@@ -102,6 +102,23 @@ class PoolItem:
     shape: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """How large images are cut.
+
+    Args:
+        size: Largest height and width of a tile, in pixels.
+        context: Pixels of the image around a tile that a network sees when it predicts it.
+
+    Example:
+        >>> Tiles(1024, 128).size
+        1024
+    """
+
+    size: int
+    context: int
+
+
 class Costs(NamedTuple):
     """The costs of annotation.
 

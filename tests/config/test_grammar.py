@@ -54,7 +54,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"level": "pixel", "annotator": {"type": "oracle", "answer": "dominant"}}, "dominant"),
     ({"stop": {"target_mIoU": 0.5}}, "Did you mean 'target_miou'"),
     ({"seed": -1}, "seed=-1"),
-    ({"tiles": 512}, "tiles=512.*tile by tile"),
+    ({"tiles": 8}, "tiles=8.*16"),
 ]
 
 

@@ -288,6 +288,8 @@ for part in ('train', 'val', 'test'):
         views.transforms[3].size_divisor = divisor
         return {"data.test.pipeline": pipeline}
 
+    unscaled = "test_pipeline[1].update(img_scale=None, img_ratios=1.0)\n"
+
     def validation_workers(self) -> Options:
         return {"data.val_dataloader": {"workers_per_gpu": 2}}
 

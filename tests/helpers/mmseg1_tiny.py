@@ -298,6 +298,8 @@ for loader in (train_dataloader, val_dataloader):
             "model.data_preprocessor.test_cfg.size_divisor": divisor,
         }
 
+    unscaled = "del test_pipeline[1]\n"
+
     def validation_workers(self) -> Options:
         return {self.val_workers: 2, "val_dataloader.persistent_workers": True}
 

@@ -291,6 +291,9 @@ class Tiny(ABC):
     ) -> Options:
         """Predict from images of (width, 75), padded to multiples of `divisor`."""
 
+    unscaled: ClassVar[str]
+    """Lines that make the tiny config predict images at their own size."""
+
     @abstractmethod
     def validation_workers(self) -> Options:
         """Two workers that load validation images."""

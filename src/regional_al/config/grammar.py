@@ -28,10 +28,11 @@ from ..checks import (
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
-from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit
+from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit, Tiles
 from .budget import Budget
 from .schedule import Iterations, parse_iterations
 
+MIN_TILE = 16
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 # A training's seed is seed * 1000 + round, plus a number for each process and data worker; numpy's
 # generators take no more than 2**32 - 1.
@@ -107,7 +108,7 @@ class Acquisition:
         stop: When to end earlier.
         seed: Seed of the run.
         iterations: Length of a round's training; None: the schedule of the config.
-        tiles: Reserved.
+        tiles: How large images are cut; None: they are not.
         cache_dir: Folder of cached partitions; None: in the work dir.
         previews: Number of score maps that each round keeps for the report.
         keep_pipeline: Leave transforms of the training pipeline that lose sparse labels as they
@@ -132,7 +133,7 @@ class Acquisition:
     stop: Stop
     seed: int
     iterations: Iterations | None
-    tiles: int | None
+    tiles: Tiles | None
     cache_dir: Path | None
     previews: int
     keep_pipeline: bool
@@ -239,11 +240,6 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     if seed > MAX_SEED:
         raise ConfigError(f"acquisition.seed={seed} must be at most {MAX_SEED}")
     cache = raw.get("cache_dir")
-    if raw.get("tiles") is not None:
-        raise UnsupportedError(
-            f"acquisition.tiles={raw['tiles']!r}: no engine predicts tile by tile yet; leave it "
-            "out, or score tiles in Python with regional_al.kernels.TiledRegionStats"
-        )
     acquisition = Acquisition(
         level=cast(Level, level),
         heuristic=heuristic,
@@ -257,7 +253,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         stop=_stop(raw.get("stop"), annotator["type"]),
         seed=seed,
         iterations=parse_iterations(raw.get("iterations"), queries),
-        tiles=None,
+        tiles=parse_tiles(raw.get("tiles")),
         cache_dir=None if cache is None else file_path("acquisition.cache_dir", cache),
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
         keep_pipeline=flag("acquisition.keep_pipeline", raw.get("keep_pipeline", False)),
@@ -274,6 +270,7 @@ def _resolved(a: Acquisition) -> JSON:
     out["warm_start"] = None if a.warm_start is None else _warm_values(a.warm_start, a)
     out["stop"] = asdict(a.stop)
     out["iterations"] = None if a.iterations is None else asdict(a.iterations)
+    out["tiles"] = None if a.tiles is None else asdict(a.tiles)
     out["queries"] = None if a.queries is None else list(a.queries)
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
     return out
@@ -356,6 +353,28 @@ def _stop(raw: Any, annotator: str) -> Stop:
             "use annotator='simulated', or max_clicks"
         )
     return Stop(**found)
+
+
+def parse_tiles(raw: Any) -> Tiles | None:
+    """Read `acquisition.tiles`: a size, or a dict with size and context. Raises ConfigError.
+
+    Example:
+        >>> parse_tiles(1024)
+        Tiles(size=1024, context=128)
+    """
+    if raw is None:
+        return None
+    where = "acquisition.tiles"
+    given = raw if isinstance(raw, Mapping) else {"size": raw}
+    check_keys(where, given, ("size", "context"))
+    if "size" not in given:
+        raise ConfigError(f"{where}={raw!r} has no size: give e.g. dict(size=1024)")
+    name = f"{where}.size" if isinstance(raw, Mapping) else where
+    size = integer(name, given["size"], MIN_TILE)
+    context = integer(f"{where}.context", given.get("context", size // 8), 0)
+    if context > size:
+        raise ConfigError(f"{where}.context={context} must be at most the size, {size}")
+    return Tiles(size, context)
 
 
 def _queries(raw: Any) -> tuple[int, ...] | None:

@@ -14,7 +14,13 @@ from ..config import grammar
 from ..config.budget import Budget
 from ..config.grammar import Acquisition
 from ..engines.base import Engine, has_source
-from ..errors import BudgetError, ConfigError, RegionalALError, WorkDirError
+from ..errors import (
+    BudgetError,
+    ConfigError,
+    RegionalALError,
+    UnsupportedError,
+    WorkDirError,
+)
 from ..runtime import distributed as dist
 from ..runtime import peers
 from ..store.files import overlooked
@@ -185,6 +191,11 @@ def preflight(loop: ActiveLearningLoop) -> None:
         raise ConfigError(
             f"acquisition.warm_start=None leaves nothing to train on until queries[0]={queries[0]}:"
             " start queries at 0, or give a warm_start or a source_dataloader"
+        )
+    if config.tiles is not None and not hasattr(engine, "tiling"):
+        raise UnsupportedError(
+            f"acquisition.tiles: {type(engine).__name__} does not cut images: give it a pool of "
+            "tiles, which regional_al.store.tiling.cut_all makes, and leave tiles out"
         )
     check = getattr(engine, "check_acquisition", None)
     if check is not None:

@@ -197,11 +197,16 @@ def read_rgb(path: Path, data: bytes | None = None) -> U8:
         if image.mode.startswith("I"):
             grey = np.minimum(np.asarray(image).astype(np.int64) >> 8, 255).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=-1)
-        if _orientation(image) != 1:
-            from PIL import ImageOps
+        return np.array(upright(image).convert("RGB"))
 
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        return np.array(image.convert("RGB"))
+
+def upright(image: PILImage.Image) -> PILImage.Image:
+    """An opened image rotated by its EXIF orientation."""
+    if _orientation(image) == 1:
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -218,13 +223,18 @@ def read_ids(path: Path, data: bytes | None = None) -> U8:
     larger id, a missing or damaged file, or a format that changes values.
     """
     with open_image(path, data) as image:
-        if image.format in _LOSSY:
-            raise DataError(f"{path} is a {image.format}, which changes ids: save it as PNG")
-        if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
-            raise DataError(
-                f"{path} has colours (mode {image.mode}): a label file needs one id per pixel"
-            )
-        ids: np.ndarray[Any, np.dtype[Any]] = np.array(image)
+        return read_ids_of(image, path, image.format)
+
+
+def read_ids_of(image: PILImage.Image, path: Path, format: str | None) -> U8:
+    """`read_ids` of an opened image, or of a part of it: path and format of the whole."""
+    if format in _LOSSY:
+        raise DataError(f"{path} is a {format}, which changes ids: save it as PNG")
+    if image.mode not in ("L", "P", "1") and not image.mode.startswith("I"):
+        raise DataError(
+            f"{path} has colours (mode {image.mode}): a label file needs one id per pixel"
+        )
+    ids: np.ndarray[Any, np.dtype[Any]] = np.array(image)
     if ids.size and int(ids.max()) > 255:
         raise DataError(f"{path} contains id {int(ids.max())}: label files contain ids 0..255")
     return ids.astype(np.uint8, copy=False)

@@ -14,6 +14,7 @@ from ...store.labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem, PredictRequest
 from ..base import FitRequest, FitResult, Prediction
 from .predict import Predictor
+from .tiled import Tiling
 
 
 class MMSegEngine(ABC):
@@ -31,6 +32,8 @@ class MMSegEngine(ABC):
     dataset: Any
     """The training data set, as mmseg builds it."""
     predictor: Predictor
+    tiling: Tiling | None
+    """How large images are cut."""
     read_sample: Callable[..., Any]
     """(data set, index, mask file) -> training sample with the labels of that file."""
 

@@ -31,6 +31,16 @@ class Frame:
     flip: str | None
     size: tuple[int, int]
 
+    def shown(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) at which a network sees the image, in an input of a size.
+
+        Example:
+            >>> Frame(padding=(0, 0, 0, 24), flip=None, size=(360, 480)).shown((384, 480))
+            (360, 480)
+        """
+        left, right, top, bottom = self.padding
+        return input_size[0] - top - bottom, input_size[1] - left - right
+
     def visible(self, x: torch.Tensor) -> torch.Tensor:
         """[..., h, w] of the input's size -> the part that shows the image, turned as the image."""
         left, right, top, bottom = self.padding

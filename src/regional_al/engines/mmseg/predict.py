@@ -21,6 +21,7 @@ from ... import metrics
 from ...errors import ConfigError, DataError, RegionalALError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
+from ...store.tiling import Box
 from ...types import I64, FeatureMap, PoolItem, PredictRequest
 from ..base import Prediction
 from ..specs import first_line
@@ -115,28 +116,35 @@ class Predictor(ABC):
         model, members = self.model(checkpoint), self.members(request.ensemble)
         fix = "set model.decode_head.dropout_ratio above 0"
         refuse_without_dropout(model, request.passes, fix)
-        for index, sample in self.load(self.images(dataset, indices)):
-            view = View(self, model, sample, index, request.passes > 1)
+        images = self.images(dataset, indices)
+        for index, sample in self.load(images):
+            inner = images.inner(index)
+            view = View(self, model, sample, index, request.passes > 1, inner)
             looks = [partial(view.logits, number, flipped) for number, flipped in order(request)]
             looks += [
-                partial(View(self, m, sample, index, False).logits, 0, False) for m in members
+                partial(View(self, m, sample, index, False, inner).logits, 0, False)
+                for m in members
             ]
             logits, features = looks[0](with_features=request.features)
             more = (look()[0] for look in looks[1:]) if looks[1:] else None
             yield Prediction(index, logits, more, features)
             view.forget()
 
-    def predict_one(self, model: Any, dataset: Any, item: PoolItem) -> None:
-        """Predict the first image, to see that test pipeline and model fit. Raises ConfigError,
-        DataError."""
-        _, sample = self.images(dataset, [0])[0]
+    def predict_one(self, model: Any, dataset: Any, items: Sequence[PoolItem]) -> None:
+        """Predict the first image, or the first tile with context, to see that test pipeline and
+        model fit. Raises ConfigError, DataError."""
+        images = self.images(dataset, range(len(items)))
+        first = next((i for i in range(len(items)) if images.inner(i) is not None), 0)
+        _, sample = images[first]
         if isinstance(sample, str):
             raise DataError(sample)
         try:
-            View(self, model, sample, 0, stochastic=False).logits(0, False)
+            View(self, model, sample, 0, False, images.inner(first)).logits(0, False)
+        except RegionalALError:
+            raise
         except Exception as error:  # models raise all kinds on sizes they cannot take
             raise ConfigError(
-                f"the model cannot predict {item.image}: {first_line(error)}"
+                f"the model cannot predict {items[first].image}: {first_line(error)}"
             ) from None
 
     def load(self, images: Dataset[Any]) -> Iterator[tuple[int, Any]]:
@@ -183,6 +191,10 @@ class PoolImages(Dataset[Any], ABC):
     def sample(self, index: int) -> Any:
         """The image through the pipeline."""
 
+    @abstractmethod
+    def inner(self, index: int) -> Box | None:
+        """Where the image lies in what the pipeline reads; None: it is all of it."""
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -192,12 +204,18 @@ class PoolImages(Dataset[Any], ABC):
 
 
 class View:
-    """One image on the device, to be seen in several ways."""
+    """One image on the device, to be seen in several ways. inner: the image lies in the sample."""
 
     def __init__(
-        self, owner: Predictor, model: Any, sample: Any, index: int, stochastic: bool
+        self,
+        owner: Predictor,
+        model: Any,
+        sample: Any,
+        index: int,
+        stochastic: bool,
+        inner: Box | None = None,
     ) -> None:
-        self.owner, self.model, self.sample = owner, model, sample
+        self.owner, self.model, self.sample, self.inner = owner, model, sample, inner
         self.passes = Passes(model, index, owner.device) if stochastic else None
 
     @torch.inference_mode()
@@ -218,13 +236,24 @@ class View:
             out = out.flip(-1)
         size = (inputs.shape[-2], inputs.shape[-1])
         frame = self.owner.frame(meta, size)
+        if self.inner is not None and frame.shown(size) != frame.size:
+            raise ConfigError(
+                f"acquisition.tiles: the test pipeline resizes a tile with its context from "
+                f"{frame.size} to {frame.shown(size)} (HxW), another scale than that of training: "
+                "leave Resize out of it (0.x: img_scale=None, img_ratios=1.0), or set "
+                "tiles=dict(size=..., context=0)"
+            )
         logits = frame.logits(out.float(), self.model.align_corners)
         if logits.shape[0] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits])
+        inner = self.inner or Box(0, logits.shape[-2], 0, logits.shape[-1])
+        logits = logits[:, inner.top : inner.bottom, inner.left : inner.right].contiguous()
         if len(found) != 1:
             return logits, None
         height, width = found[0].shape[-2:]
-        return logits, FeatureMap(found[0], *frame.cells(size, (height, width)))
+        rows, cols = frame.cells(size, (height, width))
+        rows, cols = rows[inner.top : inner.bottom], cols[inner.left : inner.right]
+        return logits, FeatureMap(found[0], rows, cols)
 
     def forget(self) -> None:
         """Free what was kept of the image for further passes."""
@@ -253,8 +282,9 @@ def reason_not_built(cfg: Any, error: Exception) -> ConfigError:
     return ConfigError(f"model.type={cfg.model.get('type')!r} cannot be built: {text}")
 
 
-Samples = Callable[[range], Iterable[tuple[int, Any, Any, str]]]
-"""Indices of a rank -> (index, sample, target int [H, W], annotation file) of each image."""
+Samples = Callable[[range], Iterable[tuple[int, Any, Any, str, Box | None]]]
+"""Indices of a rank -> (index, sample, target int [H, W], annotation file, where the image lies in
+the sample) of each image."""
 
 
 def confusion(
@@ -286,8 +316,9 @@ def confusion(
     try:
         model = predictor.model(checkpoint)
         mine = range(dist.rank(), num_images, dist.world_size())
-        for index, sample, target, path in progress(samples(mine), "evaluating", len(mine)):
-            logits, _ = View(predictor, model, sample, index, stochastic=False).logits(0, False)
+        seen = progress(samples(mine), "evaluating", len(mine))
+        for index, sample, target, path, inner in seen:
+            logits, _ = View(predictor, model, sample, index, False, inner).logits(0, False)
             if logits.shape[-2:] != target.shape:
                 raise DataError(
                     f"{path} is {tuple(target.shape)}, its prediction {tuple(logits.shape[-2:])} "

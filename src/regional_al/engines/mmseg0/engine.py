@@ -13,6 +13,7 @@ from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.pipelines import keep_labels
+from ..mmseg.tiled import tiling_of
 from ..quiet import quiet_warnings
 from . import datasets, fit, preflight
 from .config import check_keys, fit_to_cpu, length_of
@@ -46,7 +47,9 @@ class MMSeg0Engine(MMSegEngine):
                 bool((self.cfg.get("acquisition") or {}).get("keep_pipeline")),
             )
         with quiet_warnings():
-            self._pool = build_pool(self.cfg.data.train, fit.limit_of(self.cfg, "train"))
+            self.tiling = tiling_of(self.cfg)
+            limit = fit.limit_of(self.cfg, "train")
+            self._pool = build_pool(self.cfg.data.train, limit, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
@@ -64,4 +67,5 @@ class MMSeg0Engine(MMSegEngine):
 
     def build_validation(self) -> Any:
         limit = fit.limit_of(self.cfg, "val")
-        return build_dataset(self.cfg.data.val, "data.val", limit, test_mode=True)
+        spec = self.cfg.data.val
+        return build_dataset(spec, "data.val", limit, self.tiling, test_mode=True)

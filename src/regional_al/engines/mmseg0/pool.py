@@ -18,10 +18,12 @@ from torch.utils.data import ConcatDataset
 
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size, write_png
+from ...store.tiling import Tile
 from ...types import I64, UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
+from ..mmseg.tiled import NAME, Tiling
 from ..specs import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -36,10 +38,10 @@ class Pool:
     label_space: LabelSpace
 
 
-def build_pool(spec: Any, limit: int | None = None) -> Pool:
-    """From `data.train`; limit: its first images only. Raises ConfigError, DataError or
-    UnsupportedError."""
-    dataset = build_dataset(spec, "data.train", limit=limit)
+def build_pool(spec: Any, limit: int | None = None, tiling: Tiling | None = None) -> Pool:
+    """From `data.train`; limit: its first images only; tiling: how they are cut. Raises
+    ConfigError, DataError or UnsupportedError."""
+    dataset = build_dataset(spec, "data.train", limit, tiling)
     parts = leaves(dataset)
     spaces = [label_space(part, loads_annotations(part)) for part in parts]
     for part, space in zip(parts, spaces, strict=True):
@@ -51,18 +53,48 @@ def build_pool(spec: Any, limit: int | None = None) -> Pool:
     return Pool(dataset, pool_items(dataset), spaces[0])
 
 
-def build_dataset(spec: Any, key: str, limit: int | None = None, **arguments: Any) -> Any:
+def build_dataset(
+    spec: Any,
+    key: str,
+    limit: int | None = None,
+    tiling: Tiling | None = None,
+    **arguments: Any,
+) -> Any:
     """The mmseg data sets that a config names, joined. What they raise becomes a ConfigError or
-    DataError naming `key`. `arguments`, e.g. pipeline, replace those of the config."""
+    DataError naming `key`. `arguments`, e.g. pipeline, replace those of the config. tiling: replace
+    large images by tiles."""
     parts = [build_one({**part, **arguments}, key) for part in single(spec, key)]
     if limit is not None:
         for part in parts:
             part.img_infos = part.img_infos[:limit]
+    if tiling is not None:
+        for part in parts:
+            cut_into(part, tiling)
     if len(parts) == 1:
         return parts[0]
     joined: Any = ConcatDataset(parts)
     joined.CLASSES, joined.PALETTE = parts[0].CLASSES, parts[0].PALETTE
     return joined
+
+
+def cut_into(leaf: Any, tiling: Tiling) -> None:
+    """Replace the large images of a data set by their tiles, in place."""
+    indices = range(len(leaf.img_infos))
+    masks = [mask_path(leaf, i) for i in indices]
+    files = [
+        (image_path(leaf, i), mask if mask is not None and mask.is_file() else None)
+        for i, mask in zip(indices, masks, strict=True)
+    ]
+    keys = [item_key(leaf, i) for i in indices]
+    leaf.img_infos = list(tiling.expand(leaf.img_infos, files, keys, at_tile))
+
+
+def at_tile(info: dict[str, Any], tile: Tile) -> dict[str, Any]:
+    """The entry of an image, for a tile of it: absolute paths, which folders are not put before."""
+    found = {**info, "filename": str(tile.image.absolute())}
+    if tile.annotation is not None:
+        found["ann"] = {"seg_map": str(tile.annotation.absolute())}
+    return found
 
 
 def single(spec: Any, key: str) -> Iterator[dict[str, Any]]:
@@ -155,6 +187,8 @@ def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
 
 def item_key(leaf: Any, index: int) -> str:
     """Path below the data set's image folder, without the image suffix, with '/'."""
+    if NAME in leaf.img_infos[index]:
+        return str(leaf.img_infos[index][NAME])
     name = str(leaf.img_infos[index]["filename"])
     if os.path.isabs(name) or name.startswith(".."):
         name = os.path.basename(name)

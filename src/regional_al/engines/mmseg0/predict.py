@@ -19,11 +19,13 @@ from mmseg.models import build_segmentor
 from torch.utils.data import Dataset
 
 from ...errors import ConfigError, UnsupportedError
+from ...store.tiling import Box
 from ...types import I64
 from ..mmseg import predict
 from ..mmseg.checkpoints import read_checkpoint
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
+from ..mmseg.tiled import AROUND, inner_of
 from ..quiet import quiet_warnings
 from ..specs import type_name
 from ..views import sample_or_reason
@@ -96,10 +98,17 @@ class PoolImages(predict.PoolImages):
     def sample(self, index: int) -> Any:
         return test_sample(*locate(self.dataset, index), self.pipeline)
 
+    def inner(self, index: int) -> Box | None:
+        leaf, place = locate(self.dataset, index)
+        return inner_of(leaf.img_infos[place])
+
 
 def test_sample(leaf: Any, index: int, pipeline: Any) -> dict[str, Any]:
     """{img: float [3, h, w], meta: its img_meta} of one image by an un-augmented pipeline."""
-    data = {"img_info": leaf.img_infos[index]}
+    info = leaf.img_infos[index]
+    if AROUND in info:
+        info = {**info, "filename": info[AROUND][0]}
+    data = {"img_info": info}
     leaf.pre_pipeline(data)
     found = pipeline(data)
     view = {
@@ -176,9 +185,11 @@ def confusion(
     count = len(dataset) if limit is None else min(limit, len(dataset))
     pipeline = Compose(inference_pipeline(predictor.cfg, "val"))
 
-    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
+    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str, Box | None]]:
         images = ValidationImages(dataset, mine, pipeline)
         for index, (sample, target) in predictor.load(images):
-            yield index, sample, target, str(mask_path(*locate(dataset, index)))
+            leaf, place = locate(dataset, index)
+            inner = inner_of(leaf.img_infos[place])
+            yield index, sample, target, str(mask_path(leaf, place)), inner
 
     return predict.confusion(predictor, checkpoint, count, len(dataset.CLASSES), samples)

@@ -172,7 +172,7 @@ def check_model(cfg: Config, pool: Pool, sparse: bool) -> None:
         raise ConfigError(
             f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
         ) from None
-    predictor.predict_one(model.eval(), pool.dataset, pool.items[0])
+    predictor.predict_one(model.eval(), pool.dataset, pool.items)
 
 
 def check_losses(model: Any, pool: Pool, sparse: bool) -> None:

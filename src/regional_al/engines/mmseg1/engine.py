@@ -15,6 +15,7 @@ from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.pipelines import keep_labels
+from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight  # noqa: F401
 from .config import fit_to_cpu
 from .hooks import quiet_warnings
@@ -57,7 +58,8 @@ class MMSeg1Engine(MMSegEngine):
                 bool((self.cfg.get("acquisition") or {}).get("keep_pipeline")),
             )
         with quiet_warnings():
-            self._pool = build_pool(self.cfg.train_dataloader.dataset)
+            self.tiling = tiling_of(self.cfg)
+            self._pool = build_pool(self.cfg.train_dataloader.dataset, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
@@ -77,4 +79,5 @@ class MMSeg1Engine(MMSegEngine):
         return confusion(self.validation, self.predictor, checkpoint)
 
     def build_validation(self) -> Any:
-        return build_dataset(self.cfg.val_dataloader.dataset, "val_dataloader.dataset")
+        spec, key = self.cfg.val_dataloader.dataset, "val_dataloader.dataset"
+        return build_dataset(spec, key, self.tiling)

@@ -16,10 +16,12 @@ from mmseg.registry import DATASETS
 
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size
+from ...store.tiling import Tile
 from ...types import UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
+from ..mmseg.tiled import NAME, Tiling
 from .config import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -34,9 +36,10 @@ class Pool:
     label_space: LabelSpace
 
 
-def build_pool(spec: Any) -> Pool:
-    """From `train_dataloader.dataset`. Raises ConfigError, DataError or UnsupportedError."""
-    dataset = build_dataset(unwrapped(spec), "train_dataloader.dataset")
+def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
+    """From `train_dataloader.dataset`; large images are cut as `tiling` says. Raises ConfigError,
+    DataError or UnsupportedError."""
+    dataset = build_dataset(unwrapped(spec), "train_dataloader.dataset", tiling)
     parts = leaves(dataset)
     spaces = [label_space(part) for part in parts]
     for part, space in zip(parts, spaces, strict=True):
@@ -64,8 +67,9 @@ def unwrapped(spec: Any) -> Any:
     return spec
 
 
-def build_dataset(spec: Any, key: str) -> Any:
-    """Build an mmseg data set. What it raises becomes a ConfigError or DataError naming `key`."""
+def build_dataset(spec: Any, key: str, tiling: Tiling | None = None) -> Any:
+    """Build an mmseg data set. What it raises becomes a ConfigError or DataError naming `key`.
+    tiling: replace its large images by tiles."""
     if not isinstance(spec, Mapping):
         raise ConfigError(f"{key} is missing or is not a dict(type=...)")
     try:
@@ -89,7 +93,47 @@ def build_dataset(spec: Any, key: str) -> Any:
         raise ConfigError(f"{key}: {first_line(error)}") from None
     if not hasattr(dataset, "get_data_info"):
         raise UnsupportedError(f"{key}.type={type_name(spec)!r} has no get_data_info")
+    if tiling is not None:
+        cut_into(dataset, tiling, key)
     return dataset
+
+
+def cut_into(dataset: Any, tiling: Tiling, key: str) -> None:
+    """Replace the large images of a data set by their tiles, in place."""
+    for leaf in leaves(dataset):
+        if not hasattr(leaf, "data_list"):
+            raise UnsupportedError(
+                f"{key}: acquisition.tiles needs a data set with a data_list, which "
+                f"{type(leaf).__name__} has not: cut the images yourself"
+            )
+        entries = [leaf.get_data_info(i) for i in range(len(leaf))]
+        files = [(Path(info["img_path"]), annotation_of(info)) for info in entries]
+        keys = [item_key(leaf, info["img_path"]) for info in entries]
+        leaf.data_list = list(tiling.expand(entries, files, keys, at_tile))
+        if getattr(leaf, "serialize_data", False):
+            leaf.data_bytes, leaf.data_address = leaf._serialize_data()
+    renumber(dataset)
+
+
+def at_tile(info: dict[str, Any], tile: Tile) -> dict[str, Any]:
+    """The entry of an image, for a tile of it."""
+    mask = info.get("seg_map_path") if tile.annotation is None else str(tile.annotation)
+    return {**info, "img_path": str(tile.image), "seg_map_path": mask}
+
+
+def renumber(dataset: Any) -> None:
+    """Let joined data sets know how many images their parts have."""
+    parts = getattr(dataset, "datasets", None)
+    if parts is not None:
+        for part in parts:
+            renumber(part)
+        dataset.cumulative_sizes = dataset.cumsum(parts)
+
+
+def annotation_of(info: Mapping[str, Any]) -> Path | None:
+    """The annotation file of an entry, if there is one."""
+    path = info.get("seg_map_path")
+    return Path(path) if path is not None and os.path.isfile(path) else None
 
 
 def folders(spec: Mapping[str, Any]) -> str:
@@ -104,15 +148,14 @@ def pool_items(dataset: Any) -> tuple[PoolItem, ...]:
     for index in range(len(dataset)):
         leaf, inner = locate(dataset, index)
         info = leaf.get_data_info(inner)
-        infos.append((item_key(leaf, info["img_path"]), Path(info["img_path"]), info))
+        key = info.get(NAME) or item_key(leaf, info["img_path"])
+        infos.append((key, Path(info["img_path"]), info))
     refuse_duplicates([(key, path) for key, path, _ in infos], "ann_file, data_prefix")
     with ThreadPoolExecutor(max_workers=8) as threads:
         sizes = list(threads.map(image_size, (path for _, path, _ in infos)))
     items = []
     for (key, path, info), shape in zip(infos, sizes, strict=True):
-        annotation = info.get("seg_map_path")
-        there = annotation is not None and os.path.isfile(annotation)
-        items.append(PoolItem(key, path, Path(annotation) if there else None, shape))
+        items.append(PoolItem(key, path, annotation_of(info), shape))
     return tuple(items)
 
 

@@ -18,11 +18,13 @@ from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
 from ...errors import UnsupportedError
+from ...store.tiling import Box
 from ...types import I64
 from ..mmseg import predict
 from ..mmseg.checkpoints import read_checkpoint
 from ..mmseg.frame import Frame
 from ..mmseg.predict import reason_not_built
+from ..mmseg.tiled import AROUND, inner_of
 from ..views import sample_or_reason
 from .checkpoints import safe_loading
 from .config import inference_pipeline, type_name
@@ -90,7 +92,16 @@ class PoolImages(predict.PoolImages):
         leaf, inner = locate(self.dataset, index)
         info = leaf.get_data_info(inner)
         info.pop("seg_map_path", None)
-        return self.pipeline(info)
+        return self.pipeline(with_context(info))
+
+    def inner(self, index: int) -> Box | None:
+        leaf, inner = locate(self.dataset, index)
+        return inner_of(leaf.get_data_info(inner))
+
+
+def with_context(info: dict[str, Any]) -> dict[str, Any]:
+    """An entry of a data set; that of a tile reads it with its context."""
+    return {**info, "img_path": info[AROUND][0]} if AROUND in info else info
 
 
 def build_model(cfg: Config) -> Any:
@@ -133,8 +144,12 @@ class ValidationImages(Dataset[Any]):
 
     def __getitem__(self, place: int) -> tuple[int, Any]:
         index = self.indices[place]
-        path = self.dataset.get_data_info(index).get("img_path", f"validation image {index}")
-        return index, sample_or_reason(lambda: self.dataset[index], path)
+        info = self.dataset.get_data_info(index)
+        path = info.get("img_path", f"validation image {index}")
+        if AROUND not in info:
+            return index, sample_or_reason(lambda: self.dataset[index], path)
+        leaf, _ = locate(self.dataset, index)
+        return index, sample_or_reason(lambda: leaf.pipeline(with_context(info)), path)
 
 
 def confusion(
@@ -143,10 +158,11 @@ def confusion(
     """int64 [C, C] over the validation set (limit: its first images), rows = target, on every
     rank."""
 
-    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str]]:
+    def samples(mine: range) -> Iterator[tuple[int, Any, Any, str, Box | None]]:
         for index, sample in predictor.load(ValidationImages(dataset, mine)):
-            path = dataset.get_data_info(index)["seg_map_path"]
-            yield index, sample, sample["data_samples"].gt_sem_seg.data[0], path
+            info = dataset.get_data_info(index)
+            target = sample["data_samples"].gt_sem_seg.data[0]
+            yield index, sample, target, info["seg_map_path"], inner_of(info)
 
     return predict.confusion(
         predictor,

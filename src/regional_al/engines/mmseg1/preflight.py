@@ -200,7 +200,7 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
         loss = source_loss(model, source)
         if not np.isfinite(loss):
             raise UnsupportedError(f"the model's loss is {loss} on a batch of source_dataloader")
-    Predictor(cfg).predict_one(model.eval(), pool.dataset, pool.items[0])
+    Predictor(cfg).predict_one(model.eval(), pool.dataset, pool.items)
 
 
 def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
