@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from page_driver import (
     CHROMIUM,
-    FLAGS,
     answer_by_keys,
     now,
     opened,
@@ -21,29 +17,14 @@ from page_driver import (
     settled,
     wait_for_item,
 )
-from web_run import GRID, PAINTED, PIXELS, labels_of, make_data, oracle, start, truth
+from web_run import GRID, PAINTED, PIXELS, labels_of, oracle, start, truth
 
 from regional_al.testing.toy import toy_engine
 
-playwright = pytest.importorskip("playwright.sync_api", reason="extra web-test is not installed")
-pytest.importorskip("starlette")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
     pytest.mark.slow,
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("page") / "data")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("keys", "kind"), [(PIXELS, "full"), (GRID, "dominant")])
@@ -216,8 +197,7 @@ def test_unsure_skip_review_and_the_end_of_a_round(browser, data, tmp_path):
         assert now(page)["state"] == "open"
         page.keyboard.press("s")
         settled(page, second)
-        for _ in range(3):
-            answer_by_keys(page, data, run, "full")
+        answer_by_keys(page, data, run, "full")
         assert "not complete" in page.inner_text("#panel")
         page.click("#tab-review")
         page.wait_for_selector("#review table")

@@ -1,11 +1,12 @@
-"""Whole runs in a browser: all classes of a region with more classes than keys, and painting by the
-pointer alone."""
+"""Whole runs in a browser: all classes of a region with more classes than keys, painting by the
+pointer alone, and rounds that the server itself trains."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from page_driver import (
     CHROMIUM,
-    FLAGS,
+    answer_by_keys,
     now,
     opened,
+    sent,
     served,
     settled,
     wait_for_item,
@@ -26,25 +28,22 @@ from regional_al.store.labels import LabelStore
 from regional_al.store.query import read_query
 from regional_al.store.work_dir import WorkDir
 
-playwright = pytest.importorskip("playwright.sync_api", reason="extra web-test is not installed")
-pytest.importorskip("starlette")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
     pytest.mark.slow,
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+ENGINE = """
+from pathlib import Path
+from regional_al.engines.base import ENGINES, EngineLoader
+from regional_al.testing.toy import toy_engine
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("page") / "data")
+@ENGINES.register("toy_of_the_page")
+class Loader(EngineLoader):
+    def build(self, cfg):
+        return toy_engine(Path(cfg["data_root"]), iterations=2)
+"""
 
 
 def choose(page: Any, index: int) -> None:
@@ -134,3 +133,38 @@ def test_every_pixel_of_an_image_by_the_pointer(browser, data, tmp_path):
     mine = {name for name in stored if name.endswith(first)}
     assert len(mine) > 1
     assert {name: stored[name] for name in mine} == {name: expected[name] for name in mine}
+
+
+def test_two_people_answer_rounds_that_the_server_trains(browser, data, tmp_path, monkeypatch):
+    """Nobody reloads the page, and nobody touches a terminal: the page hears of each next round."""
+    pytest.importorskip("mmcv")
+    keys = {**GRID, "rounds": 1}
+    (tmp_path / "engine_of_the_page.py").write_text(ENGINE)
+    config = tmp_path / "config.py"
+    annotator = {"type": "web", "answer": "dominant"}
+    config.write_text(
+        f"engine = 'toy_of_the_page'\ndata_root = {str(data)!r}\n"
+        "custom_imports = dict(imports=['engine_of_the_page'])\n"
+        f"acquisition = { ({**GRID, 'annotator': annotator})!r}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    run = tmp_path / "run"
+    command = [sys.executable, "-W", "ignore", "-m", "regional_al", "train", str(config)]
+    subprocess.run([*command, "--work-dir", str(run), "--no-report"], check=True, timeout=300)
+    oracle(data, tmp_path / "oracle", keys, "dominant")
+    with served(run, "--train") as (url, _):
+        pages = [opened(browser, url, name) for name in ("ada", "bob")]
+        for number in range(keys["rounds"] + 1):
+            given = 0
+            for page in pages:
+                page.wait_for_selector(f"#round:has-text('round {number} ')", timeout=120_000)
+                page.wait_for_selector("#item b", timeout=30_000)
+            for page in (pages[0], pages[1], pages[0]):
+                given += answer_by_keys(page, data, run, "dominant", most=1 if not given else 99)
+            assert given == 6
+        for page in pages:
+            page.wait_for_selector("#panel h2:has-text('finished')", timeout=120_000)
+            assert sent(page)
+            assert page.errors == []
+            page.context.close()
+    assert labels_of(run) == labels_of(tmp_path / "oracle")

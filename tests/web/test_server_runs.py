@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -261,6 +263,32 @@ def test_images_are_shown_as_training_reads_them(tmp_path):
     (tmp_path / "text.png").write_bytes(b"x")
     with pytest.raises(DataError, match=r"text\.png"):
         pictures.picture(tmp_path / "text.png")
+
+
+def test_a_training_outlives_the_thread_that_has_started_it(tmp_path, monkeypatch):
+    """Threads of the server that have nothing to do end after ten seconds."""
+    code = "from regional_al.cli import train; import sys; train.follow_parent();"
+    code += "print('ready', flush=True); sys.stdin.close(); import time; time.sleep(60)"
+    monkeypatch.setattr(training, "resume_arguments", lambda *_: [sys.executable, "-c", code])
+    made: list[training.Training] = []
+
+    def start_it() -> None:
+        made.append(training.Training({}, tmp_path))
+        for _ in range(3000):
+            if made[0].last_line() == "ready" or not made[0].running:
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=start_it)
+    thread.start()
+    thread.join()
+    time.sleep(0.3)
+    assert made[0].running
+    assert made[0].last_line() == "ready"
+    made[0].stop()
+    assert made[0].failed
+    with pytest.raises(WorkDirError, match="cannot be started"):
+        training.Training({}, tmp_path / "no_folder")
 
 
 @pytest.mark.parametrize("processes", [1, 3])

@@ -285,7 +285,11 @@ class AnswerLog(Database):
 
 
 def check_person(person: str) -> str:
-    """The name of a person, as it is. Raises DataError for one that cannot be."""
-    if not 0 < len(person) <= MAX_PERSON or not person.isprintable() or person != person.strip():
+    """The name of a person, as it is. Raises DataError for one that cannot be.
+
+    The joiners that names in Persian or Hindi are written with count as printable.
+    """
+    shown = person.replace("\u200c", "").replace("\u200d", "")
+    if not 0 < len(person) <= MAX_PERSON or not shown.isprintable() or shown != shown.strip():
         raise DataError(f"{person[:MAX_PERSON]!r} cannot be a name: 1 to {MAX_PERSON} characters")
     return person

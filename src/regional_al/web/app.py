@@ -17,10 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ..errors import DataError, RegionalALError
+from ..errors import DataError, RegionalALError, WorkDirError
+from ..store.answer_log import check_person
 from ..types import JSON
 from . import pictures
-from .requests import integer
+from .requests import integer, tab_of
 from .security import Guard, error
 from .session import ConflictError, Session
 
@@ -115,7 +116,13 @@ def _routes(session: Session) -> list[Route]:
         Route("/", index),
         Route("/static/{name}", asset),
         get("/api/run", lambda q: session.describe()),
-        get("/api/next", lambda q: session.next(q.get("person", ""), q.get("after"))),
+        get("/api/person", lambda q: {"person": check_person(q.get("person", ""))}),
+        get(
+            "/api/next",
+            lambda q: session.next(
+                q.get("person", ""), q.get("after"), tab_of(q), q.get("reserve") == "1"
+            ),
+        ),
         get(
             "/api/image", lambda q: session.image(number(q), q.get("key", ""), q.get("person", ""))
         ),
@@ -173,8 +180,10 @@ async def answered(work: Callable[[], JSON | Response]) -> Response:
 
 
 def refused(problem: RegionalALError) -> JSONResponse:
-    """The line about a mistake."""
-    return error(409 if isinstance(problem, ConflictError) else 422, str(problem))
+    """The line about a mistake. 503: the same request works once the disk or the work dir is
+    mended, so that a page keeps what it could not send."""
+    status = {ConflictError: 409, WorkDirError: 503}.get(type(problem), 422)
+    return error(status, str(problem))
 
 
 def picture(data: bytes, media_type: str = "image/png") -> Response:

@@ -112,6 +112,11 @@ def text(data: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def tab_of(data: Mapping[str, Any]) -> str:
+    """The page that a request comes from; '': it does not say."""
+    return str(data.get("tab") or "")[:64]
+
+
 def integer(data: Mapping[str, Any], key: str, default: int | None = None) -> int:
     """A value of a request that must be a whole number of at least 0."""
     value = data.get(key, default)

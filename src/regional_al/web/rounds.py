@@ -158,6 +158,11 @@ class Round:
             seen.standing = seen.replay.standing()
         return seen.standing
 
+    def last_event(self, key: str) -> int:
+        """Number of the last event about an image; 0: there is none."""
+        self.standing(key)
+        return self._look(key).last
+
     def forget(self, key: str) -> None:
         """Begin an image anew: an event of it was undone."""
         self._seen.pop(key, None)

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..annotators.replay import VOID
 from ..errors import DataError, RegionalALError, WorkDirError
 from ..exchange.run import WaitingRun, waiting_run
 from ..store import results as results_file
@@ -21,11 +20,11 @@ from ..store.lock import FolderLock
 from ..store.query import id_rgb, query_hash, read_query
 from ..store.work_dir import WorkDir
 from ..types import JSON
-from .class_keys import class_keys
+from . import shown
 from .images import item_json
 from .leases import Leases
-from .requests import event_of, integer, png, text
-from .rounds import Round, pace
+from .requests import event_of, integer, png, tab_of, text
+from .rounds import Round
 from .summary import summary
 from .training import Training
 from .watch import Watch
@@ -177,98 +176,64 @@ class Session:
         """All that a page needs to know about the run."""
         state, message = self.state()
         with self.lock:
-            now, info = self.current, self.current.query.info
-            totals = now.totals()
-            space = self.run.space
-            keys = class_keys(len(space.class_names))
+            now = self.current
+            sizes = {
+                number: self._size(number)
+                for number in self.files.rounds_with_query()
+                if number <= now.number
+            }
             return {
                 "title": self.title,
                 "work_dir": str(self.files.root),
                 "state": state,
                 "message": message,
-                "round": now.number,
-                "query": now.hash,
-                "answer": info.answer,
-                "level": info.level,
-                "partition": info.partition,
-                "classes": [
-                    {"index": i, "name": name, "color": list(color), "key": keys[i]}
-                    for i, (name, color) in enumerate(
-                        zip(space.class_names, space.palette, strict=True)
-                    )
-                ],
-                "totals": totals,
-                "pace": pace(now.recent, totals["items"] - totals["items_done"]),
-                "rounds": [
-                    {"round": number, "images": self._size(number)}
-                    for number in self.files.rounds_with_query()
-                    if number <= now.number
-                ],
+                **shown.round_json(now, self.run.space, sizes),
                 "train": self.train,
                 "overlap": self.overlap,
-                "void": VOID,
+                "lease": self.leases.seconds,
                 "version": self.version,
             }
 
-    def next(self, person: str, after: str | None = None) -> JSON:
-        """The next image for a person, with a lease on it."""
+    def next(
+        self, person: str, after: str | None = None, tab: str = "", reserve: bool = False
+    ) -> JSON:
+        """The next image for a person, with a lease on it.
+
+        Args:
+            person: Who.
+            after: Key of the image before.
+            tab: The page that asks, so that two of one person show different images.
+            reserve: The image is only loaded in advance: somebody who has nothing else to do may
+                take it over.
+        """
         check_person(person)
         self.refresh()
         with self.lock:
-            now, leased, unsure = self.current, 0, 0
-            for key, why in now.order(person, after):
-                if not self.leases.take((now.number, key), person):
-                    leased += 1
-                    continue
-                unsure += why == "unsure"
-                return {"key": key, "round": now.number, "query": now.hash, "why": why}
-            return {"done": True, "others": leased}
+            number = self.current.number
+            wanted = list(self.current.order(person, after))
+            first = [
+                one for one in wanted if not self.leases.elsewhere((number, one[0]), person, tab)
+            ]
+            for over, choice in ((False, first), (True, first), (True, wanted)):
+                if reserve and over:
+                    break
+                for key, why in choice:
+                    if self.leases.take((number, key), person, tab, reserve, over):
+                        return {"key": key, "round": number, "query": self.current.hash, "why": why}
+            return {"done": True, "others": len(wanted)}
 
     def image(self, number: int, key: str, person: str) -> JSON:
         """What is asked about an image, item by item."""
         round_ = self.round(number)
         with self.lock:
-            image, standing = round_.image(key), round_.standing(key)
-            place = (number, key)
-            holder = self.leases.holder(place)
-            lease = None
-            if holder is not None:
-                lease = {"person": holder, "expires_in": self.leases.expires_in(place)}
-            blind = person if number == self.run.round and round_.twice(key) else None
-            height, width = image.asked.shape
-            return {
-                "key": key,
-                "round": number,
-                "query": round_.hash,
-                "width": int(width),
-                "height": int(height),
-                "skipped": standing.skipped,
-                "lease": lease,
-                "twice": round_.twice(key),
-                "has_prediction": image.predicted is not None,
-                "items": [
-                    item_json(image, standing, row, blind) for row in range(image.items.size)
-                ],
-            }
+            blind = person if number == self.run.round else None
+            return shown.image_json(round_, key, self.leases, blind)
 
     def images(self, number: int) -> JSON:
         """All images of a round, and how far people are with them."""
         round_ = self.round(number)
         with self.lock:
-            return {
-                "images": [
-                    {
-                        "key": key,
-                        "items": now.items,
-                        "answered": now.answered,
-                        "unsure": now.unsure,
-                        "skipped": now.skipped,
-                        "people": list(now.people),
-                        "lease": self.leases.holder((number, key)),
-                    }
-                    for key, now in round_.progress.items()
-                ]
-            }
+            return shown.images_json(round_, self.leases)
 
     def map(self, name: str, number: int, key: str) -> bytes:
         """A map of an image as PNG: 'asked', 'answer' or 'predicted'."""
@@ -320,7 +285,7 @@ class Session:
             if round_.wants(key, person) is None:
                 self.leases.release((number, key), person)
             else:
-                self.leases.take((number, key), person)
+                self.leases.take((number, key), person, tab_of(data))
             rows = range(image.items.size) if paint is not None else image.rows(event.items)
             blind = person if round_.twice(key) and number == self.run.round else None
             answer: JSON = {
@@ -370,7 +335,7 @@ class Session:
             round_.forget(event.key)
             image, after = round_.image(event.key), round_.update(event.key)
             if round_.wants(event.key, person) is not None:
-                self.leases.take((round_.number, event.key), person)
+                self.leases.take((round_.number, event.key), person, tab_of(data))
             self.version += 1
             items = event.items or tuple(image.items.tolist())
             return {
@@ -383,37 +348,29 @@ class Session:
             }
 
     def lease(self, data: Mapping[str, Any]) -> JSON:
-        """Take an image, or give it back."""
+        """Take an image, hold it for longer, or give it back."""
         person = check_person(text(data, "person"))
         round_ = self.round(integer(data, "round"))
         place = (round_.number, round_.check_key(text(data, "key")))
         with self.lock:
             if data.get("release"):
-                self.leases.release(place, person)
+                self.leases.release(place, person, tab_of(data))
                 return {"lease": None}
-            if not self.leases.take(place, person):
+            if self.leases.elsewhere(place, person, tab_of(data)):
+                return {"elsewhere": True}
+            if not self.leases.take(place, person, tab_of(data)):
                 raise ConflictError(f"{self.leases.holder(place)} is working on {place[1]!r}")
-            return {"lease": {"person": person, "expires_in": self.leases.expires_in(place)}}
+            return {
+                "lease": {"person": person, "expires_in": self.leases.expires_in(place)},
+                "wanted": round_.wants(place[1], person) is not None,
+                "events": round_.last_event(place[1]),
+            }
 
     def history(self, number: int, person: str | None, limit: int) -> JSON:
         """The last events of a round, newest first."""
         with self.lock:
             events = self.log.recent(max(1, min(limit, 1000)), round=number, person=person or None)
-        return {
-            "events": [
-                {
-                    "id": event.id,
-                    "key": event.key,
-                    "kind": event.kind,
-                    "items": list(event.items),
-                    "classes": list(event.classes),
-                    "person": event.person,
-                    "time": event.time,
-                    "review": event.review,
-                }
-                for event in events
-            ]
-        }
+        return {"events": [shown.event_json(event) for event in events]}
 
     def log_events(self, number: int | None = None) -> list[Event]:
         """Events of a round; None: of all."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from ..compare import WITH_PARENT
@@ -69,15 +71,32 @@ class Training:
         environment = {**os.environ, WITH_PARENT: str(os.getpid())}
         for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
             environment.pop(name, None)
-        with open(self.log, "wb") as output:
-            self.process = subprocess.Popen(
-                arguments,
-                cwd=folder if folder.is_dir() else None,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        # The system ends the process with the thread that has started it, not with the server, and
+        # threads that answer requests end when nobody asks for anything: this one waits for it.
+        started: Queue[subprocess.Popen[bytes] | OSError] = Queue()
+
+        def work() -> None:
+            try:
+                with open(self.log, "wb") as output:
+                    process = subprocess.Popen(
+                        arguments,
+                        cwd=folder if folder.is_dir() else None,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                    )
+            except OSError as error:
+                started.put(error)
+                return
+            started.put(process)
+            process.wait()
+
+        threading.Thread(target=work, name="training", daemon=True).start()
+        made = started.get()
+        if isinstance(made, OSError):
+            raise WorkDirError(f"{self.log}: {made.strerror}: the next round cannot be started")
+        self.process = made
 
     @property
     def running(self) -> bool:

@@ -1,7 +1,9 @@
 // The annotation page: what is asked, one item after another, and the keys that answer it.
 
-import { Outbox, Refused, call, get, query, send, uuid } from "./api.js";
+import { Outbox, Refused, Unreachable, call, get, patiently, query, send, uuid } from "./api.js";
 import { Clock } from "./clock.js";
+import { HELP, ignored, keyOf } from "./keys.js";
+import { Holder } from "./leases.js";
 import { ItemIndex, OPEN, SEVERAL, VOID, grey, greyPng, ids } from "./maps.js";
 import { Painter } from "./paint.js";
 import { showReview, showSummary } from "./panels.js";
@@ -11,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 const state = {
   run: null, person: localStorage.getItem("regional-al person") || "",
   image: null, at: 0, chosen: new Set(), review: false, painting: false, next: null, keys: 0, clicks: 0,
-  view: "annotate", loading: false,
+  view: "annotate", loading: false, drafts: new Map(), again: null, others: 0, shownAt: 0, undos: 0,
 };
 const latency = [];
 window.regionalAL = { latency, state };
@@ -20,6 +22,11 @@ const view = new View($("canvas"), { onPick: pick, onPaint: (...a) => painter.ev
 const painter = new Painter(view, { units: loadUnits, onChange: paintButtons });
 view.hint = (c, v) => { if (state.painting) painter.hint(c, v); };
 const outbox = new Outbox({ onReply: replied, onRefused: refused, onOffline: offline });
+const holder = new Holder({
+  person: () => state.person, active: () => clock.active,
+  place: () => (state.image && !state.review ? state.image : null),
+  onLost: (error) => { notice(error.message); state.next = null; advance(); },
+});
 Object.assign(window.regionalAL, { // for tests
   waiting: () => outbox.size, painted: () => painter.values,
   paint: (values) => painter.replace(Uint8Array.from(values)),
@@ -29,11 +36,15 @@ Object.assign(window.regionalAL, { // for tests
 
 function say(text) { $("live").textContent = text; }
 function notice(text) { $("notice").textContent = text; $("notice").hidden = !text; }
-function offline(waiting, locked = false) {
-  if (waiting && locked) notice(`The server cannot be reached with this address any more: it was started again. Open the address that it has printed in another tab; what is kept here (${waiting}) is then sent. Leave this page open.`);
-  else if (waiting) notice(`The server cannot be reached. ${waiting} answer${waiting > 1 ? "s are" : " is"} kept here and sent again; leave this page open.`);
-  else if ($("notice").textContent.startsWith("The server cannot")) notice("");
+function offline(error) {
+  const waiting = outbox.size, kept = waiting
+    ? `${waiting} answer${waiting > 1 ? "s are" : " is"} kept here and sent again; leave this page open.` : "This page tries again by itself.";
+  if (!error) { if ($("notice").textContent.startsWith("The server ")) notice(""); }
+  else if (error instanceof Unreachable) notice(`The server cannot be reached. ${kept}`);
+  else if (error.status === 401) notice(`The server was started again: open the address that it has printed in another tab. ${kept}`);
+  else notice(`The server cannot do this now: ${error.message}. ${kept}`);
 }
+const reachable = (work) => patiently(work, offline, () => offline(null));
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -96,39 +107,58 @@ async function load(place, reviewing = false) {
     blob(`/map/asked?${base}`).then(ids), blob(`/map/answer?${base}`).then(grey),
   ]);
   const predicted = about.has_prediction ? await blob(`/map/predicted?${base}`).then(grey) : null;
-  const image = { ...about, bitmap: picture, asked, answer, predicted, reviewing, index: new ItemIndex(asked) };
+  const image = { ...about, why: place.why, bitmap: picture, asked, answer, predicted, reviewing, index: new ItemIndex(asked) };
   for (const one of image.items) { // a second opinion is given without seeing the first
     if (one.state !== "answered") for (const p of image.index.of(one.i)) if (about.twice) image.answer[p] = OPEN;
   }
   return image;
 }
 
+const nextPlace = (after, more = {}) => get(`/api/next?${query({ person: state.person, tab: holder.tab, ...(after ? { after } : {}), ...more })}`);
+
 async function advance(after = state.image?.key) {
   if (state.loading) return;
   state.loading = true;
+  state.others = 0;
+  let place = null;
   try {
     let image = await state.next;
     state.next = null;
-    if (!image || image.round !== state.run.round) {
+    state.ahead = null;
+    if (image && (image.round !== state.run.round || !await holder.confirm(image))) image = null;
+    if (!image) {
       await outbox.settled();
-      const place = await get(`/api/next?${query({ person: state.person, ...(after ? { after } : {}) })}`);
+      place = await reachable(() => nextPlace(after));
       if (place.done) { await nothingLeft(place); return; }
-      image = await load(place);
+      image = await reachable(() => load(place));
     }
+    if (image.why === "unsure" && !state.again?.has(image.key) && state.again) state.again.add(image.key);
+    else if (image.why === "unsure") { onlyUnsure(image); return; }
+    else state.again = null;
     enter(image);
     prefetch();
-  } catch (error) { failed(error); } finally { state.loading = false; }
+  } catch (error) { if (place?.key) cannotShow(place, error); else failed(error); } finally { state.loading = false; }
 }
 
 function prefetch() {
   const now = state.image;
   // after what has been answered so far has arrived: else the server gives the last image once more
-  state.next = outbox.settled().then(() => get(`/api/next?${query({ person: state.person, after: now.key })}`))
-    .then((place) => (place.done || place.key === now.key ? null : load(place))).catch(() => null);
+  state.next = outbox.settled().then(() => nextPlace(now.key, { reserve: 1 }))
+    .then((place) => {
+      if (place.done || place.key === now.key) return null;
+      state.ahead = place;
+      return load(place);
+    }).catch(() => null);
+}
+
+function leaveImage() {
+  endPainting();
+  if (state.image) { const { bitmap } = state.image; requestAnimationFrame(() => bitmap.close()); }
+  state.image = null; view.image = null; view.path = null; view.draw(); describe();
 }
 
 function enter(image) {
-  endPainting();
+  if (state.image !== image) leaveImage();
   $("panel").hidden = true;
   state.image = image; state.review = image.reviewing; state.chosen.clear();
   view.show(image, state.run.classes.map((one) => one.color));
@@ -136,7 +166,8 @@ function enter(image) {
   const first = image.items.findIndex((one) => one.state === "open");
   const other = image.items.findIndex((one) => one.state === "unsure");
   go(first >= 0 ? first : Math.max(0, other), true);
-  if (state.run.answer === "full" && whole && !image.reviewing) startPainting();
+  const begun = state.drafts.has(draftOf(image));
+  if (state.run.answer === "full" && (begun || (whole && !image.reviewing))) startPainting();
 }
 
 function go(index, zoom = true) {
@@ -145,6 +176,7 @@ function go(index, zoom = true) {
   if (multi() && one?.state === "answered") for (const c of one.classes) if (c !== VOID) state.chosen.add(c);
   view.focus(one, zoom && !state.painting);
   clock.start();
+  state.shownAt = performance.now();
   describe();
 }
 
@@ -160,21 +192,25 @@ function nextOpen() {
     const index = (state.at + k) % n;
     if (items[index].state === "open") { go(index); return true; }
   }
-  return false;
+  if (state.image.why !== "unsure") return false;
+  const index = items.findIndex((one, k) => k > state.at && one.state === "unsure");
+  if (index >= 0) go(index);
+  return index >= 0;
 }
 
 async function nothingLeft(place) {
-  state.image = null; view.image = null; view.path = null; view.draw(); describe();
+  leaveImage();
   await loadRun();
   const { totals, train } = state.run, open = totals.images - totals.images_done;
   const row = element("div", { class: "row" });
   const lines = [];
   if (state.run.state === "training") { training(); return; }
+  state.others = place.others;
   if (!open) {
     lines.push("All that this round asks is answered.");
     if (!train) lines.push(resumeHint());
   } else if (place.others) {
-    lines.push(`Other people are working on the last ${place.others} image${place.others > 1 ? "s" : ""}.`);
+    lines.push(`Other people are working on the last ${place.others} image${place.others > 1 ? "s" : ""}. This page goes on by itself when one is free.`);
     row.append(element("button", { type: "button", class: "primary", onclick: () => advance(null) }, "Look again"));
   } else {
     lines.push(`Nothing is left for you; ${open} image${open > 1 ? "s are" : " is"} not complete`
@@ -184,6 +220,36 @@ async function nothingLeft(place) {
   row.append(element("button", { type: "button", onclick: () => tab("summary") }, "Summary"));
   panel(open ? "Nothing left to answer" : "Round complete", lines, row);
   say(lines.join(" "));
+}
+// Every image has been seen: those with unsure items are shown once more, as often as a person likes.
+function onlyUnsure(image) {
+  leaveImage();
+  const { items_unsure: n } = state.run.totals;
+  const again = element("button", { type: "button", class: "primary", onclick: () => { state.again = new Set([image.key]); enter(image); prefetch(); $("canvas").focus(); } }, "Look at them again");
+  panel("Only unsure items are left", [`${n} item${n === 1 ? " is" : "s are"} open because somebody was unsure.`], element("div", { class: "row" }, again, ...closeButtons()));
+  again.focus();
+  say("Only unsure items are left");
+}
+function cannotShow(place, error) {
+  leaveImage();
+  const button = (text, work) => element("button", { type: "button", onclick: work }, text);
+  const skipIt = async () => {
+    try {
+      await reachable(() => send("POST", "/api/skip", { ...holder.about(place), query: place.query, token: uuid(), skip: true }));
+      advance(place.key);
+    } catch (problem) { failed(problem); }
+  };
+  panel(`${place.key} cannot be shown`, [error.message], element("div", { class: "row" },
+    button("Try again", () => advance(null)), button("Next image", () => advance(place.key)), button("Skip this image", skipIt)));
+  say(`${place.key} cannot be shown`);
+}
+// While other people work on the last images: one may become free.
+async function lookAgain() {
+  if (!state.others || state.loading || state.view !== "annotate") return;
+  try {
+    const place = await nextPlace(null);
+    if (state.others && (!place.done || place.others !== state.others)) advance(null);
+  } catch { /* it is tried again */ }
 }
 function resumeHint() {
   return `Resume the run to train on the answers: the command that started it, with --resume. (${state.run.work_dir})`;
@@ -210,8 +276,8 @@ function panel(title, lines, row) {
   $("panel").hidden = false;
 }
 function training() {
-  endPainting();
-  state.image = null; state.next = null; view.image = null; view.path = null; view.draw(); describe();
+  leaveImage();
+  state.next = null; state.others = 0; state.again = null;
   panel("The model is training", [state.run.message, "This page goes on by itself as soon as the run asks again."], "");
 }
 
@@ -220,8 +286,8 @@ function training() {
 function request(kind, items, classes = []) {
   const place = state.image;
   return {
-    key: place.key, round: place.round, query: place.query, person: state.person, token: uuid(), kind, items,
-    classes, ms: clock.take(), keys: state.keys, clicks: state.clicks,
+    key: place.key, round: place.round, query: place.query, person: state.person, tab: holder.tab, token: uuid(), kind,
+    items, classes, ms: clock.take(), keys: state.keys, clicks: state.clicks,
     review: state.review && (late() || items.some((i) => place.items.find((one) => one.i === i)?.person)),
   };
 }
@@ -269,11 +335,11 @@ async function replied(job, reply) {
   }
 }
 async function refused(job, error) {
-  notice(`Not stored: ${error.message}`);
+  notice(`Not stored: ${error.message}${job.values ? ". What you have painted is kept: open the image under Review" : ""}`);
   say(error.message);
-  if (error.status === 401) return;
   try {
     await loadRun();
+    if (job.values) state.drafts.set(draftOf(job.place), job.values);
     if (job.place && job.place === state.image) {
       if (error.status === 409 && !state.review) { state.next = null; await advance(); }
       else enter(await load(job.place, state.review));
@@ -281,32 +347,43 @@ async function refused(job, error) {
   } catch (problem) { failed(problem); }
 }
 function failed(error) {
-  notice(error instanceof Refused ? error.message : `The server cannot be reached: ${error.message}`);
+  if (error instanceof Unreachable) offline(error); else notice(error.message);
 }
 
 async function undo() {
   if (state.painting && painter.back()) return;
-  await outbox.settled();
+  if (state.loading && !state.undos) return;
+  state.undos++;
+  if (state.undos > 1) return; // it is done after the one under way
   try {
-    const reply = await send("POST", "/api/undo", { person: state.person, round: state.run.round, query: state.run.query });
-    if (reply.nothing) { say("Nothing to undo"); return; }
-    progress(reply);
-    const painted = state.painting;
-    enter(await load(reply));
-    if (!painted) endPainting();
-    const index = state.image.items.findIndex((one) => one.i === reply.items[0]?.i);
-    if (index >= 0) go(index);
-    prefetch();
-    say(`Undone: ${reply.kind}`);
-  } catch (error) { failed(error); }
+    await outbox.settled();
+    for (; state.undos > 0 && !state.loading; state.undos--) {
+      state.loading = true;
+      if (!await undoOne()) break;
+      state.loading = false;
+    }
+  } catch (error) { failed(error); } finally { state.loading = false; state.undos = 0; }
+}
+async function undoOne() {
+  const reply = await reachable(() => send("POST", "/api/undo", { person: state.person, round: state.run.round, query: state.run.query, tab: holder.tab }));
+  if (reply.nothing) { say("Nothing to undo"); return false; }
+  progress(reply);
+  const painted = state.painting;
+  state.again = null;
+  enter(await reachable(() => load(reply)));
+  if (!painted) endPainting();
+  const index = state.image.items.findIndex((one) => one.i === reply.items[0]?.i);
+  if (index >= 0) go(index);
+  prefetch();
+  say(`Undone: ${reply.kind}`);
+  return true;
 }
 
-async function skip() {
-  if (!state.image || late()) return;
+function skip() {
+  if (!state.image || late() || state.loading) return;
   const data = { ...request("skip", []), skip: true }, place = state.image;
   outbox.push({ place, data, send: () => send("POST", "/api/skip", data) });
   say("Image skipped");
-  await outbox.settled();
   advance(place.key);
 }
 
@@ -339,11 +416,15 @@ function startPainting() {
   if (!state.image || state.run.answer !== "full") { say("Painting is for answers with a class for each pixel."); return; }
   state.painting = view.painting = true;
   painter.begin(state.image.answer);
+  const draft = state.drafts.get(draftOf(state.image));
+  if (draft) { painter.replace(draft); state.drafts.delete(draftOf(state.image)); }
   view.fit();
   paintButtons(); describe();
 }
-function endPainting() {
+const draftOf = (image) => `${image.round} ${image.key}`;
+function endPainting() { // what has not been sent is kept, for when the image is painted again
   if (!state.painting) return;
+  if (painter.dirty && state.image) state.drafts.set(draftOf(state.image), painter.values);
   state.painting = view.painting = false;
   painter.end();
   if (state.image) view.repaint();
@@ -351,15 +432,21 @@ function endPainting() {
 }
 function toggleMode() { if (state.painting) { endPainting(); view.focus(item()); } else startPainting(); }
 async function sendPaint() {
-  if (!painter.dirty) { say("Nothing is painted"); return; }
+  if (!painter.dirty || state.loading) { say("Nothing is painted"); return; }
   const place = state.image, values = painter.values.slice();
+  state.loading = true;
+  try { await pushPaint(place, values); } finally { state.loading = false; }
+  if (!state.review && place.items.every((one) => one.state === "answered")) advance();
+  else describe();
+}
+async function pushPaint(place, values) {
   state.clicks += painter.strokes;
   const data = request("paint", []);
   data.review = state.review;
   const { width, height } = place;
   const body = await greyPng(values, width, height);
-  const more = { key: data.key, round: data.round, query: data.query, person: data.person, token: data.token, ms: data.ms, keys: data.keys, clicks: data.clicks, review: data.review ? 1 : 0 };
-  outbox.push({ place, data, send: async () => (await call(`/api/paint?${query(more)}`, { method: "PUT", headers: { "Content-Type": "image/png" }, body })).json() });
+  const more = { key: data.key, round: data.round, query: data.query, person: data.person, token: data.token, ms: data.ms, keys: data.keys, clicks: data.clicks, review: data.review ? 1 : 0, tab: data.tab };
+  outbox.push({ place, data, values, send: async () => (await call(`/api/paint?${query(more)}`, { method: "PUT", headers: { "Content-Type": "image/png" }, body })).json() });
   place.answer.set(values);
   for (const one of place.items) {
     const open = place.index.of(one.i).some((p) => values[p] === OPEN);
@@ -368,8 +455,6 @@ async function sendPaint() {
   painter.begin(place.answer);
   state.keys = 0; state.clicks = 0;
   say("Sent");
-  if (!state.review && place.items.every((one) => one.state === "answered")) advance();
-  else describe();
 }
 function paintButtons() {
   $("toolbar").hidden = !state.painting;
@@ -396,7 +481,7 @@ async function loadUnits() {
 function classList() {
   const box = $("classes");
   box.replaceChildren(...state.run.classes.map((one) => element("div", { class: "class" },
-    element("button", { type: "button", "data-class": one.index, onclick: () => { state.clicks++; choose(one.index); $("canvas").focus(); } },
+    element("button", { type: "button", "data-class": one.index, onclick: (event) => { if (!multi() && doubled(event)) return; state.clicks++; choose(one.index); $("canvas").focus(); } },
       swatch(one.index), element("span", { class: "name", title: one.name }, one.name), one.key ? element("kbd", {}, one.key.toUpperCase()) : ""),
     element("button", { type: "button", "aria-label": `Examples of ${one.name}`, title: "Examples", onclick: () => examples(one.index) }, "?"))));
   filter();
@@ -457,29 +542,30 @@ async function examples(index) {
       : element("p", {}, "Nothing has been labelled as this class yet."));
   } catch (error) { failed(error); }
 }
-const KEYS = [
-  ["1 2 3 …", "the class with this key"], ["Space", "accept the prediction"], ["V", "void: no class"],
-  ["U", "unsure: stays open, asked again at the end"], ["S", "skip this image"], ["Z", "undo"],
-  ["C", "open again (clear the answer)"], ["/", "find a class by its name, then Enter"],
-  ["Enter", "several classes: confirm; painting: close the polygon, or send"],
-  ["← →  J K", "previous and next item"], ["N", "next image"], ["+ − Home", "zoom; whole image"],
-  ["P", "painting on or off"], ["B G F X E", "brush, polygon, fill, superpixel, eraser"], ["[ ]", "size of the brush"],
-  ["R", "painting: start from the prediction"], ["O", "opacity of the answers"], ["T", "light or dark"], ["H ?", "this help"],
-];
 function help() {
-  dialog("Keys", element("dl", { class: "keys" }, ...KEYS.flatMap(([key, what]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, what)])));
+  dialog("Keys", element("dl", { class: "keys" }, ...HELP.flatMap(([key, what]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, what)])));
+}
+// A name as the server takes it; throws what it says about another one.
+async function checkedName(text) {
+  const name = text.normalize("NFC").replace(/\s+/g, " ").trim();
+  return (await get(`/api/person?${query({ person: name })}`)).person;
 }
 function askName() {
   return new Promise((done) => {
-    const input = element("input", { type: "text", maxlength: 64, required: true, "aria-label": "Your name", value: state.person });
-    const form = element("form", { method: "dialog" }, element("p", {}, "Answers are kept with the name of who has given them."), input,
+    const input = element("input", { type: "text", maxlength: 64, required: true, "aria-label": "Your name", "aria-describedby": "wrong-name", value: state.person });
+    const wrong = element("p", { id: "wrong-name", role: "alert" });
+    const form = element("form", {}, element("p", {}, "Answers are kept with the name of who has given them."), input, wrong,
       element("div", { class: "row" }, element("button", { class: "primary" }, "Start")));
-    form.addEventListener("submit", (event) => {
-      const name = input.value.trim();
-      if (!name) { event.preventDefault(); return; }
-      state.person = name;
-      localStorage.setItem("regional-al person", name);
-      $("person").textContent = name;
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      try {
+        const name = await checkedName(input.value);
+        if (state.person && name !== state.person) holder.release([state.image, state.ahead]);
+        state.person = name;
+        localStorage.setItem("regional-al person", name);
+        $("person").textContent = name;
+        $("dialog").close();
+      } catch (error) { wrong.textContent = error.message; input.focus(); }
     });
     $("dialog").replaceChildren(element("h2", { id: "dialog-title" }, "Who is annotating?"), form);
     $("dialog").addEventListener("close", () => (state.person ? done() : askName().then(done)), { once: true });
@@ -543,12 +629,12 @@ const COMMANDS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("dialog").open) return;
-  const key = event.key.toLowerCase(), typing = event.target === $("filter");
+  const key = keyOf(event), typing = event.target === $("filter");
   if (typing) {
     if (key === "enter") {
       const first = filter();
       $("filter").value = ""; filter(); $("filter").blur(); $("canvas").focus();
-      if (first) { state.keys++; choose(Number(first.dataset.class)); }
+      if (first && !event.repeat) { state.keys++; choose(Number(first.dataset.class)); }
       event.preventDefault();
     } else if (key === "escape") { $("filter").value = ""; filter(); $("canvas").focus(); }
     return;
@@ -557,28 +643,50 @@ document.addEventListener("keydown", (event) => {
   if (event.target.matches("input") && (key.startsWith("arrow") || key === "home")) return;
   if (event.target.matches("button") && (key === " " || key === "enter") && event.target.closest("header, #panel, .class, .choices, #zoom, #toolbar")) return;
   if (key === "/") { $("filter").focus(); event.preventDefault(); return; }
-  state.keys++;
+  if (!event.repeat) state.keys++;
   const named = state.run?.classes.find((one) => one.key === key);
   const command = named ? () => choose(named.index) : COMMANDS[key];
   if (!command) return;
   event.preventDefault();
-  command();
+  if (!ignored(event, key)) command();
 });
+
+// The second half of a double click, on a button that has moved on to an item that nobody has seen.
+const doubled = (event) => event.detail > 1 && performance.now() - state.shownAt < 400;
+const ANSWERS = new Set(["accept", "void", "unsure", "skip", "undo", "confirm", "send-paint", "mode"]);
 
 function wire() {
   const clicks = {
     accept: () => answer("accept"), void: () => (state.painting ? choose(VOID) : answer("void")), unsure: () => answer("unsure"), skip, undo,
     mode: toggleMode, confirm, help, theme, "zoom-in": COMMANDS["+"], "zoom-out": COMMANDS["-"], "zoom-fit": () => view.fit(),
-    "from-prediction": COMMANDS.r, "send-paint": sendPaint, person: () => askName().then(() => { state.next = null; return advance(null); }),
+    "from-prediction": COMMANDS.r, "send-paint": sendPaint, person: () => askName().then(() => { leaveImage(); state.next = null; return advance(null); }),
     "tab-annotate": () => tab("annotate"), "tab-review": () => tab("review"), "tab-summary": () => tab("summary"),
   };
-  for (const [id, work] of Object.entries(clicks)) $(id).addEventListener("click", () => { state.clicks++; work(); });
+  for (const [id, work] of Object.entries(clicks)) {
+    $(id).addEventListener("click", (event) => {
+      if (ANSWERS.has(id) && doubled(event)) return;
+      state.clicks++;
+      if (event.detail && ANSWERS.has(id)) $("canvas").focus(); // else Space would press the button again
+      work();
+    });
+  }
   for (const button of $("toolbar").querySelectorAll("[data-tool]")) button.addEventListener("click", () => tool(button.dataset.tool));
   $("filter").addEventListener("input", filter);
   $("size").addEventListener("input", () => { painter.size = Number($("size").value); });
   $("opacity").addEventListener("input", () => opacity(Number($("opacity").value)));
-  window.addEventListener("beforeunload", (event) => { if (outbox.size) event.preventDefault(); });
+  window.addEventListener("beforeunload", (event) => { if (outbox.size || state.drafts.size || (state.painting && painter.dirty)) event.preventDefault(); });
+  window.addEventListener("pagehide", () => { holder.release([state.image, state.ahead]); });
+  window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+  holder.begin(state.run.lease);
+  setInterval(lookAgain, 3000);
+  follow();
+}
+
+// What the server tells. The browser connects again by itself unless it is refused, as it is after the
+// server was started again: then here.
+function follow() {
   const events = new EventSource("/events");
+  events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000); });
   events.addEventListener("totals", (event) => { if (state.run) progress(JSON.parse(event.data)); });
   events.addEventListener("state", async (event) => {
     if (!state.run) return;
@@ -588,7 +696,7 @@ function wire() {
     if (now.query !== before.query || (before.state === "training" && now.state === "waiting")) {
       await loadRun(); state.next = null; say(`Round ${state.run.round} begins`); await advance(null);
     } else if (now.state === "failed") { panel("The training has failed", [now.message, "See annotate_train.log in the work dir, and resume the run yourself."], ""); }
-    else if (now.state === "finished") { await loadRun(); state.image = null; view.image = null; view.draw(); panel("The run is finished", [now.message], ""); }
+    else if (now.state === "finished") { await loadRun(); leaveImage(); panel("The run is finished", [now.message], ""); }
   });
 }
 
@@ -598,6 +706,7 @@ async function start() {
   $("debug").hidden = !new URLSearchParams(location.search).has("debug");
   try { await loadRun(); } catch (error) { failed(error); return; }
   wire();
+  try { if (state.person) state.person = await checkedName(state.person); } catch { state.person = ""; }
   if (!state.person) await askName();
   $("person").textContent = state.person;
   $("canvas").focus();

@@ -9,7 +9,7 @@ export class View {
   constructor(canvas, { onPick, onPaint }) {
     Object.assign(this, { canvas, onPick, onPaint });
     this.context = canvas.getContext("2d");
-    this.scale = 1; this.left = 0; this.top = 0; this.opacity = 0.45;
+    this.scale = 1; this.left = 0; this.top = 0; this.width = 0; this.height = 0; this.opacity = 0.45;
     this.image = null; this.painting = false; this.hint = null;
     this.pointers = new Map(); this.moved = false; this.pinch = 0;
     new ResizeObserver(() => { this.resize(); this.draw(); }).observe(canvas);
@@ -27,12 +27,19 @@ export class View {
     this.resize();
   }
 
+  // What was in the middle stays there, and as large in relation to the canvas.
   resize() {
-    const ratio = window.devicePixelRatio || 1;
+    if (!this.canvas.clientWidth || !this.canvas.clientHeight) return; // another view is shown
+    const ratio = window.devicePixelRatio || 1, before = this.image && this.width ? this.fitting() : 0;
+    const [x, y] = [(this.width / 2 - this.left) / this.scale, (this.height / 2 - this.top) / this.scale];
     this.width = this.canvas.clientWidth; this.height = this.canvas.clientHeight;
     this.canvas.width = Math.max(1, Math.round(this.width * ratio));
     this.canvas.height = Math.max(1, Math.round(this.height * ratio));
     this.ratio = ratio;
+    if (!before) return;
+    this.scale *= this.fitting() / before;
+    this.left = this.width / 2 - x * this.scale; this.top = this.height / 2 - y * this.scale;
+    this.clamp();
   }
 
   // image: {bitmap, asked (Uint32Array), answer (Uint8Array), width, height, index (ItemIndex)}
