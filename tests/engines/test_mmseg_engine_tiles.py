@@ -13,7 +13,7 @@ from mmseg_tiny import Tiny, fit_once, label_some, make_data, make_engine
 
 from regional_al.errors import ConfigError
 from regional_al.loop import runner
-from regional_al.store.images import read_ids, read_rgb
+from regional_al.store.images import read_ids, read_rgb, write_png
 from regional_al.store.labels import LabelStore
 from regional_al.store.query import read_query
 from regional_al.store.work_dir import WorkDir
@@ -189,3 +189,63 @@ def test_a_run_asks_the_same_with_and_without_tiles(
     for key, expected in asked["whole"].items():
         assert expected.any()
         assert (asked["tiled"][key] == expected).mean() > 0.998
+
+
+def test_joined_data_sets_are_cut(tiny: Tiny, scene: Path, tmp_path: Path) -> None:
+    plain: Any = make_engine(scene)
+    shutil.copytree(scene, tmp_path / "other")
+    first = tiny.train_spec(plain)
+    specs = [first, {**first, "data_root": str(tmp_path / "other"), **other_folder(tiny, tmp_path)}]
+    engine: Any = make_engine(scene, {**tiny.joined(specs), "acquisition": REACH})
+    assert len(engine.pool) == len(engine.dataset) == 40
+    seen = next(iter(engine.predict(None, [39], PredictRequest())))
+    assert tuple(seen.logits.shape[1:]) == engine.pool[39].shape
+
+
+def other_folder(tiny: Tiny, folder: Path) -> dict[str, Any]:
+    """Folders of a second data set, whose images have other keys."""
+    (folder / "other/img/more").mkdir()
+    shutil.move(folder / "other/img/train", folder / "other/img/more/again")
+    (folder / "other/gt/more").mkdir()
+    shutil.move(folder / "other/gt/train", folder / "other/gt/more/again")
+    return tiny.folders("img/more", "gt/more")
+
+
+def test_people_answer_by_tile_and_the_cache_may_go(tiny: Tiny, tmp_path: Path) -> None:
+    """Asked, answered and stored by tile; a run resumes after its tiles have been deleted."""
+    make_data(tmp_path, train=2, val=1)
+    tiny.write_config(tmp_path, tiny.unscaled)
+    spec = {
+        "level": "region",
+        "region": {"type": "grid", "cell": 16},
+        "heuristic": "Random",
+        "tiles": TILES,
+        "rounds": 0,
+        "warm_start": {"amount": 5, "unit": "region"},
+        "annotator": "folder",
+        "previews": 0,
+    }
+
+    def go() -> Any:
+        engine = make_engine(tmp_path, {"acquisition": spec, tiny.iterations: 1})
+        return engine, runner.run(engine, spec, tmp_path / "work", report=False)
+
+    engine, loop = go()
+    assert loop.status == "waiting"
+    files = WorkDir(tmp_path / "work")
+    query = read_query(files.query(0))
+    truth = {item.key: read_ids(item.annotation) for item in engine.pool}
+    for key in query.image_keys():
+        assert (files.query(0) / "asked" / f"{key}.png").is_file()
+        said = np.where(query.asked(key) > 0, np.minimum(truth[key], 254), 255).astype(np.uint8)
+        write_png(files.answers(0) / f"{key}.png", said)
+    shutil.rmtree(files.cache)
+    engine, loop = go()
+    assert loop.status == "finished"
+    labels = LabelStore(files.labels)
+    assert set(labels.keys()) == set(query.image_keys())
+    for key in query.image_keys():
+        given, asked = labels.read(key), query.asked(key) > 0
+        assert given is not None
+        assert (given[asked] == truth[key][asked]).all()
+        assert (given[~asked] == 255).all()

@@ -151,3 +151,19 @@ def test_images_that_pillow_refuses_are_cut(
     monkeypatch.setattr("regional_al.store.tiling.MAX_PIXELS", 100)
     with pytest.raises(DataError, match="10,500 pixels, more than 100"):
         cut(tmp_path / "other", path, None, TILES)
+
+
+def test_processes_share_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image is cut by one of them, and all name the same tiles."""
+    files: list[tuple[Path, Path | None]] = [
+        (picture(tmp_path, f"{name}.png"), None) for name in "abc"
+    ]
+    monkeypatch.setattr("regional_al.runtime.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("regional_al.runtime.distributed.raise_together", lambda error: None)
+    made = []
+    for rank in (1, 0):
+        monkeypatch.setattr("regional_al.runtime.distributed.rank", lambda rank=rank: rank)
+        made.append(cut_all(tmp_path / "tiles", files, TILES))
+        there = [all(tile.image.exists() for tile in tiles) for tiles in made[-1]]
+        assert there == ([False, True, False] if rank else [True] * 3)
+    assert made[0] == made[1]
