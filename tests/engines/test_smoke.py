@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,7 +101,9 @@ def shrunk(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return tree, smoke.shrink(tree)
 
 
-def test_a_config_of_0x() -> None:
+def test_a_config_of_0x(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pth").touch()
     cfg, told = shrunk(ZERO)
     assert cfg["runner"]["max_iters"] == 10
     assert cfg["lr_config"]["step"] == [5, 8]
@@ -208,6 +211,47 @@ def test_small_configs_and_epochs() -> None:
     small["data"]["train"]["pipeline"][0]["img_scale"] = (2048, 1024)
     cfg, _ = shrunk(small)
     assert cfg["data"]["train"]["pipeline"][0]["img_scale"] == (256, 128), "large images alone"
+
+
+def test_weights_that_are_no_file_here_are_left_out() -> None:
+    """As mmseg's configs name those that people convert themselves."""
+    cfg, told = shrunk(ZERO)
+    assert cfg["model"]["backbone"]["init_cfg"] is None
+    assert any("'mine.pth' -> None (random weights)" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("crop", "expected"),
+    [((512, 1024), (64, 128)), ((680, 680), (96, 96)), (769, 128), ((64, 768), (32, 128))],
+)
+def test_crops_stay_multiples_of_32(crop: Any, expected: Any) -> None:
+    cfg = copy.deepcopy(ONE)
+    first = cfg["train_dataloader"]["dataset"]["datasets"][0]["pipeline"]
+    first[0]["scale"], first[1]["crop_size"] = (2048, 512), crop
+    if crop == (512, 1024) or crop == (680, 680):
+        first[0]["scale"] = (2048, 1024)
+    cfg["model"]["data_preprocessor"]["size"] = crop
+    cfg, _ = shrunk(cfg)
+    assert cfg["train_dataloader"]["dataset"]["datasets"][0]["pipeline"][1]["crop_size"] == expected
+    assert cfg["model"]["data_preprocessor"]["size"] == expected
+
+
+def test_transformers_of_a_fixed_size_follow_the_crop() -> None:
+    cfg = copy.deepcopy(ONE)
+    cfg["model"]["backbone"]["img_size"] = (512, 512)
+    cfg["model"]["auxiliary_head"] = {"img_size": 512, "other": {"img_size": 224}}
+    cfg, _ = shrunk(cfg)
+    assert cfg["model"]["backbone"]["img_size"] == (128, 128)
+    assert cfg["model"]["auxiliary_head"] == {"img_size": 128, "other": {"img_size": 224}}
+
+
+def test_a_head_with_a_fixed_pooling_keeps_large_crops() -> None:
+    cfg = copy.deepcopy(ONE)
+    cfg["model"]["decode_head"] = {"type": "LRASPPHead"}
+    cfg, told = shrunk(cfg)
+    crop = cfg["train_dataloader"]["dataset"]["datasets"][0]["pipeline"][1]["crop_size"]
+    assert crop == (416, 416)
+    assert any("x 0.812" in line for line in told)
 
 
 def test_a_dict_that_is_shared_is_scaled_once() -> None:

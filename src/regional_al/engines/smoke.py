@@ -7,6 +7,7 @@ dict that a config is, of MMSegmentation 0.x or 1.x; no framework.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ TRAIN_IMAGES = 8
 VAL_IMAGES = 4
 ROUNDS = 3  # after the warm start
 
+STEP = 32  # pixels: crops stay multiples of the deepest stride of most networks
+LEAST = {"LRASPPHead": 416}  # pixels of the shorter side of a crop, for the head's fixed pooling
+
 _SIZES = ("crop_size", "img_scale", "stride")
 
 
@@ -28,8 +32,8 @@ def shrink(tree: Any) -> list[str]:
 
     Trainings of 10 iterations (or 1 epoch), schedules shortened with them; crops and images scaled
     to about 128 pixels; 2 images a batch, read by the main process; the first 8 training and 4
-    validation images; weights from the network left out; 3 rounds after the warm start, pool-wide
-    budgets in plain numbers as 1 % (image level: one image).
+    validation images; weights left out that come from the network or are not there; 3 rounds after
+    the warm start, pool-wide budgets in plain numbers as 1 % (image level: one image).
     """
     told: list[str] = []
     ratio = _lengths(tree, told)
@@ -87,7 +91,7 @@ def _schedules(tree: Any, old: int, new: int, epochs: bool) -> None:
 
 
 def _sizes(tree: Any, told: list[str]) -> None:
-    """Scale crops, image scales, paddings and windows alike."""
+    """Scale crops, image scales, paddings, windows and the image size of transformers alike."""
     specs = list({id(spec): spec for spec in dicts(tree)}.values())
     crops = [spec["crop_size"] for spec in specs if "type" in spec and spec.get("crop_size")]
     scales = [
@@ -97,9 +101,14 @@ def _sizes(tree: Any, told: list[str]) -> None:
         if "type" in spec and spec.get(key)
     ]
     longest = max([*map(_longer, crops), *map(_shorter, scales)], default=0)
-    if longest <= SIDE:
+    factor = SIDE / max(longest, 1)
+    least = max((LEAST.get(type_name(spec), 0) for spec in dicts(tree.get("model"))), default=0)
+    if crops:
+        factor = max(factor, least / max(1, min(map(_shorter, crops))))
+    if factor >= 1:
         return
-    factor = SIDE / longest
+    fixed = {(side, side) for side in crops if isinstance(side, int)}
+    fixed |= {tuple(side) for side in crops if isinstance(side, (list, tuple))}
     for spec in specs:
         kind = type_name(spec)
         keys = [key for key in _SIZES if key in spec and not (key == "stride" and "type" in spec)]
@@ -107,7 +116,12 @@ def _sizes(tree: Any, told: list[str]) -> None:
         keys += ["size"] if kind in ("Pad", "SegDataPreProcessor") else []
         for key in keys:
             if spec.get(key) is not None:
-                spec[key] = _scaled(spec[key], factor, 1 if key == "stride" else 32)
+                step = STEP if key in ("crop_size", "size") else 1
+                spec[key] = _scaled(spec[key], factor, 1 if key == "stride" else STEP, step)
+    for spec in dicts(tree.get("model")):
+        size = spec.get("img_size")
+        if (size, size) in fixed or (isinstance(size, (list, tuple)) and tuple(size) in fixed):
+            spec["img_size"] = _scaled(size, factor, STEP, STEP)
     told.append(f"image scales, crops and windows: x {factor:.3g}")
 
 
@@ -127,12 +141,13 @@ def _shorter(scale: Any) -> int:
     return _longer(scale)
 
 
-def _scaled(size: Any, factor: float, least: int) -> Any:
+def _scaled(size: Any, factor: float, least: int, step: int = 1) -> Any:
+    """A size, or each of several, to a multiple of `step`."""
     if isinstance(size, (list, tuple)):
-        return type(size)(_scaled(item, factor, least) for item in size)
+        return type(size)(_scaled(item, factor, least, step) for item in size)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         return size
-    return max(least, round(size * factor))
+    return max(least, round(size * factor / step) * step)
 
 
 def _loaders(tree: Any, told: list[str]) -> None:
@@ -178,11 +193,15 @@ def _images(tree: Any, told: list[str]) -> None:
 
 
 def _weights(model: Any, key: str, told: list[str]) -> None:
-    """Leave out pretrained weights that would be downloaded."""
+    """Leave out pretrained weights that would be downloaded, or are no file here."""
     if isinstance(model, dict):
         for name, value in list(model.items()):
             source = value.get("checkpoint") if isinstance(value, Mapping) else value
-            if name in ("pretrained", "init_cfg") and isinstance(source, str) and "://" in source:
+            if (
+                name in ("pretrained", "init_cfg")
+                and isinstance(source, str)
+                and ("://" in source or not os.path.isfile(source))
+            ):
                 told.append(f"{key}.{name}: {source!r} -> None (random weights)")
                 model[name] = None
             else:
