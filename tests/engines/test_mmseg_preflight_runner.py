@@ -434,3 +434,22 @@ def test_a_custom_import_shows_its_cause(
         engine_of(tiny, tmp_path, "custom_imports = dict(imports='not_installed_here')")
     with pytest.raises(ConfigError, match=r"custom_imports='os' must be dict\(imports="):
         engine_of(tiny, tmp_path, "custom_imports = 'os'")
+
+
+def test_a_missing_package_comes_with_its_command(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As configs of mmseg import others of its family; also where that one lacks another."""
+    monkeypatch.setitem(sys.modules, "mmdet", None)
+    match = (
+        r"custom_imports: mmdet.models needs mmdet.*, which is not installed: pip install \S*mmdet"
+    )
+    with pytest.raises(EnvironmentProblem, match=match) as caught:
+        engine_of(tiny, tmp_path, "custom_imports = dict(imports='mmdet.models')")
+    assert "\n" not in str(caught.value)
+    monkeypatch.delitem(sys.modules, "mmdet")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mmdet").mkdir()
+    (tmp_path / "mmdet" / "__init__.py").write_text("import not_installed_here\n")
+    with pytest.raises(EnvironmentProblem, match=r"needs not_installed_here, .*pip install"):
+        engine_of(tiny, tmp_path, "custom_imports = dict(imports='mmdet')")

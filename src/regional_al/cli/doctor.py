@@ -85,7 +85,7 @@ class Facts:
 
     def table(self) -> list[tuple[str, str]]:
         """(name, value) rows for people."""
-        ops = "present" if self.mmcv_ops else "absent (models that use mmcv.ops cannot be built)"
+        ops = "present" if self.mmcv_ops else ABSENT_OPS
         ops = "cannot be loaded" if self.mmcv_ops_error else ops
         cuda = f"{self.cuda_devices} device(s), torch built for {self.cuda_build or 'CPU only'}"
         rows = [("python", ".".join(map(str, self.python)))]
@@ -187,6 +187,10 @@ cache may contain a wheel for another torch."""
 MMCV0 = f"{COMPILE} mmcv-full==1.7.2"
 MMCV0_AGAIN = f"{COMPILE} --force-reinstall --no-deps mmcv-full==1.7.2"
 
+ABSENT_OPS = (
+    "absent (PointRend, CCNet and PSANet of 1.x work without; models of mmdet and those with "
+    "deformable convolutions do not)"
+)
 USUAL_LOAD = shared_memory.Load("workers_per_gpu", 2 * 512 * 1024 * (3 * 4 + 8), 4)
 """Two crops of 512x1024, float32 and int64 labels, and four workers, as the Cityscapes configs of
 MMSegmentation 0.x have it; 1.x shares about half of it (uint8 images)."""

@@ -61,16 +61,20 @@ def read_config(
     return cfg
 
 
-def import_custom(wanted: Any, path: Path, load: Callable[..., Any]) -> None:
+def import_custom(
+    wanted: Any, path: Path, load: Callable[..., Any], commands: Mapping[str, str]
+) -> None:
     """Import the modules that `custom_imports` names.
 
     Args:
         wanted: The value of `custom_imports`.
         path: The config file, for messages.
         load: `import_modules_from_strings` of mmengine or mmcv.
+        commands: Name of a package -> how to install it, for those that configs of mmseg import.
 
     Raises:
-        EnvironmentProblem: A module is missing or fails, with the cause that mm* leave out.
+        EnvironmentProblem: A module is missing or fails, with the cause that mm* leave out, and
+            with the command that installs it, where that is known.
         ConfigError: `wanted` is no `dict(imports=[...])`.
     """
     if not wanted:
@@ -87,6 +91,13 @@ def import_custom(wanted: Any, path: Path, load: Callable[..., Any]) -> None:
             cause: BaseException = error
             if isinstance(error, ImportError) and error.__context__ is not None:
                 cause = error.__context__  # mmengine and mmcv replace the import's own error
+            lacking = getattr(cause, "name", None) if isinstance(cause, ImportError) else None
+            command = commands.get(str(name).partition(".")[0])
+            if command and lacking is not None:
+                raise EnvironmentProblem(
+                    f"{path}: custom_imports: {name} needs {lacking}, which is not installed: "
+                    f"{command}"
+                ) from None
             raise EnvironmentProblem(
                 f"{path}: custom_imports: {name} cannot be imported: {first_line(cause)}"
                 f"{_place(cause)}"

@@ -23,6 +23,11 @@ from ..mmseg.training import Schedule
 from ..specs import dicts, type_name
 
 log = logging.getLogger("regional_al")
+COMMANDS = {
+    "mmcls": "pip install mmcls==0.25.0",
+    "mmdet": "pip install mmdet==2.28.2",
+}
+"""Package that configs of mmseg import -> how to install it beside mmseg 0.30."""
 FP16_HOOKS = {
     "Fp16OptimizerHook": "OptimizerHook",
     "GradientCumulativeFp16OptimizerHook": "GradientCumulativeOptimizerHook",
@@ -70,7 +75,9 @@ def tidied() -> Iterator[None]:
 
 def import_custom(cfg: Config, path: Path) -> None:
     """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
-    config_file.import_custom(cfg.get("custom_imports"), path, import_modules_from_strings)
+    config_file.import_custom(
+        cfg.get("custom_imports"), path, import_modules_from_strings, COMMANDS
+    )
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings, is_installed
@@ -23,6 +24,8 @@ from ..specs import heads as heads
 from ..specs import type_name as type_name
 
 log = logging.getLogger("regional_al")
+VISION_MAJOR, VISION_AHEAD = 0, 15
+"""torchvision 0.(n + 15) belongs to torch 2.n."""
 
 
 def read(
@@ -41,7 +44,22 @@ def read(
 
 def import_custom(cfg: Config, path: Path) -> None:
     """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
-    config_file.import_custom(cfg.get("custom_imports"), path, import_modules_from_strings)
+    config_file.import_custom(
+        cfg.get("custom_imports"), path, import_modules_from_strings, commands()
+    )
+
+
+def commands() -> dict[str, str]:
+    """Package that configs of mmseg import -> how to install it beside this mmseg."""
+    fork = "onedl-" if is_installed("onedl-mmsegmentation") else ""
+    minor = int(torch.__version__.split(".")[1])
+    vision = f"'torchvision=={VISION_MAJOR}.{minor + VISION_AHEAD}.*' (of the same build as torch)"
+    versions = ("1.3.6", "3.5.1") if fork else ("1.2.0", "3.3.0")
+    return {
+        "mmpretrain": f"pip install {fork}mmpretrain=={versions[0]} {vision}",
+        "mmdet": f"pip install {fork}mmdet{'ection' if fork else ''}=={versions[1]} {vision}, and "
+        f"{fork}mmcv with its compiled operators",
+    }
 
 
 @contextmanager
