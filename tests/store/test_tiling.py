@@ -148,7 +148,7 @@ def test_images_that_pillow_refuses_are_cut(
         read_rgb(path)
     assert len(cut(tmp_path / "tiles", path, None, TILES)) == 6
     assert Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr("regional_al.store.tiling.MAX_PIXELS", 100)
+    monkeypatch.setattr("regional_al.store.windows.MAX_PIXELS", 100)
     with pytest.raises(DataError, match="10,500 pixels, more than 100"):
         cut(tmp_path / "other", path, None, TILES)
 

@@ -1,70 +1,24 @@
 """Large images cut into tiles: files of their own, each an image of the pool from then on.
 
-An image is decoded once, whatever its format, and never afterwards: scoring, training, the page
-and the oracle read tiles. The files are named by what they are cut from, written atomically and
+An image is read once (`store.windows`) and never afterwards: scoring, training, the page and the
+oracle read tiles. The files are named by what they are cut from, written atomically and
 left alone once they are there, so that processes and runs can share a folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from ..errors import DataError, RegionalALError
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..types import Tiles
-from .images import image_size, open_image, read_ids_of, upright, write_png
-
-if TYPE_CHECKING:
-    from PIL import Image as PILImage
-
-MAX_PIXELS = 2**31
-"""Of an image that is cut, which is held in memory whole."""
-_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB", "CMYK": "RGB"}
-
-
-class Box(NamedTuple):
-    """A part of an image: rows top..bottom-1, columns left..right-1.
-
-    Example:
-        >>> Box(0, 8, 2, 12).shape
-        (8, 10)
-    """
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.bottom - self.top, self.right - self.left
-
-    def grown(self, by: int, shape: tuple[int, int]) -> Box:
-        """With `by` more pixels on each side, within an image of a shape."""
-        return Box(
-            max(0, self.top - by),
-            min(shape[0], self.bottom + by),
-            max(0, self.left - by),
-            min(shape[1], self.right + by),
-        )
-
-    def within(self, outer: Box) -> Box:
-        """The same pixels, counted from the corner of a box around it."""
-        return Box(
-            self.top - outer.top,
-            self.bottom - outer.top,
-            self.left - outer.left,
-            self.right - outer.left,
-        )
+from .images import image_size, open_image, read_ids_of, write_png
+from .windows import Box, large_images, reading
 
 
 @dataclass(frozen=True)
@@ -160,16 +114,13 @@ def cut(folder: Path, image: Path, annotation: Path | None, tiles: Tiles) -> lis
     pixels += [(t.around, t.box.grown(tiles.context, shape)) for t in planned if t.around]
     missing = [(path, box) for path, box in pixels if not path.exists()]
     if missing:
-        with _large(), open_image(image) as opened:
-            _check(image, opened)
-            whole = upright(opened)
+        with reading(image) as read:
             for path, box in missing:
-                part = whole.crop((box.left, box.top, box.right, box.bottom))
-                write_png(path, np.asarray(part.convert(_MODES[part.mode])))
+                write_png(path, read(box))
     ids = [(t.annotation, t.box) for t in planned if t.annotation]
     ids = [(path, box) for path, box in ids if not path.exists()]
     if annotation is not None and ids:
-        with _large(), open_image(annotation) as opened:
+        with large_images(), open_image(annotation) as opened:
             found = (opened.size[1], opened.size[0])
             if found != shape:
                 raise DataError(
@@ -226,29 +177,5 @@ def _identity(image: Path, annotation: Path | None, tiles: Tiles) -> str:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    with _large():
+    with large_images():
         return image_size(path)
-
-
-def _check(path: Path, opened: PILImage.Image) -> None:
-    """Raise DataError for an image that cannot be cut."""
-    pixels = opened.size[0] * opened.size[1]
-    if pixels > MAX_PIXELS:
-        raise DataError(f"{path} has {pixels:,} pixels, more than {MAX_PIXELS:,}: cut it yourself")
-    if opened.mode not in _MODES:
-        raise DataError(
-            f"{path} has pixels of mode {opened.mode}: tiles are cut from 8-bit grey or RGB "
-            "images; convert it, or cut it yourself"
-        )
-
-
-@contextmanager
-def _large() -> Iterator[None]:
-    """Let Pillow open large images, which it takes for an attack; `MAX_PIXELS` limits them."""
-    from PIL import Image
-
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before

@@ -21,7 +21,7 @@ from ... import metrics
 from ...errors import ConfigError, DataError, RegionalALError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
-from ...store.tiling import Box
+from ...store.windows import Box
 from ...types import I64, FeatureMap, PoolItem, PredictRequest
 from ..base import Prediction
 from ..specs import first_line

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...config.grammar import parse_tiles
-from ...store.tiling import Box, Tile, cut_all
+from ...store.tiling import Tile, cut_all
+from ...store.windows import Box
 from ...store.work_dir import WorkDir
 from ...types import Tiles
 

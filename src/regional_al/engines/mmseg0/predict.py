@@ -19,7 +19,7 @@ from mmseg.models import build_segmentor
 from torch.utils.data import Dataset
 
 from ...errors import ConfigError, UnsupportedError
-from ...store.tiling import Box
+from ...store.windows import Box
 from ...types import I64
 from ..mmseg import predict
 from ..mmseg.checkpoints import read_checkpoint

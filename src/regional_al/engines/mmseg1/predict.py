@@ -18,7 +18,7 @@ from mmseg.registry import MODELS
 from torch.utils.data import Dataset
 
 from ...errors import UnsupportedError
-from ...store.tiling import Box
+from ...store.windows import Box
 from ...types import I64
 from ..mmseg import predict
 from ..mmseg.checkpoints import read_checkpoint
