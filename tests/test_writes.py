@@ -38,7 +38,7 @@ ALLOWED = {
     "store.images:replace_all": "to temporary names, renamed together",
     "store.query:write_query": "into a temporary folder, which is renamed",
     "store.query:copy_query": "into a temporary folder, which is renamed",
-    "web.training:__init__": "a log, of the training that is going on",
+    "web.training:work": "a log, of the training that is going on",
     "store.query:write_id_png": "into the temporary folder of write_query",
 }
 
