@@ -267,14 +267,18 @@ def test_confusion_equals_mmsegs_metric(tiny: Tiny, engine: Any, trained: Path, 
     assert np.array_equal(by_workers.evaluate(trained), matrix)
 
 
-def test_one_channel_head(tiny: Tiny, tmp_path: Path) -> None:
-    """Sigmoid over one channel: logits [0, z]; the head's threshold decides in the evaluation;
-    a batch without labels, on which mmseg's own loss raises, is fine."""
+@pytest.mark.parametrize("classes", [2, 1])
+def test_one_channel_head(tiny: Tiny, tmp_path: Path, classes: int) -> None:
+    """Sigmoid over one channel, in either way that mmseg writes it: one threshold decides in the
+    evaluation and in what is asked; a batch without labels, on which mmseg's own loss raises, is
+    fine."""
     make_data(tmp_path)
     for mask in (tmp_path / "gt").rglob("*.png"):
         ids = read_ids(mask)
         write_png(mask, np.where(ids == 255, 255, ids // 2).astype(np.uint8))
     tiny.write_config(tmp_path, tiny.one_channel)
+    with (tmp_path / "tiny.py").open("a") as config:
+        config.write(f"model['decode_head']['num_classes'] = {classes}\n")
     engine = make_engine(tmp_path)
     engine.preflight()
     store = LabelStore(tmp_path / "labels")
@@ -284,8 +288,8 @@ def test_one_channel_head(tiny: Tiny, tmp_path: Path) -> None:
     model = tiny.mmseg_model(engine, checkpoint)
     expected = tiny.mmseg_answer(engine, model, engine.pool[0])
     assert prediction.logits.shape[0] == 2
-    assert not prediction.logits[0].any()
-    torch.testing.assert_close(prediction.logits.softmax(0)[1:], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prediction.logits[1:].sigmoid(), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(prediction.logits.argmax(0), (expected[0] > 0.4).long())
     inter, union = tiny.mmseg_counts(engine, model)
     matrix = engine.evaluate(checkpoint)
     assert np.array_equal(np.diagonal(matrix), inter.astype(np.int64))

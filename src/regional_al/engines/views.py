@@ -186,7 +186,7 @@ def dense_logits(model: Any, data: torch.Tensor) -> torch.Tensor:
     """Logits float32 [N, C, H, W] of a batch [N, 3, H, W] as the network takes it (normalised).
 
     model: a segmentor of MMSegmentation 1.x or 0.x (its `encode_decode`), or any module that
-    returns logits. One channel becomes two, [0, z]: softmax then gives the sigmoid.
+    returns logits. One channel becomes two, see `two_channels`.
     """
     if hasattr(model, "encode_decode"):
         size = tuple(data.shape[-2:])
@@ -194,6 +194,33 @@ def dense_logits(model: Any, data: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = model.encode_decode(data, [meta] * len(data)).float()
     else:
         logits = model(data).float()
-    if logits.shape[1] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    return logits
+    return two_channels(logits, threshold_of(model), dim=1)
+
+
+def threshold_of(model: Any) -> float:
+    """The probability above which a one-channel head predicts its class; 0.5 for other models."""
+    found = getattr(getattr(model, "decode_head", None), "threshold", None)
+    return 0.5 if found is None else float(found)
+
+
+def two_channels(logits: torch.Tensor, threshold: float = 0.5, dim: int = 0) -> torch.Tensor:
+    """Logits of a one-channel head as those of two classes; others as they are.
+
+    Args:
+        logits: With C along `dim`.
+        threshold: Probability above which the head predicts its class.
+        dim: Of the channels.
+
+    Returns:
+        [b, z], where z are the logits and b is that of the threshold: the larger one is what the
+        head predicts, and pixels at the threshold are the uncertain ones. At 0.5, b is 0 and
+        softmax gives the sigmoid.
+
+    Example:
+        >>> two_channels(torch.tensor([[0.5, 2.0]]), 0.8).argmax(0).tolist()
+        [0, 1]
+    """
+    if logits.shape[dim] != 1:
+        return logits
+    bound = torch.logit(torch.tensor(threshold, dtype=torch.float64), eps=1e-6)
+    return torch.cat([torch.full_like(logits, float(bound)), logits], dim)

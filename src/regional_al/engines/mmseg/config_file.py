@@ -119,7 +119,10 @@ def check_classes(model: Any, space: LabelSpace) -> None:
     for name, head in heads(model):
         if type_name(head) in ("STDCHead", "LabelledSTDCHead"):
             continue
-        if head.get("num_classes") not in (None, space.num_classes):
+        known = {None, space.num_classes}
+        if space.num_classes == 2 and head.get("out_channels", 1) == 1:
+            known.add(1)  # a sigmoid: background and the one class
+        if head.get("num_classes") not in known:
             raise ConfigError(
                 f"{name}.num_classes={head['num_classes']}, but the data set has "
                 f"{space.num_classes} classes: set it to {space.num_classes}"

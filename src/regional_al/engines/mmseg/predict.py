@@ -25,7 +25,16 @@ from ...store.windows import Box
 from ...types import I64, FeatureMap, PoolItem, PredictRequest
 from ..base import Prediction
 from ..specs import first_line
-from ..views import Passes, captured, order, refuse_without_dropout, same, sample_or_reason
+from ..views import (
+    Passes,
+    captured,
+    order,
+    refuse_without_dropout,
+    same,
+    sample_or_reason,
+    threshold_of,
+    two_channels,
+)
 from .frame import Frame
 
 
@@ -222,7 +231,8 @@ class View:
     def logits(
         self, number: int, flipped: bool, with_features: bool = False
     ) -> tuple[torch.Tensor, FeatureMap | None]:
-        """Logits float32 [C, H, W] at the image's own size; one-channel heads as [0, z]."""
+        """Logits float32 [C, H, W] at the image's own size; those of one-channel heads as
+        `two_channels`."""
         inputs, meta = self.owner.inputs(self.model, self.sample)
         if flipped:
             inputs = inputs.flip(-1)
@@ -244,8 +254,7 @@ class View:
                 "tiles=dict(size=..., context=0)"
             )
         logits = frame.logits(out.float(), self.model.align_corners)
-        if logits.shape[0] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits])
+        logits = two_channels(logits, threshold_of(self.model))
         inner = self.inner or Box(0, logits.shape[-2], 0, logits.shape[-1])
         logits = logits[:, inner.top : inner.bottom, inner.left : inner.right].contiguous()
         if len(found) != 1:
