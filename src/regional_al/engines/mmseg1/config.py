@@ -97,11 +97,12 @@ def use_amp(cfg: Config) -> None:
     wrapper = cfg.get("optim_wrapper")
     if not isinstance(wrapper, Mapping):
         raise ConfigError("--amp needs an optim_wrapper in the config")
-    if wrapper.get("type", "OptimWrapper") == "OptimWrapper":
+    kind = type_name(wrapper) if "type" in wrapper else "OptimWrapper"  # a class in lazy configs
+    if kind == "OptimWrapper":
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
-    elif wrapper["type"] != "AmpOptimWrapper":
-        raise ConfigError(f"--amp cannot wrap optim_wrapper.type={wrapper['type']!r}")
+    elif kind != "AmpOptimWrapper":
+        raise ConfigError(f"--amp cannot wrap optim_wrapper.type={kind!r}")
 
 
 def fit_to_cpu(cfg: Config) -> None:
@@ -128,8 +129,23 @@ def inference_pipeline(cfg: Config) -> list[Any]:
             inner = dataset.get("dataset") or dataset.get("datasets")
             dataset = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
         if isinstance(dataset, Mapping):
-            steps = copy.deepcopy(list(dataset["pipeline"]))
+            steps = [
+                step for one in dataset["pipeline"] for step in single_view(copy.deepcopy(one))
+            ]
             return [step for step in steps if "LoadAnnotations" not in type_name(step)]
     raise ConfigError(
         "the config has no test_dataloader or val_dataloader with a pipeline; prediction needs one"
     )
+
+
+def single_view(step: Any) -> list[Any]:
+    """A transform as it is; of TestTimeAug the transforms of one view, at scale 1 where there is
+    one, without a flip."""
+    if type_name(step) != "TestTimeAug":
+        return [step]
+    chosen = []
+    for options in step["transforms"]:
+        plainest = min(options, key=lambda one: (one.get("scale_factor") or 1) != 1)
+        if "Flip" not in type_name(plainest):
+            chosen.append(plainest)
+    return chosen
