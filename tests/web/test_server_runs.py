@@ -22,6 +22,7 @@ from regional_al.cli import build_parser
 from regional_al.errors import DataError, WorkDirError
 from regional_al.store.answer_log import AnswerLog, Event
 from regional_al.store.images import read_rgb
+from regional_al.store.query import Query
 from regional_al.web import pictures, rounds, session, training
 from regional_al.web.session import Session
 
@@ -195,6 +196,40 @@ def test_an_image_of_two_people_gets_both_second_opinions(run):
         assert [now.wants(place["key"], who) for who in ("ada", "bob", "cid")] == [None] * 3
         classes = client.get("/api/summary").json()["classes"]
         assert {c["index"]: c["agreement"] for c in classes} == {1: 1.0, 2: 0.0}
+
+
+def test_a_restart_reads_no_map_for_answers_about_whole_items(data, tmp_path, monkeypatch):
+    """Images with thousands of answers would take a minute to look at again."""
+    windows = {"type": "window", "radius": 2}  # cut off at the edges
+    keys = {**GRID, "region": windows, "warm_start": {"amount": 32, "unit": "region"}}
+    start(data, tmp_path / "run", keys)
+    base = {"person": "ada", "round": 0}
+    with served(tmp_path / "run", overlap=1.0) as client:
+        place = take(client)
+        items = [one["i"] for one in look(client, place)]
+        assert len(items) > 3
+        answer(client, place, items[:2], classes=[1])
+        answer(client, place, items[:1], classes=[2], person="bob", review=True)
+        answer(client, place, items[2:3], kind="unsure")
+        answer(client, place, items[1:2], kind="clear")
+        client.post("/api/skip", json={**base, **place, "token": "s"})
+        painted = take(client)  # the other was skipped
+        values = np.full(client.session.current.image(painted["key"]).asked.shape, 3, np.uint8)
+        values[: len(values) // 2] = 255
+        data_ = io.BytesIO()
+        Image.fromarray(values).save(data_, "PNG")
+        query = {**painted, **base, "token": "p", "ms": 1, "clicks": 1, "keys": 0}
+        assert client.put("/api/paint", params=query, content=data_.getvalue()).status_code == 200
+        before = dict(client.session.current.progress)
+        for key in before:
+            client.session.current.update(key)
+        assert dict(client.session.current.progress) == before
+    looked: list[str] = []
+    asked = Query.asked
+    monkeypatch.setattr(Query, "asked", lambda q, key: looked.append(key) or asked(q, key))
+    with served(tmp_path / "run", overlap=1.0) as client:
+        assert looked == [painted["key"]]
+        assert dict(client.session.current.progress) == before
 
 
 def test_totals_are_those_of_a_server_that_begins_anew(run):

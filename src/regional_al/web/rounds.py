@@ -16,7 +16,7 @@ from ..store.answer_log import KINDS, AnswerLog, Event
 from ..store.image_paths import read_image_paths
 from ..store.query import Query, query_hash
 from ..store.work_dir import WorkDir
-from ..types import I32, JSON
+from ..types import I32, I64, JSON
 from .images import AskedImage, asked_image, read_prediction
 
 KEPT_BYTES = 256 << 20
@@ -116,7 +116,7 @@ class Round:
             self._set_progress(key, Progress(len(picks), pixels=int(picks["pixels"].sum())))
         for key in sorted(self.log.keys(self.number)):
             if key in self.progress:
-                self.update(key)
+                self._count_again(key)
         self.recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
         self.look_at_pace()
 
@@ -172,25 +172,23 @@ class Round:
         """Look at an image again after an event."""
         standing = self.standing(key)
         replay = self._look(key).replay
-        left = replay.open_pixels()
-        open_ = set(replay.items[left > 0].tolist())
-        pixels = replay.pixels
-        alone = {who for i, who in standing.item_person.items() if i not in standing.opinions}
-        second = {who for given in standing.opinions.values() for who, _ in given}
-        self._set_progress(
-            key,
-            Progress(
-                items=replay.items.size,
-                answered=replay.items.size - len(open_),
-                unsure=len(open_ & standing.unsure),
-                pixels=pixels,
-                pixels_done=pixels - int(left.sum()),
-                skipped=standing.skipped,
-                people=tuple(dict.fromkeys([*standing.people, *sorted(second)])),
-                alone=frozenset(alone),
-            ),
-        )
+        self._set_progress(key, progress_of(replay, standing, replay.open_pixels(), replay.pixels))
         return standing
+
+    def _count_again(self, key: str) -> None:
+        """The progress of an image after a restart. The map of what is asked is read for painted
+        answers alone: any other is about whole items, and the query knows how large they are."""
+        events = [e for e in self.log.events(self.number, key) if e.query == self.hash]
+        if any(event.paint is not None for event in events):
+            self.update(key)
+            return
+        sizes = self.query.items(key)["pixels"].astype(np.int64)
+        there = np.flatnonzero(sizes > 0)
+        replay = Replay((there[None] + 1).astype(np.int32))  # a pixel for each item
+        for event in events:
+            replay.add(event)
+        left = replay.open_pixels() * sizes[there]
+        self._set_progress(key, progress_of(replay, replay.standing(), left, int(sizes.sum())))
 
     def _set_progress(self, key: str, now: Progress) -> None:
         before = self.progress.get(key)
@@ -254,6 +252,30 @@ class Round:
                 "where its images are"
             )
         return path
+
+
+def progress_of(replay: Replay, standing: Standing, left: I64, pixels: int) -> Progress:
+    """How far people are with one image.
+
+    Args:
+        replay: Of its events.
+        standing: What stands after them.
+        left: int64 [n], pixels of each of `replay.items` without an answer.
+        pixels: That are asked.
+    """
+    open_ = set(replay.items[left > 0].tolist())
+    alone = {who for i, who in standing.item_person.items() if i not in standing.opinions}
+    second = {who for given in standing.opinions.values() for who, _ in given}
+    return Progress(
+        items=replay.items.size,
+        answered=replay.items.size - len(open_),
+        unsure=len(open_ & standing.unsure),
+        pixels=pixels,
+        pixels_done=pixels - int(left.sum()),
+        skipped=standing.skipped,
+        people=tuple(dict.fromkeys([*standing.people, *sorted(second)])),
+        alone=frozenset(alone),
+    )
 
 
 def pace(recent: Iterable[tuple[int, int]], left: int) -> JSON:

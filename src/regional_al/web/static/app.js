@@ -303,7 +303,11 @@ function answer(kind, classes = []) {
   foresee(one, kind, classes);
   say(kind === "unsure" ? "unsure" : kind === "clear" ? "open again" : one.classes.map(nameOf).join(", "));
   if (state.review) step(1);
-  else if (!nextOpen()) { advance(); return; }
+  else if (!nextOpen()) { advance().then(() => took(began)); return; }
+  took(began);
+}
+// Note how long the next item has taken, until it is drawn.
+function took(began) {
   requestAnimationFrame(() => requestAnimationFrame(() => {
     latency.push(performance.now() - began);
     if (latency.length > 2000) latency.shift();
