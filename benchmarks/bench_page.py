@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -153,12 +154,15 @@ def measure(
 
 
 def main() -> None:
-    from playwright.sync_api import sync_playwright
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
     args = parser.parse_args()
+    if shutil.which(args.chromium) is None or find_spec("playwright") is None:
+        print("skipped: it needs a chromium and the extra web-test")
+        return
+    from playwright.sync_api import sync_playwright
+
     sizes = (
         [(8, 40, (256, 512))]
         if args.quick

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..store.images import open_image, replace_all
+from ..store.images import is_temporary, open_image, replace_all
 from ..store.lock import FolderLock
 from ..store.query import query_hash
 from ..types import U8, UNLABELED, Bool
@@ -145,7 +145,12 @@ class _Intake:
             return np.array(image)
 
     def store(self) -> None:
-        """Write all answers or, when one cannot be written, none."""
+        """Write all answers or, when one cannot be written, none. After a kill in between, images
+        have their earlier answer or the new one, and the same import ends the work."""
+        if self.run.answers.is_relative_to(self.run.files.root):  # nobody else writes here now
+            for path in self.run.answers.rglob("*"):
+                if is_temporary(path.name):
+                    path.unlink(missing_ok=True)
         replace_all({self.run.answer_path(key): data for key, data in self.answers.items()})
 
     def summary(self) -> Imported:

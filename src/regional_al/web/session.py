@@ -238,15 +238,14 @@ class Session:
     def map(self, name: str, number: int, key: str) -> bytes:
         """A map of an image as PNG: 'asked', 'answer' or 'predicted'."""
         round_ = self.round(number)
-        with self.lock:
+        with self.lock:  # encoded without it, so that answers do not wait
             image = round_.image(key)
-            if name == "asked":
-                return png(id_rgb(image.asked))
-            if name == "answer":
-                return png(round_.standing(key).answer)
-            if image.predicted is None:
-                raise DataError(f"there is no prediction of {key!r} in round {number}")
-            return png(image.predicted)
+            pixels = round_.standing(key).answer if name == "answer" else image.predicted
+        if name == "asked":
+            return png(id_rgb(image.asked))
+        if pixels is None:
+            raise DataError(f"there is no prediction of {key!r} in round {number}")
+        return png(pixels)
 
     def answer(self, data: Mapping[str, Any], paint: bytes | None = None) -> JSON:
         """Log an answer.

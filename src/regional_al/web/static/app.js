@@ -114,6 +114,8 @@ async function load(place, reviewing = false) {
   return image;
 }
 
+// Whether an image that was loaded in advance may be shown: asked for while the last item before is.
+const sure = (image) => (image.sure ??= holder.confirm(image));
 const nextPlace = (after, more = {}) => get(`/api/next?${query({ person: state.person, tab: holder.tab, ...(after ? { after } : {}), ...more })}`);
 
 async function advance(after = state.image?.key) {
@@ -125,7 +127,7 @@ async function advance(after = state.image?.key) {
     let image = await state.next;
     state.next = null;
     state.ahead = null;
-    if (image && (image.round !== state.run.round || !await holder.confirm(image))) image = null;
+    if (image && (image.round !== state.run.round || !await sure(image))) image = null;
     if (!image) {
       await outbox.settled();
       place = await reachable(() => nextPlace(after));
@@ -148,6 +150,10 @@ function prefetch() {
       if (place.done || place.key === now.key) return null;
       state.ahead = place;
       return load(place);
+    }).then((image) => {
+      const { items } = now;
+      if (image && now === state.image && items.filter((one) => one.state === "open").length <= 1) sure(image);
+      return image;
     }).catch(() => null);
 }
 
@@ -177,6 +183,8 @@ function go(index, zoom = true) {
   view.focus(one, zoom && !state.painting);
   clock.start();
   state.shownAt = performance.now();
+  const last = state.image?.items.every((one, k) => k === index || one.state !== "open");
+  if (last && !state.review) state.next?.then((image) => image && image.round === state.run.round && sure(image));
   describe();
 }
 
