@@ -3,6 +3,7 @@
 # make test   the tests (make test SLOW=1: the slow ones too, as CI does), on all cores (JOBS=1: one)
 # make gpu    GPU tests and the GPU benchmark; writes benchmarks/results/gpu_<device>.json
 # make trust  what a run promises, tried for 20 minutes: kills, full disks, wrong input, ...
+# make sweep  one config of each family of MMSegmentation 1.x through --smoke; writes docs/models.md
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs
 #
 # make env-mmseg0    the second environment, .venv-mmseg0: MMSegmentation 0.x with mmcv-full. Needs a
@@ -46,7 +47,7 @@ PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 # requirements, and these are the ones that it imports. 2.1 is for numpy 2, 2.0 for numpy 1.
 BAAL := scikit-learn tqdm 'structlog<23'
 
-.PHONY: env env-test env-mmseg0 demo demo-annotate test test-mmseg0 test-exchange foreign-exchange lint types bench trust gpu clean
+.PHONY: env env-test env-mmseg0 demo demo-annotate test test-mmseg0 test-exchange foreign-exchange lint types bench trust sweep gpu clean
 .DELETE_ON_ERROR:
 
 env: $(VENV)/.stamp
@@ -135,6 +136,11 @@ bench: env
 # With the runs of MMSegmentation 0.x where .venv-mmseg0 is; 1.x and the toy engine always.
 trust: env-test
 	$(BIN)/python benchmarks/trust
+
+# Continues where it was stopped: SWEEP_ARGS="--again --only fcn,encnet", "--minutes 30"
+sweep: env
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/sweep.py $(SWEEP_ARGS)
+	$(BIN)/python benchmarks/sweep.py --page
 
 # With the interpreter of .venv if there is one, else python3: no environment is made for it.
 gpu:

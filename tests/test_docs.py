@@ -108,6 +108,15 @@ def test_the_table_of_reliability_is_that_of_the_file(monkeypatch: pytest.Monkey
     assert page.filled(text, page.table(json.loads(page.RESULT.read_text()))) == text
 
 
+def test_the_table_of_models_is_that_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python benchmarks/sweep.py --page` writes it."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    sweep = importlib.import_module("sweep")
+    found = json.loads((sweep.RESULTS / f"{sweep.NAME}.json").read_text())
+    assert sweep.PAGE.read_text() == sweep.page(found)
+    assert {row["family"] for row in found["rows"]} <= set(found["families"])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):

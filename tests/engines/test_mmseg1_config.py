@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ pytest.importorskip("mmengine")
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from regional_al.engines.mmseg1.config import inference_pipeline, use_amp
+from regional_al.engines.mmseg1.config import check_packages, inference_pipeline, use_amp
 from regional_al.engines.specs import type_name
-from regional_al.errors import ConfigError
+from regional_al.errors import ConfigError, EnvironmentProblem
 
 pytestmark = pytest.mark.mmseg1
 
@@ -49,3 +50,11 @@ def test_mixed_precision_of_lazy_configs(kind: Any) -> None:
     cfg.optim_wrapper.type = dict
     with pytest.raises(ConfigError, match="--amp cannot wrap"):
         use_amp(cfg)
+
+
+@pytest.mark.parametrize("kind", ["MaskFormerHead", "Mask2FormerHead"])
+def test_heads_of_mmdet_without_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mmdet.models", None)
+    with pytest.raises(EnvironmentProblem, match=rf"decode_head.type='{kind}' needs mmdet: pip"):
+        check_packages({"decode_head": {"type": kind}})
+    check_packages({"decode_head": {"type": "FCNHead"}})

@@ -115,7 +115,7 @@ def check_heads(model: Any, generation: Generation, features: Any, blank: Any, s
     size = tuple(generation.mask(window).shape[1:])
     generator = torch.Generator().manual_seed(0)
     for head, arguments in calls:
-        if len(arguments) == 2 and arguments[1] is blank:
+        if len(arguments) == 2 and alike(arguments[1], blank):
             logits = at_size(arguments[0], size, generator)
             check_logits(heads, head, generation, logits, (window,), generation.mask(window))
             continue
@@ -123,6 +123,13 @@ def check_heads(model: Any, generation: Generation, features: Any, blank: Any, s
         if found is not None:
             logits = at_size(arguments[0], (), generator)
             check_logits(heads, head, generation, logits, *found)
+
+
+def alike(labels: Any, truth: Any) -> bool:
+    """Whether a head was handed labels of whole images, as `truth` has them."""
+    if torch.is_tensor(truth):
+        return torch.is_tensor(labels) and labels.shape == truth.shape
+    return isinstance(labels, (list, tuple)) and len(labels) == len(truth)
 
 
 def check_blank(

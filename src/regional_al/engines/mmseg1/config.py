@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings, is_installed
 
-from ...errors import ConfigError
+from ...errors import ConfigError, EnvironmentProblem
 from ...runtime import distributed as dist
 from ..mmseg import config_file
 from ..mmseg.config_file import read_config
@@ -60,6 +61,18 @@ def commands() -> dict[str, str]:
         "mmdet": f"pip install {fork}mmdet{'ection' if fork else ''}=={versions[1]} {vision}, and "
         f"{fork}mmcv with its compiled operators",
     }
+
+
+def check_packages(model: Any) -> None:
+    """Raise EnvironmentProblem for a head that is one of mmdet's where mmdet cannot be imported."""
+    for name, head in heads(model):
+        if type_name(head) in ("MaskFormerHead", "Mask2FormerHead"):
+            try:
+                importlib.import_module("mmdet.models")
+            except Exception:  # its own imports fail in many ways
+                raise EnvironmentProblem(
+                    f"{name}.type={type_name(head)!r} needs mmdet: {commands()['mmdet']}"
+                ) from None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.pipelines import keep_labels
 from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight  # noqa: F401
-from .config import fit_to_cpu
+from .config import check_packages, fit_to_cpu
 from .hooks import quiet_warnings
 from .losses import average_over_labels
 from .pool import build_dataset, build_pool, read_sample
@@ -61,6 +61,7 @@ class MMSeg1Engine(MMSegEngine):
             self.tiling = tiling_of(self.cfg)
             self._pool = build_pool(self.cfg.train_dataloader.dataset, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
+        check_packages(self.cfg.model)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
         with quiet_warnings():
