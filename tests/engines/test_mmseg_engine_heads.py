@@ -120,7 +120,7 @@ POINTS: dict[str, Any] = {
 def test_points_train_on_sparse_labels(tiny: Tiny, root: Path, aligned: bool) -> None:
     """PointRend's second head compares points of the image, not maps; it is tried on points."""
     engine: Any = make_engine(root, POINTS)
-    engine.cfg.model.decode_head[1].align_corners = aligned
+    engine.cfg.model.decode_head[1]["align_corners"] = aligned
     model = tiny.part("predict").build_model(engine.cfg).train()
     check(tiny, engine, model)
     model.decode_head[1].loss_decode[0] = Leaking(model.decode_head[1].loss_decode[0], "beside")
