@@ -101,6 +101,7 @@ def cut(folder: Path, image: Path, annotation: Path | None, tiles: Tiles) -> lis
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
         >>> with TemporaryDirectory() as name:
         ...     path = Path(name) / "a.png"
         ...     write_png(path, np.zeros((40, 100), np.uint8))
