@@ -26,9 +26,13 @@ collect_ignore_glob = [
     f"engines/test_{mark}_*.py" for mark in ("mmseg1", "mmseg0") if mark != mmseg_generation()
 ]
 
+IN_BOTH = {"engines", "cli", "runtime"}
+"""Folders whose slow tests depend on the release of torch or MMSegmentation."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu without CUDA, and those of an MMSegmentation that is not installed."""
+    """Skip tests marked gpu without CUDA, those of an MMSegmentation that is not installed, and in
+    the second environment slow ones that prove nothing new there."""
     marks = {mark.name for item in items for mark in item.iter_markers()}
     here = mmseg_generation()
     missing = {
@@ -42,6 +46,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             missing["gpu"] = "no CUDA device"
     for item in items:
+        if here == "mmseg0" and item.get_closest_marker("slow") and not _in_both(item):
+            reason = "neither torch nor MMSegmentation matters: runs in the default environment"
+            item.add_marker(pytest.mark.skip(reason=reason))
         for mark, reason in missing.items():
             if item.get_closest_marker(mark):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _in_both(item: pytest.Item) -> bool:
+    """Whether a slow test runs in the environment of MMSegmentation 0.x, too."""
+    return bool(item.get_closest_marker("mmseg0")) or item.path.parent.name in IN_BOTH
