@@ -572,7 +572,10 @@ function askName() {
       event.preventDefault();
       try {
         const name = await checkedName(input.value);
-        if (state.person && name !== state.person) holder.release([state.image, state.ahead]);
+        if (state.person && name !== state.person) {
+          await (await state.next)?.sure;  // what is still being taken under the old name
+          await holder.release([state.image, state.ahead]);
+        }
         state.person = name;
         localStorage.setItem("regional-al person", name);
         $("person").textContent = name;

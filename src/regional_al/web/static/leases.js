@@ -25,9 +25,9 @@ export class Holder {
   }
   // Also while the page closes.
   release(places) {
-    for (const place of places) {
-      if (place) send("POST", "/api/lease", { ...this.about(place), release: true }, { keepalive: true }).catch(() => {});
-    }
+    const sent = places.filter(Boolean).map((place) =>
+      send("POST", "/api/lease", { ...this.about(place), release: true }, { keepalive: true }).catch(() => {}));
+    return Promise.all(sent);
   }
   about(place) { return { key: place.key, round: place.round, person: this.person(), tab: this.tab }; }
 }
