@@ -257,6 +257,8 @@ def test_commands_exist(block: Block) -> None:
 
 @pytest.mark.parametrize("script", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda p: p.name)
 def test_benchmarks_find_what_they_import(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "\nfrom mmengine" in script.read_text():  # of MMSegmentation 1.x alone
+        pytest.importorskip("mmengine")
     monkeypatch.syspath_prepend(script.parent)
     runpy.run_path(str(script), run_name="imported")
 
