@@ -145,7 +145,7 @@ def test_two_people_answer_rounds_that_the_server_trains(browser, data, tmp_path
     config.write_text(
         f"engine = 'toy_of_the_page'\ndata_root = {str(data)!r}\n"
         "custom_imports = dict(imports=['engine_of_the_page'])\n"
-        f"acquisition = { ({**GRID, 'annotator': annotator})!r}\n"
+        f"acquisition = { ({**keys, 'annotator': annotator})!r}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     run = tmp_path / "run"
