@@ -22,7 +22,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 from mmseg.utils import register_all_modules
 
-from regional_al.engines.mmseg.pipelines import keep_labels
+from regional_al.engines.mmseg.pipelines import replace_lossy
 from regional_al.engines.mmseg1 import datasets
 from regional_al.engines.specs import type_name
 from regional_al.partitions import slic
@@ -104,7 +104,7 @@ def main() -> None:
             if not type_name(step).startswith(OTHERS)
         ]
         ours = copy.deepcopy(stock)
-        keep_labels([{"pipeline": ours}], name, datasets.SUBSTITUTES, datasets.is_stock, False)
+        replace_lossy([{"pipeline": ours}], name, datasets.SUBSTITUTES, datasets.is_stock, False)
         for kind in ("pixels", "windows", "superpixels"):
             rng, scenes = np.random.default_rng(0), []
             for index in range(count):

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import TRANSFORMS
 from mmseg.utils import register_all_modules
 
-from regional_al.engines.mmseg.pipelines import keep_labels
+from regional_al.engines.mmseg.pipelines import replace_lossy
 from regional_al.engines.mmseg1 import datasets
 
 pytestmark = pytest.mark.mmseg1
@@ -131,7 +131,7 @@ def test_random_resize_draws_as_the_parent_and_keeps_labels() -> None:
 def test_every_substitute_keeps_labels(arguments: dict[str, Any]) -> None:
     """By config, as a run replaces them; on dense masks they are the parents."""
     pipeline = [dict(arguments)]
-    keep_labels([{"pipeline": pipeline}], "x", datasets.SUBSTITUTES, datasets.is_stock, False)
+    replace_lossy([{"pipeline": pipeline}], "x", datasets.SUBSTITUTES, datasets.is_stock, False)
     assert all("Sparse" in pipeline[0][key] for key in ("type", "resize_type") if key in arguments)
     mask = np.full((60, 90), X, np.uint8)
     mask[1::6, 1::6] = 2

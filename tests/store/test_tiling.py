@@ -153,6 +153,30 @@ def test_images_that_pillow_refuses_are_cut(
         cut(tmp_path / "other", path, None, TILES)
 
 
+def test_a_file_that_one_process_cannot_read_stops_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others hear of it, and do not wait for a process that has ended."""
+    (tmp_path / "b.png").write_bytes(b"no image")
+    files: list[tuple[Path, Path | None]] = [
+        (picture(tmp_path, "a.png"), None),
+        (tmp_path / "b.png", None),
+    ]
+    told: list[Exception | None] = []
+
+    def raise_together(error: Exception | None) -> None:
+        told.append(error)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("regional_al.runtime.distributed.world_size", lambda: 2)
+    monkeypatch.setattr("regional_al.runtime.distributed.rank", lambda: 1)
+    monkeypatch.setattr("regional_al.runtime.distributed.raise_together", raise_together)
+    with pytest.raises(DataError, match=r"b\.png"):
+        cut_all(tmp_path / "tiles", files, TILES)
+    assert [type(error) for error in told] == [DataError]
+
+
 def test_processes_share_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each image is cut by one of them, and all name the same tiles."""
     files: list[tuple[Path, Path | None]] = [

@@ -86,8 +86,8 @@ def cut_all(
     """
     error: RegionalALError | None = None
     mine = range(dist.rank(), len(files), dist.world_size())
-    todo = [i for i in mine if not _complete(folder, *files[i], tiles)]
     try:
+        todo = [i for i in mine if not _complete(folder, *files[i], tiles)]
         for index in progress(todo, "cutting tiles", len(todo)) if todo else ():
             cut(folder, *files[index], tiles)
     except RegionalALError as caught:

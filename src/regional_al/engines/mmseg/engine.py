@@ -13,6 +13,7 @@ from ...data import ActiveLearningDataset
 from ...store.labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem, PredictRequest
 from ..base import FitRequest, FitResult, Prediction
+from .pipelines import replace_lossy
 from .predict import Predictor
 from .tiled import Tiling
 
@@ -29,6 +30,9 @@ class MMSegEngine(ABC):
     label_space: LabelSpace
     pool: Sequence[PoolItem]
     max_iterations: int | None
+    cfg: Any
+    sparse: bool
+    """Whether labels may be parts of images, see `sparse_labels`."""
     dataset: Any
     """The training data set, as mmseg builds it."""
     predictor: Predictor
@@ -52,6 +56,14 @@ class MMSegEngine(ABC):
     @abstractmethod
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C] over the validation set; ranks share its images."""
+
+    def keep_sparse_labels(
+        self, specs: Any, key: str, substitutes: Mapping[str, str], is_stock: Callable[[Any], bool]
+    ) -> None:
+        """Below image level, `replace_lossy` as `acquisition.keep_pipeline` says."""
+        if self.sparse:
+            keep = bool((self.cfg.get("acquisition") or {}).get("keep_pipeline"))
+            replace_lossy(specs, key, substitutes, is_stock, keep)
 
     def fit(self, request: FitRequest) -> FitResult:
         """`train`, with the memory of the models that predict freed."""

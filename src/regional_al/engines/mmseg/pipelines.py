@@ -12,7 +12,7 @@ from ..specs import dicts, type_name
 log = logging.getLogger("regional_al")
 
 
-def keep_labels(
+def replace_lossy(
     specs: Any,
     key: str,
     substitutes: Mapping[str, str],

@@ -1,5 +1,4 @@
-"""Resizing and cropping that keep sparse labels, and their place in a pipeline. Pure numpy, no
-framework.
+"""Resizing and cropping that keep sparse labels. Pure numpy, no framework.
 
 Plain nearest-neighbour shrinking looks at one source pixel per target cell and drops the others:
 at half size three of four isolated labels are gone. Here a labelled pixel wins over unlabeled

@@ -12,7 +12,6 @@ from mmcv import Config
 from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
-from ..mmseg.pipelines import keep_labels
 from ..mmseg.tiled import tiling_of
 from ..quiet import quiet_warnings
 from . import datasets, fit, preflight
@@ -38,18 +37,12 @@ class MMSeg0Engine(MMSegEngine):
         if not torch.cuda.is_available():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
-        if self.sparse:
-            keep_labels(
-                self.cfg.data.train,
-                "data.train",
-                datasets.SUBSTITUTES,
-                datasets.is_stock,
-                bool((self.cfg.get("acquisition") or {}).get("keep_pipeline")),
-            )
+        spec = self.cfg.data.train
+        self.keep_sparse_labels(spec, "data.train", datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
             limit = fit.limit_of(self.cfg, "train")
-            self._pool = build_pool(self.cfg.data.train, limit, self.tiling)
+            self._pool = build_pool(spec, limit, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space

@@ -14,7 +14,6 @@ from mmseg.utils import register_all_modules
 from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
-from ..mmseg.pipelines import keep_labels
 from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight  # noqa: F401
 from .config import check_packages, fit_to_cpu
@@ -49,17 +48,11 @@ class MMSeg1Engine(MMSegEngine):
         if not preflight.cuda():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
-        if self.sparse:
-            keep_labels(
-                self.cfg.train_dataloader.dataset,
-                "train_dataloader.dataset",
-                datasets.SUBSTITUTES,
-                datasets.is_stock,
-                bool((self.cfg.get("acquisition") or {}).get("keep_pipeline")),
-            )
+        spec, key = self.cfg.train_dataloader.dataset, "train_dataloader.dataset"
+        self.keep_sparse_labels(spec, key, datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
-            self._pool = build_pool(self.cfg.train_dataloader.dataset, self.tiling)
+            self._pool = build_pool(spec, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
         check_packages(self.cfg.model)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
