@@ -31,9 +31,10 @@ from regional_al.loop import runner
 from regional_al.loop.loop import ActiveLearningLoop
 from regional_al.store.check import check_run
 from regional_al.store.images import encode_png, read_ids
-from regional_al.store.label_index import LABEL, ROUNDS, hash_pixels, scan, unpack
+from regional_al.store.label_index import hash_pixels, unpack
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
+from regional_al.store.listing import LABEL, ROUNDS, scan
 from regional_al.store.query import Query, QueryInfo, read_query, write_query
 from regional_al.store.recording import AnswerRow, recording
 from regional_al.store.repair import sweep

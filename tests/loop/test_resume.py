@@ -15,7 +15,7 @@ import pytest
 from regional_al.errors import DataError, WorkDirError
 from regional_al.loop import runner
 from regional_al.store import results
-from regional_al.store.files import FileStamp, same, stamp
+from regional_al.store.files import FileStamp, by_folder, same, stamp
 from regional_al.store.images import read_ids, write_png
 from regional_al.store.ledger import Ledger
 from regional_al.testing import streets
@@ -184,7 +184,8 @@ def test_images_with_another_spelling_of_the_suffix_are_mentioned(
     assert first.suffix == ".jpg"
     engine = toy_engine(data, SPACE)
     engine.pool = [item for item in engine.pool if item.image.suffix == ".jpg"]
-    runner.tell_overlooked(engine)
+    images = by_folder(enumerate(item.image for item in engine.pool))
+    runner.tell_overlooked(images, len(engine.pool))
     said = capsys.readouterr().err
     assert said.startswith(f"2 files are not in the pool of {len(engine.pool)} images")
     assert str(first.with_name("x.JPG")) in said

@@ -21,9 +21,9 @@ from regional_al.store import indexed, label_index
 from regional_al.store import results as records
 from regional_al.store.check import check_run
 from regional_al.store.images import read_ids, write_png
-from regional_al.store.label_index import LABEL, ROUNDS
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
+from regional_al.store.listing import LABEL, ROUNDS
 from regional_al.store.query import read_query
 from regional_al.store.repair import accept_labels, repair
 from regional_al.store.schema import WRITING

@@ -115,6 +115,7 @@ class Acquirer:
         if warm is not None and (warm.level, warm.region) != (config.level, config.region):
             self.warm_target = Target.build(warm.level, warm.region, cache)
         self.nothing_left = ""
+        self._limits: dict[tuple[Budget, bool], int] = {}
         """Why the last `query` returned None."""
 
     def prepare(self) -> None:
@@ -144,7 +145,10 @@ class Acquirer:
     def limit(self, budget: Budget, warm: bool = False) -> int:
         """The budget of one round over the pool in its own unit. Raises BudgetError if it exceeds
         the pool."""
-        return (self.warm_target if warm else self.target).limit(self.engine.pool, budget)
+        if (budget, warm) not in self._limits:
+            target = self.warm_target if warm else self.target
+            self._limits[budget, warm] = target.limit(self.engine.pool, budget)
+        return self._limits[budget, warm]
 
     def round_dir(self, round_: int) -> Path:
         """Folder of a round."""

@@ -6,8 +6,8 @@ Rank 0 reads and writes; every rank calls the same methods and gets the same ans
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from ..store import results as results_file
 from ..store.check import refuse_differences
 from ..store.files import no_collection
 from ..store.keys import check_key
+from ..store.labels import LabelStore
 from ..store.ledger import COMMAND, HEAD, STOPPED, Ledger, pool_fingerprint
+from ..store.listing import Listing
 from ..store.lock import FolderLock
 from ..store.repair import sweep
-from ..store.results import Results
+from ..store.results import Record, Results
 from ..store.work_dir import WorkDir
 from ..types import JSON
-from .resume import Origin, check_resume
+from .resume import Origin, check_files, check_resume
 from .stopping import stop_reason
 
 
@@ -63,6 +65,7 @@ class RunRecords:
         self.opened = False
         self._printed = self._held = self._agreed = False
         self._keys_checked = False
+        self._closed: Sequence[Record] = ()  # records of the rounds that were finished at `open`
         self._changes: list[Change] | None = None  # of the config, as `check` has found them
         self._left: list[Path] | None = None  # by killed processes, likewise
 
@@ -90,28 +93,51 @@ class RunRecords:
         of the run that is resumed, if any."""
 
         def look() -> JSON:
-            root, engine = self.work_dir.root, self.engine
-            if not self._keys_checked:
-                for item in engine.pool:
-                    check_key(item.key)
-                self._keys_checked = True
-            if Ledger.exists(root):
-                with Ledger.open(root, readonly=True) as ledger:
-                    if self._changes is None:
-                        self._changes = check_resume(ledger, self.origin)
-                    warm_start(ledger)
-            else:
-                warm_start(None)
-            if not self._agreed:
-                space, pool, rounds = engine.label_space, engine.pool, self.config.rounds
-                self._left = refuse_differences(root, space, pool, rounds)
-                self._agreed = self.lock.held  # nobody else changes them from now on
+            store = LabelStore(self.work_dir.labels)
+            listing = None if self._agreed else store.listing()
+            try:
+                self._compare(warm_start, store, listing)
+            finally:
+                if listing is not None:
+                    listing.close()
             if not self._agreed:
                 self._forget()
             return {}
 
         with no_collection():
             dist.on_main(look)
+
+    def _compare(
+        self,
+        warm_start: Callable[[Ledger | None], None],
+        store: LabelStore,
+        listing: Listing | None,
+    ) -> None:
+        """`check`, on rank 0; but for `warm_start` nothing where it has been done under the lock
+        (listing: None)."""
+        root, pool = self.work_dir.root, self.engine.pool
+        if not self._keys_checked:
+            for item in pool:
+                check_key(item.key)
+            self._keys_checked = True
+        with ExitStack() as stack:
+            ledger = None
+            if Ledger.exists(root):
+                ledger = stack.enter_context(Ledger.open(root, readonly=True))
+            if ledger is not None and listing is not None:
+                self._changes = check_resume(ledger, self.origin)
+            warm_start(ledger)
+            if listing is None:
+                return
+            space, rounds = self.engine.label_space, self.config.rounds
+            self._left = refuse_differences(root, space, pool, rounds, store, listing)
+            self._agreed = self.lock.held  # nobody else changes them from now on
+            if ledger is not None:
+                unchanged = listing.unchanged_folders()
+                self._changes = [
+                    *(self._changes or ()),
+                    *check_files(ledger, self.origin, unchanged),
+                ]
 
     def lock_in(self) -> None:
         """Keep other processes out of the work dir until `close`."""
@@ -128,6 +154,7 @@ class RunRecords:
             if Ledger.exists(root):
                 self.ledger = Ledger.open(root)
                 self._record_changes(self.ledger)
+                self._closed = results_file.records_of(self.ledger, self.pool_pixels)
             else:
                 self.ledger = Ledger.create(
                     root,
@@ -198,7 +225,10 @@ class RunRecords:
         the run ends after this round, None when it continues."""
 
         def close() -> JSON:
-            record = results_file.record_of(self._books, round_, self.pool_pixels)
+            if round_ < len(self._closed):
+                record = self._closed[round_]
+            else:
+                record = results_file.record_of(self._books, round_, self.pool_pixels)
             results_file.append_record(self.work_dir.root, record)
             print(table.round_line(record, header=not self._printed))
             self._printed = True
@@ -222,7 +252,7 @@ class RunRecords:
 
     def _record_changes(self, ledger: Ledger) -> None:
         """Record, and print, what of the config has changed since the run was last started."""
-        found = check_resume(ledger, self.origin) if self._changes is None else self._changes
+        found = self._changes or []
         for change in found:
             print(f"resumed with a change: {change}", file=sys.stderr, flush=True)
         ledger.record_changes(

@@ -6,20 +6,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config.changes import Change, Rule, changes
 from ..errors import WorkDirError
-from ..store.files import FileStamp, same, stamp, stamps
+from ..store.files import FileStamp, Named, by_folder, look_up, same, stamp
 from ..store.ledger import Ledger, pool_fingerprint
 from ..types import JSON, PoolItem
 
 _SHOWN = 3
 Stamps = Mapping[tuple[str, str], FileStamp]
+
+
+class Seen(NamedTuple):
+    """The files that a run depends on.
+
+    Args:
+        known: Stamps that are recorded, of all files in folders that have been looked at.
+        now: As they are.
+        folders: Folder -> `listing.folder_digest`.
+    """
+
+    known: Stamps
+    now: Stamps
+    folders: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,7 @@ class Origin:
     text: str
     pool: Sequence[PoolItem]
     sources: Mapping[str, Path] = field(default_factory=dict)
-    _seen: dict[str, Stamps] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _seen: list[Seen] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def tree(self) -> JSON:
@@ -45,28 +59,48 @@ class Origin:
         return config_tree(self.text, self.acquisition)
 
     @cached_property
-    def paths(self) -> dict[tuple[str, str], Path]:
-        """(key, 'image' or 'annotation') -> file."""
-        images = {(item.key, "image"): item.image for item in self.pool}
-        return {**images, **{(key, "annotation"): path for key, path in self.sources.items()}}
+    def images(self) -> dict[str, dict[int, str]]:
+        """Folder -> position in the pool -> name of the image file."""
+        return by_folder((i, item.image) for i, item in enumerate(self.pool))
 
-    def stamps(self, known: Stamps) -> Stamps:
-        """Stamps of `paths`, looked up once until `record_files`. known: earlier ones."""
-        if "now" not in self._seen:
-            self._seen["then"], self._seen["now"] = known, stamps(self.paths, known)
-        return self._seen["now"]
+    def look(self, ledger: Ledger | None, unchanged: Set[str] = frozenset()) -> Seen:
+        """Look up the files that the run depends on, once until `forget`.
+
+        Args:
+            ledger: With what is recorded of them; None: nothing is.
+            unchanged: Folders of images that are as recorded, which are not looked at again.
+        """
+        if not self._seen:
+            paths: dict[str, dict[Named, str]] = {}
+            for folder, files in self.images.items():
+                if folder not in unchanged:
+                    paths[folder] = {(self.pool[i].key, "image"): f for i, f in files.items()}
+            named = (((key, "annotation"), path) for key, path in self.sources.items())
+            for folder, annotations in by_folder(named).items():
+                if folder not in unchanged:
+                    paths.setdefault(folder, {}).update(annotations)
+            known = ledger.files() if ledger is not None and paths else {}
+            now, folders = look_up(paths, known)
+            if unchanged and ledger is not None:
+                folders.update((f, d) for f, d in ledger.folders().items() if f in unchanged)
+            self._seen.append(Seen(known, now, folders))
+        return self._seen[0]
 
     def forget(self) -> None:
-        """Look the files up again at the next `stamps`."""
+        """Look the files up again at the next `look`."""
         self._seen.clear()
 
     def record_files(self, ledger: Ledger) -> None:
         """Record the files that the run depends on, as they were when it looked."""
-        known = self._seen.get("then")
-        known = ledger.files() if known is None else known
-        now = {**self.stamps(known), **config_stamps(self.tree)}
+        known, now, folders = self.look(ledger)
+        known = {**known, **ledger.files("config")}
+        found = {**now, **config_stamps(self.tree)}
         self.forget()
-        ledger.record_files({name: one for name, one in now.items() if known.get(name) != one})
+        with ledger.transaction():
+            ledger.record_files(
+                {name: one for name, one in found.items() if known.get(name) != one}
+            )
+            ledger.record_folders(folders)
 
 
 def config_tree(text: str, acquisition: JSON) -> JSON:
@@ -106,7 +140,7 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
         WorkDirError: The run must not be resumed; the message names what has changed.
     """
     ledger.check_resumable()
-    meta, files = ledger.meta(), ledger.files()
+    meta, files = ledger.meta(), ledger.files("config")
     work_dir = ledger.path.parent
     position = ledger.position()
     trained = position[0] > 0 or position[1] == "evaluate"
@@ -124,8 +158,8 @@ def check_resume(ledger: Ledger, origin: Origin) -> list[Change]:
     refused = [change for change in found if change.rule is Rule.REFUSED]
     if refused:
         raise WorkDirError(f"{work_dir}: {refusal(refused)}")
-    check_pool(work_dir, meta["pool"], origin.pool, files)
-    return [*found, *check_files(ledger, origin, files)]
+    check_pool(ledger, meta["pool"], origin.pool)
+    return found
 
 
 def refusal(refused: Sequence[Change]) -> str:
@@ -139,17 +173,12 @@ def refusal(refused: Sequence[Change]) -> str:
     return f"{what}; choose another work_dir, or restore the config that the run was started with"
 
 
-def check_pool(
-    work_dir: Path,
-    fingerprint: str,
-    pool: Sequence[PoolItem],
-    files: Mapping[tuple[str, str], FileStamp],
-) -> None:
+def check_pool(ledger: Ledger, fingerprint: str, pool: Sequence[PoolItem]) -> None:
     """Raise WorkDirError, naming an image, unless the pool has the same images in the same order
     and sizes."""
     if pool_fingerprint(pool) == fingerprint:
         return
-    then = {key for key, kind in files if kind == "image"}
+    then = {key for key, _ in ledger.files("image")}
     now = {item.key for item in pool}
     hint = "choose another work_dir, or restore the training images"
     if then - now:
@@ -158,18 +187,16 @@ def check_pool(
         what = f"{len(now - then)} images are new, such as {min(now - then)!r}"
     else:
         what = "their order or sizes differ"
-    raise WorkDirError(f"{work_dir} was started with other pool images ({what}); {hint}")
+    raise WorkDirError(f"{ledger.path.parent} was started with other pool images ({what}); {hint}")
 
 
-def check_files(
-    ledger: Ledger, origin: Origin, files: Mapping[tuple[str, str], FileStamp]
-) -> list[Change]:
+def check_files(ledger: Ledger, origin: Origin, unchanged: Set[str] = frozenset()) -> list[Change]:
     """Notice files that have been replaced since the run began.
 
     Args:
         ledger: Of the run.
         origin: What the run is resumed with.
-        files: Their recorded stamps.
+        unchanged: Folders that are as recorded.
 
     Returns:
         Annotations with other content, as changes to be recorded.
@@ -177,7 +204,7 @@ def check_files(
     Raises:
         WorkDirError: An image has other content.
     """
-    now, paths = origin.stamps(files), origin.paths
+    files, now, _ = origin.look(ledger, unchanged)
     replaced = [
         name
         for name, one in now.items()
@@ -186,8 +213,9 @@ def check_files(
     images = [name for name in replaced if name[1] == "image"]
     if images:
         more = f" and {len(images) - 1} more" if len(images) > 1 else ""
+        path = next(item.image for item in origin.pool if item.key == images[0][0])
         raise WorkDirError(
-            f"{paths[images[0]]}{more} changed after {ledger.path.parent} was started: restore "
+            f"{path}{more} changed after {ledger.path.parent} was started: restore "
             "the images, or choose another work_dir"
         )
     return [

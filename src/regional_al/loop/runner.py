@@ -184,7 +184,7 @@ def preflight(loop: ActiveLearningLoop) -> None:
     if not len(engine.pool):
         raise ConfigError("the training data set has no images: check its data_root and prefixes")
     if dist.is_main():
-        tell_overlooked(engine)
+        tell_overlooked(loop.records.origin.images, len(engine.pool))
     queries = config.queries
     nothing = config.warm_start is None and not has_source(engine)
     if nothing and queries and queries[0] > 0:
@@ -220,12 +220,17 @@ def preflight(loop: ActiveLearningLoop) -> None:
     dist.on_main(check_budgets)
 
 
-def tell_overlooked(engine: Engine) -> None:
-    """Say which files beside the images are not in the pool because of their suffix."""
-    found = overlooked([item.image for item in engine.pool])
+def tell_overlooked(images: Mapping[str, Mapping[int, str]], many: int) -> None:
+    """Say which files beside the images are not in the pool because of their suffix.
+
+    Args:
+        images: Folder -> position -> name of the image file.
+        many: How many images the pool has.
+    """
+    found = overlooked({folder: names.values() for folder, names in images.items()})
     if found:
         print(
-            f"{len(found)} files are not in the pool of {len(engine.pool)} images because of their "
+            f"{len(found)} files are not in the pool of {many} images because of their "
             f"suffix, such as {found[0]}: rename them if they belong to it",
             file=sys.stderr,
         )

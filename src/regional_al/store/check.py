@@ -26,6 +26,7 @@ from .findings import Books, Finding, file_names, leftovers
 from .images import verify
 from .labels import LabelStore
 from .ledger import HEAD, Answered, Ledger
+from .listing import Listing
 from .query import Query, read_query
 from .results import Results
 from .schema import REVISING, WITHOUT_INDEX, WRITING
@@ -42,6 +43,7 @@ def check_run(
     rounds: int | None = None,
     thorough: bool = False,
     store: LabelStore | None = None,
+    listing: Listing | None = None,
 ) -> list[Finding]:
     """Compare the ledger of a run with its files. Reads only.
 
@@ -53,6 +55,7 @@ def check_run(
         thorough: Read every file instead of trusting what is recorded of those whose size, time
             and inode are as recorded.
         store: The label store; default: a new one.
+        listing: Of its files, if somebody has begun to look them up.
 
     Returns:
         What was found, most serious first; an empty list when all is well.
@@ -82,7 +85,7 @@ def check_run(
                 rounds = int(known.get("rounds") or 0)
             _check_checkpoints(files, books, rounds, thorough, found)
             store = store or LabelStore(files.labels)
-            check = LabelCheck(files, books, queries, allowed, pool, thorough, store)
+            check = LabelCheck(files, books, queries, allowed, pool, thorough, store, listing)
             check.check(found)
             temporary = check.temporary
     found += [
@@ -98,12 +101,13 @@ def refuse_differences(
     pool: Sequence[PoolItem],
     rounds: int,
     store: LabelStore | None = None,
+    listing: Listing | None = None,
 ) -> list[Path]:
     """Raise WorkDirError, in one line, when a run must not be resumed as it is. Otherwise the
     index is brought up to date with files that are as recorded under another time or inode, and
     the temporary files that killed processes have left are returned."""
     store = store or LabelStore(WorkDir(work_dir).labels)
-    found = check_run(work_dir, label_space, pool, rounds, store=store)
+    found = check_run(work_dir, label_space, pool, rounds, store=store, listing=listing)
     serious = [finding for finding in found if finding.blocks]
     if serious:
         more = f" (and {len(serious) - 1} more)" if len(serious) > 1 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from ..types import I64, U8, UNLABELED, Bool, PoolItem
 from .agreement import disagreeing
 from .findings import Books, Finding
 from .images import verify
-from .label_index import LABEL, ROUNDS, hash_pixels, scan
+from .label_index import hash_pixels
 from .labels import MAX_ROUND, LabelStore
+from .listing import FOLDERS, LABEL, ROUNDS, Listing, Stamp, scan
 from .query import Query
 from .work_dir import WorkDir
 
@@ -32,50 +33,72 @@ class LabelCheck:
     pool: Sequence[PoolItem] | None
     thorough: bool
     store: LabelStore
+    listing: Listing | None = None
+    """Of the files, if somebody has begun to look them up."""
 
     def check(self, found: list[Finding]) -> None:
-        if self.thorough:
-            self.store.forget_index()
         self.found = found
         self.shapes = {item.key: item.shape for item in self.pool or ()}
         self.temporary: list[Path] = []
-        self.labelled = scan(self.store.root, LABEL, self.temporary)
-        self.annotated = scan(self.store.root, ROUNDS, self.temporary)
         current = self.queries.get(self.books.round)
         self.asked_now = None if current is None else set(current.keys.values())
         self.queried = {r: set(query.keys.values()) for r, query in self.queries.items()}
         self.foreign = b""  # values that no label may have
         if self.allowed is not None:
             self.foreign = np.flatnonzero(~self.allowed).astype(np.uint8).tobytes()
-        keys = {row[1] for row in self.books.answers}.union(self.labelled, self.annotated)
-        if not self.thorough:
-            keys -= self._as_recorded()
-        for key in sorted(keys):
+        there: dict[str, Set[str]] = {}
+        agreeing: set[str] = set()
+        if self.thorough:
+            self.store.forget_index()
+            there = {kind: scan(self.store.root, kind, self.temporary).keys() for kind in FOLDERS}
+        else:
+            counts = {kind: self.store.recorded_counts(kind) for kind in FOLDERS}
+            changed, self.temporary = (self.listing or self.store.listing()).labels()
+            for kind, files in changed.items():
+                gone = {key for key, stamp in files.items() if stamp is None}
+                there[kind] = (counts[kind].keys() | files.keys()) - gone
+            agreeing = self._as_recorded(counts, changed)
+        self.labelled, self.annotated = there[LABEL], there[ROUNDS]
+        answered = {row[1] for row in self.books.answers}
+        for key in sorted((answered | self.labelled | self.annotated) - agreeing):
             self._check_image(key)
         if self.thorough and self.store.index_is_wrong():
             message = "has wrong pixel counts of label files: they will be counted anew"
             found.append(Finding("index", self.files.ledger, message, True, blocks=False))
 
-    def _as_recorded(self) -> set[str]:
+    def _as_recorded(
+        self,
+        counts: Mapping[str, dict[str, bytes]],
+        changed: Mapping[str, Mapping[str, Stamp | None]],
+    ) -> set[str]:
         """The images whose files are those in the index, and of which the index says what the
-        answers say. Of the others `_check_image` finds out more, a hundred times slower."""
-        keys = set(self.labelled).intersection(self.annotated)
-        for kind, now in ((LABEL, self.labelled), (ROUNDS, self.annotated)):
-            for key in self.store.outdated(kind, now):
-                with suppress(DataError, OSError):  # of the same content the row is corrected
-                    self.store.entry(kind, key, now[key])
-                if self.store.rows(kind)[key].stamp != now[key]:
-                    keys.discard(key)
-        label, side = self.store.rows(LABEL), self.store.rows(ROUNDS)
-        known = [key for key in label if key in keys and key in side]  # in the order of memory
+        answers say. Of the others `_check_image` finds out more, a hundred times slower.
+
+        Args:
+            counts: Kind -> key -> counts, as the index has them.
+            changed: Kind -> key -> stamp, of the files that differ from it.
+        """
+        differing: set[str] = set()
+        for kind, files in changed.items():
+            for key, stamp in files.items():
+                if stamp is not None and key in counts[kind]:
+                    with suppress(DataError, OSError):  # of the same content the row is corrected
+                        self.store.entry(kind, key, stamp)
+                    row = self.store.recorded(kind, key)
+                    if row is not None and row.stamp == stamp:
+                        counts[kind][key] = row.counts
+                        continue
+                differing.add(key)
+        label, side = counts[LABEL], counts[ROUNDS]
+        known = [key for key in label if key in side and key not in differing]
         areas = None
         if self.pool is not None:
             sizes = {item.key: item.shape[0] * item.shape[1] for item in self.pool}
             areas = [sizes.get(key, -1) for key in known]
         wrong = disagreeing(
             known,
-            [label[key].counts for key in known],
-            [side[key].counts for key in known],
+            [label[key] for key in known],
+            [side[key] for key in known],
             self.books.answers,
             areas,
             self.foreign,

@@ -5,16 +5,23 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from .listing import folder_digest, folder_status
 
 _WHOLE = 1 << 20  # files up to this size are hashed whole
 _PART = 1 << 18
 _THREADS = 8
-_FEW = 32  # files that are looked up one by one, not in a listing of their folder
+_FEW = 32  # files that are looked up one by one, not in a listing of their folder,
+_MOST = 4  # and neither are files that are fewer than a quarter of their folder's
+
+T = TypeVar("T")
+Named = tuple[str, str]
+"""(name, kind) of a file."""
 
 
 class FileStamp(NamedTuple):
@@ -86,76 +93,85 @@ def same(old: FileStamp | None, new: FileStamp | None) -> bool:
     return (old.size, old.digest) == (new.size, new.digest)
 
 
-def stamps(
-    paths: Mapping[tuple[str, str], Path], known: Mapping[tuple[str, str], FileStamp]
-) -> dict[tuple[str, str], FileStamp]:
+class Found(NamedTuple):
+    """What `look_up` has found.
+
+    Args:
+        stamps: Of the files that exist, by name.
+        folders: Folder -> `listing.folder_digest`, of those that were listed as a whole.
+    """
+
+    stamps: dict[Named, FileStamp]
+    folders: dict[str, str]
+
+
+def look_up(paths: Mapping[str, Mapping[Named, str]], known: Mapping[Named, FileStamp]) -> Found:
     """Stamps of many files. Looked up folder by folder; several threads read those that are new or
     have changed.
 
     Args:
-        paths: (name, kind) -> file.
+        paths: Folder -> (name, kind) -> name of the file.
         known: Earlier stamps, see `stamp`.
-
-    Returns:
-        (name, kind) -> stamp, of the files that exist.
     """
-    wanted: dict[str, dict[tuple[str, str], str]] = {}
-    for name, path in paths.items():
-        folder, file = _split(path)
-        wanted.setdefault(folder, {})[name] = file
-    found: dict[tuple[str, str], FileStamp] = {}
-    unknown: list[tuple[str, str]] = []
-    for folder, files in wanted.items():
-        status = _status(folder, set(files.values()))
+    found = Found({}, {})
+    unknown: dict[Named, str] = {}
+    for folder, files in paths.items():
+        status = _status(folder, set(files.values()), found.folders)
         for name, file in files.items():
             one, now = known.get(name), status.get(file)
             if one is not None and one[:2] == now:
-                found[name] = one
+                found.stamps[name] = one
             elif now is not None:
-                unknown.append(name)
+                unknown[name] = os.path.join(folder, file)
     if unknown:
         with ThreadPoolExecutor(_THREADS) as threads:
-            new = threads.map(lambda name: stamp(paths[name], known.get(name)), unknown)
-            found.update(
-                (name, one) for name, one in zip(unknown, new, strict=True) if one is not None
-            )
+            new = threads.map(lambda name: stamp(unknown[name], known.get(name)), unknown)
+            for name, another in zip(unknown, new, strict=True):
+                if another is not None:
+                    found.stamps[name] = another
     return found
 
 
-def _split(path: Path) -> tuple[str, str]:
-    """As `os.path.split`, several times faster."""
-    folder, slash, name = str(path).rpartition(os.sep)
-    return folder or slash, name
+def by_folder(paths: Iterable[tuple[T, Path]]) -> dict[str, dict[T, str]]:
+    """Folder -> what stands for a path -> name of the file.
+
+    Example:
+        >>> by_folder([(0, Path("a/1.png")), (1, Path("b/1.png")), (2, Path("a/2.png"))])
+        {'a': {0: '1.png', 2: '2.png'}, 'b': {1: '1.png'}}
+    """
+    found: dict[str, dict[T, str]] = {}
+    for one, path in paths:
+        folder, slash, name = str(path).rpartition(os.sep)  # faster than os.path.split
+        found.setdefault(folder or slash, {})[one] = name
+    return found
 
 
-def _status(folder: str, files: Set[str]) -> dict[str, tuple[int, int]]:
-    """Size and time of some files of a folder: of those that exist."""
+def _status(folder: str, files: Set[str], digests: dict[str, str]) -> Mapping[str, tuple[int, int]]:
+    """Size and time of some files of a folder: of those that exist. If they are most of its files,
+    its digest is added."""
     found: dict[str, tuple[int, int]] = {}
-    if len(files) < _FEW:  # of a folder that may contain millions
-        for file in files:
-            with suppress(OSError, ValueError):
-                status = os.stat(os.path.join(folder, file))
-                found[file] = (status.st_size, status.st_mtime_ns)
-        return found
-    with suppress(OSError, ValueError), os.scandir(folder or ".") as listing:
-        for item in listing:
-            if item.name in files:
-                with suppress(OSError):
-                    status = item.stat()
-                    found[item.name] = (status.st_size, status.st_mtime_ns)
+    with suppress(OSError, ValueError):
+        if len(files) >= _FEW and len(os.listdir(folder or ".")) < _MOST * len(files):
+            status = folder_status(folder)
+            digests[folder] = folder_digest(status)
+            return status
+    for file in files:  # of a folder that may contain millions
+        with suppress(OSError, ValueError):
+            status_ = os.stat(os.path.join(folder, file))
+            found[file] = (status_.st_size, status_.st_mtime_ns)
     return found
 
 
 _SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
-def overlooked(images: Sequence[Path]) -> list[Path]:
+def overlooked(images: Mapping[str, Iterable[str]]) -> list[Path]:
     """Files beside the images of a pool that differ from them in the spelling of the suffix only.
 
     A data set takes the files of one suffix, and leaves `b.PNG` or `c.jpeg` out without a word.
 
     Args:
-        images: All images of the pool.
+        images: Folder -> names, of all images of the pool.
 
     Returns:
         Such files, sorted.
@@ -163,28 +179,25 @@ def overlooked(images: Sequence[Path]) -> list[Path]:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     files = [Path(folder) / name for name in ("a.png", "b.PNG", "c.txt")]
-        ...     for file in files:
-        ...         file.touch()
-        ...     [path.name for path in overlooked(files[:1])]
+        ...     for name in ("a.png", "b.PNG", "c.txt"):
+        ...         (Path(folder) / name).touch()
+        ...     [path.name for path in overlooked({folder: ["a.png"]})]
         ['b.PNG']
     """
-    names_of: dict[str, list[str]] = {}
-    for folder, name in map(_split, images):
-        names_of.setdefault(folder, []).append(name)
     found = []
-    for folder, ours in names_of.items():
-        suffixes = set(map(_suffix, ours))
-        spelt = set(map(_plain_suffix, suffixes))
+    for folder, names in images.items():
+        ours = set(names)
         try:
-            names = os.listdir(folder or ".")
+            others = set(os.listdir(folder or ".")) - ours
         except OSError:
             continue
-        there = list(map(_suffix, names))
-        odd = {one for one in set(there) - suffixes if _plain_suffix(one) in spelt}
-        if odd:
-            pairs = zip(names, there, strict=True)
-            found += [Path(folder, name) for name, suffix in pairs if suffix in odd]
+        if others:
+            suffixes = set(map(_suffix, ours))
+            spelt = set(map(_plain_suffix, suffixes))
+            for name in others:
+                suffix = _suffix(name)
+                if suffix not in suffixes and _plain_suffix(suffix) in spelt:
+                    found.append(Path(folder, name))
     return sorted(found)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ import numpy as np
 
 from ..errors import DataError, EnvironmentProblem, RegionalALError, WorkDirError
 from ..types import U8
+from .listing import TEMPORARY
 from .reading import check_kind
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp(-journal)?", re.DOTALL)
 _HINTS = {
     errno.ENOSPC: ": free some space, then resume",
     errno.EDQUOT: ": free some space, then resume",
@@ -44,7 +43,7 @@ def temporary_name(path: Path) -> Path:
 
 def is_temporary(name: str) -> bool:
     """Whether a file name was made by `temporary_name`, perhaps by a process that was killed."""
-    return _TEMPORARY.fullmatch(name) is not None
+    return TEMPORARY.fullmatch(name) is not None
 
 
 @contextmanager

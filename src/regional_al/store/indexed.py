@@ -12,21 +12,18 @@ from ..types import I64, JSON, U8, UNLABELED, Bool
 from .images import encode_png, read_ids, replacing
 from .keys import check_key
 from .label_index import (
-    FOLDERS,
-    LABEL,
-    SIDECAR,
     Entry,
     Name,
-    Stamp,
     entry_of,
     hash_bytes,
     hash_pixels,
     load,
+    load_counts,
     save,
-    scan,
     stamp_of,
     unpack,
 )
+from .listing import FOLDERS, LABEL, SIDECAR, Listing, Stamp, scan
 from .outside import check_file
 from .work_dir import WorkDir
 
@@ -105,10 +102,16 @@ class IndexedFolder:
         """All rows of the index of a kind, by key: what it says, whatever the files contain now."""
         return self._rows_of(kind)
 
-    def outdated(self, kind: str, now: Mapping[str, Stamp]) -> list[str]:
-        """Images with a row of the index whose file has another stamp now."""
-        rows = self._rows_of(kind)
-        return [key for key, row in rows.items() if row[:3] != now.get(key, row[:3])]
+    def recorded_counts(self, kind: str) -> dict[str, bytes]:
+        """Packed counts that the index has of each file of a kind, by key. Of rows that nobody has
+        asked for yet only this is read."""
+        if kind in self._rows:
+            return {key: row.counts for key, row in self._rows[kind].items()}
+        return load_counts(self._database, kind) or {}
+
+    def listing(self) -> Listing:
+        """Begin to look up which files are not as the index says."""
+        return Listing(self._database, self.root)
 
     def recorded(self, kind: str, key: str) -> Entry | None:
         """What the index says about a file of an image, whatever the file contains now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import DataError
-from .label_index import MAPS, SIDECAR, SUFFIX
+from .listing import MAPS, SIDECAR, SUFFIX
 
 MAX_NAME = 255
 """Bytes of a file name on all common file systems."""

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import DataError
 from ..types import I32, U8, Bool, ClassSets
 from .images import encode_png, open_image, read_ids, replacing
-from .label_index import MAPS
+from .listing import MAPS
 from .query import id_rgb, rgb_ids
 
 SOURCES, CLASSES = MAPS

@@ -24,7 +24,7 @@ from ..errors import DataError
 from ..types import I64, U8, UNLABELED, Bool, ClassSets, ImageAnswer, Source
 from .images import read_ids, write_png
 from .indexed import IndexedFolder
-from .label_index import LABEL, ROUNDS, Entry, hash_pixels, scan
+from .label_index import Entry, hash_pixels
 from .label_maps import (
     CLASSES,
     SOURCES,
@@ -35,6 +35,7 @@ from .label_maps import (
     write_sets,
     write_source,
 )
+from .listing import LABEL, ROUNDS, scan
 from .outside import check_file
 
 MAX_ROUND = 253

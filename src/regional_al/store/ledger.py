@@ -23,6 +23,7 @@ from .database import HINTS, dump, explained
 from .files import FileStamp
 from .images import creating
 from .label_index import Entry, Name
+from .listing import LABEL, RECORDED
 from .people import People
 from .schema import FORMAT, READABLE, RESUMABLE, STAGES, TABLES, upgrade
 from .work_dir import WorkDir
@@ -182,7 +183,7 @@ class Ledger(People):
         """Record label files that somebody has edited as the labels of the run from now on, and
         that they were edited, among the `changes`."""
         with self.transaction():
-            before = self.labels(label_index.LABEL)
+            before = self.labels(LABEL)
             self._insert_changes(
                 (f"{EDITED}{key}", before[key].summary(), entry.summary())
                 for (_, key), entry in sorted(rows.items())
@@ -214,9 +215,20 @@ class Ledger(People):
                     [(*key, *one) for key, one in stamps.items()],
                 )
 
-    def files(self) -> dict[tuple[str, str], FileStamp]:
-        """What `record_files` has recorded."""
-        rows = self._execute("SELECT name, kind, size, mtime, digest FROM files")
+    def record_folders(self, digests: Mapping[str, str]) -> None:
+        """Record `listing.folder_digest` of folders whose files `record_files` has recorded."""
+        self.note(RECORDED, {**digests})
+
+    def folders(self) -> dict[str, str]:
+        """What `record_folders` has recorded."""
+        return self.noted(RECORDED) or {}
+
+    def files(self, kind: str | None = None) -> dict[tuple[str, str], FileStamp]:
+        """What `record_files` has recorded, of one kind or of all."""
+        rows = self._execute(
+            "SELECT name, kind, size, mtime, digest FROM files WHERE ?1 IS NULL OR kind = ?1",
+            (kind,),
+        )
         new = partial(tuple.__new__, FileStamp)
         return {row[:2]: new(row[2:]) for row in rows}
 

@@ -14,9 +14,10 @@ from ..errors import RegionalALError
 from . import results as results_file
 from .check_labels import settled_pixels
 from .findings import Finding, leftovers
-from .label_index import FOLDERS, LABEL, Entry, hash_pixels, pack, scan
+from .label_index import Entry, hash_pixels, pack
 from .labels import LabelStore
 from .ledger import HEAD, STOPPED, Ledger
+from .listing import FOLDERS, LABEL, scan
 from .results import parse
 from .schema import WRITING
 from .work_dir import WorkDir

@@ -12,8 +12,8 @@ from ..errors import DataError
 from ..partitions import PARTITIONS
 from ..store.answer_log import Event
 from ..store.images import open_image, read_rgb
-from ..store.label_index import LABEL
 from ..store.labels import LabelStore
+from ..store.listing import LABEL
 from ..store.query import id_rgb
 from ..types import I64, JSON, Bool, PoolItem
 from .images import AskedImage, classes_of

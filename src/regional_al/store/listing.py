@@ -1,0 +1,234 @@
+"""Which files of a run are not as recorded, by size, time and inode; also in a second process.
+
+Looking at 300,000 files takes a processor longer than all else that opening a run does, and threads
+of one Python process do not share it. This module therefore is a script as well, which imports the
+standard library only: `Listing` starts it beside the process that opens the run.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LABEL, ROUNDS = "label", "rounds"
+SIDECAR = "_annotated"
+FOLDERS = {LABEL: "", ROUNDS: SIDECAR}
+"""Folder of each kind of file of an image, below that of the store."""
+MAPS = ("_source", "_classes")
+"""Folders of `label_maps`, which are in no index."""
+_OTHERS = frozenset([*FOLDERS.values(), *MAPS])
+SUFFIX = ".png"
+TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp(-journal)?", re.DOTALL)
+"""Names of files that are being written, see `images.temporary_name`."""
+RECORDED = "folders"
+"""Note of the ledger: folder of images -> `folder_digest`."""
+
+Stamp = tuple[int, int, int]
+"""Size, time of modification in nanoseconds, inode: what changes when a file is replaced."""
+_NULL, _PIPE = subprocess.DEVNULL, subprocess.PIPE
+_LARGE = 1 << 21
+"""Bytes of a ledger, some 5,000 images, from which on a second process is worth its start."""
+
+
+class Differences(NamedTuple):
+    """What a folder of label files has that its index has not.
+
+    Args:
+        changed: Kind -> key -> stamp of a file that is new or not as recorded; None: it is gone.
+        temporary: Files that processes which were killed have left.
+    """
+
+    changed: dict[str, dict[str, Stamp | None]]
+    temporary: list[Path]
+
+
+class Listing:
+    """What has changed below a run, looked up in a second process from now on, until it is asked
+    for. Of a small run, and where no process can be started, this process looks when asked.
+
+    Args:
+        database: The SQLite file with the table of the index.
+        root: The folder of label files.
+        always: Start a process also where it takes longer than the work itself.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     (Path(folder) / "a.png").touch()
+        ...     listing = Listing(Path(folder) / "index.sqlite", Path(folder))
+        ...     found = listing.labels()
+        ...     list(found.changed["label"]), found.temporary, listing.unchanged_folders()
+        (['a'], [], frozenset())
+    """
+
+    def __init__(self, database: Path, root: Path, always: bool = False) -> None:
+        self.database, self.root = database.absolute(), root.absolute()
+        self._process: subprocess.Popen[bytes] | None = None
+        if always or _size(database) >= _LARGE:
+            script = [sys.executable, "-I", "-S", __file__, str(self.database), str(self.root)]
+            with suppress(OSError, ValueError):  # then this process does it
+                self._process = subprocess.Popen(script, stdin=_NULL, stdout=_PIPE, stderr=_NULL)
+
+    def labels(self) -> Differences:
+        """The label files that are not as the index says. Asked for once, and first."""
+        with suppress(ValueError, KeyError, TypeError):
+            if self._process is not None:
+                kinds, temporary = self._line()
+                changed: dict[str, dict[str, Stamp | None]] = {kind: {} for kind in FOLDERS}
+                for kind, files in kinds.items():
+                    for key, stamp in files.items():
+                        changed[kind][key] = None if stamp is None else tuple(stamp)
+                return Differences(changed, [Path(name) for name in temporary])
+        self.close()
+        return differences(self.database, self.root)
+
+    def unchanged_folders(self) -> frozenset[str]:
+        """Folders of images all of whose files are as they were at `Ledger.record_folders`. Others
+        may be, too: nobody has looked."""
+        found: frozenset[str] = frozenset()
+        with suppress(ValueError, TypeError):
+            if self._process is not None:
+                found = frozenset(self._line())
+        self.close()
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            with self._process as process:
+                process.kill()
+            self._process = None
+
+    def _line(self) -> Any:
+        """The next that the process has found; ValueError where it has failed."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+def differences(database: Path, root: Path) -> Differences:
+    """Compare all label files with the index. Reads only.
+
+    Args:
+        database: The SQLite file with the table of the index; one that is missing or cannot be
+            read records nothing.
+        root: The folder.
+    """
+    temporary: list[Path] = []
+    changed: dict[str, dict[str, Stamp | None]] = {}
+    for kind in FOLDERS:
+        there: dict[str, Stamp | None] = {**scan(root, kind, temporary)}
+        for key, stamp in _recorded(database, kind):
+            now = there.pop(key, None)
+            if now != stamp:
+                there[key] = now
+        changed[kind] = there
+    for folder in MAPS:
+        for where, _, names in os.walk(os.path.join(root, folder)):
+            temporary += [Path(where, name) for name in names if TEMPORARY.fullmatch(name)]
+    return Differences(changed, temporary)
+
+
+def scan(root: Path, kind: str, temporary: list[Path] | None = None) -> dict[str, Stamp]:
+    """Key -> stamp of all files of a kind, looked up folder by folder; in no order. Temporary files
+    among them are appended to `temporary`."""
+    found: dict[str, Stamp] = {}
+    end = -len(SUFFIX)
+    open_ = [("", os.path.join(root, FOLDERS[kind]))]
+    while open_:
+        prefix, folder = open_.pop()
+        try:
+            listing = os.scandir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        with listing:
+            for item in listing:
+                name = item.name
+                if item.is_dir(follow_symlinks=False):
+                    if prefix or kind != LABEL or name not in _OTHERS:
+                        open_.append((f"{prefix}{name}/", item.path))
+                elif name.endswith(SUFFIX) and name[0] != ".":
+                    try:
+                        status = item.stat()
+                    except FileNotFoundError:
+                        continue
+                    stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+                    found[prefix + name[:end]] = stamp
+                elif temporary is not None and TEMPORARY.fullmatch(name):
+                    temporary.append(Path(item.path))
+    return found
+
+
+def _recorded(database: Path, kind: str) -> list[tuple[str, Stamp]]:
+    """(key, stamp) of each row of the index of a kind."""
+    try:
+        with _reading(database) as db:
+            rows = db.execute("SELECT key, size, mtime, inode FROM labels WHERE kind = ?", (kind,))
+            return [(key, (size, mtime, inode)) for key, size, mtime, inode in rows]
+    except (sqlite3.Error, ValueError):
+        return []
+
+
+def folder_status(folder: str) -> dict[str, tuple[int, int]]:
+    """Size and time of modification of each file of a folder, by name. Raises OSError."""
+    found: dict[str, tuple[int, int]] = {}
+    with os.scandir(folder or ".") as listing:
+        for item in listing:
+            with suppress(OSError):
+                status = item.stat()
+                found[item.name] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def folder_digest(status: Mapping[str, tuple[int, int]]) -> str:
+    """Hash of `folder_status`."""
+    text = repr(sorted(status.items())).encode(errors="surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def _unchanged(database: Path) -> list[str]:
+    """The folders that are as recorded."""
+    found = []
+    with _reading(database) as db:
+        ((text,),) = db.execute("SELECT value FROM meta WHERE key = ?", (RECORDED,))
+    for folder, digest in json.loads(text).items():
+        with suppress(OSError):
+            if folder_digest(folder_status(folder)) == digest:
+                found.append(folder)
+    return found
+
+
+@contextmanager
+def _reading(database: Path) -> Iterator[sqlite3.Connection]:
+    # mode=rw: SQLite must be able to roll back what a killed writer left.
+    uri = f"{database.absolute().as_uri()}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=60.0)) as db:
+        db.execute("PRAGMA query_only = ON")
+        yield db
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return 0
+
+
+def main(database: str, root: str) -> None:
+    """Print what `Listing` reads: a line of JSON for each of its methods."""
+    changed, temporary = differences(Path(database), Path(root))
+    print(json.dumps([changed, [os.fspath(path) for path in temporary]]), flush=True)
+    print(json.dumps(_unchanged(Path(database))))
+
+
+if __name__ == "__main__":
+    gc.disable()
+    main(*sys.argv[1:])
