@@ -194,8 +194,8 @@ def test_index_is_only_a_cache(tmp_path, monkeypatch):
 def test_the_images_of_a_training_are_listed_once(tmp_path, monkeypatch):
     """Its hash and its list are of the same look at the files; anything else looks again."""
     store, looks = LabelStore(tmp_path), []
-    scan = labels_module.scan
-    monkeypatch.setattr(labels_module, "scan", lambda *a: looks.append(a) or scan(*a))
+    walk = labels_module.walk
+    monkeypatch.setattr(labels_module, "walk", lambda *a: looks.append(a) or walk(*a))
     store.write(answer("a", [[1]], [[True]]), 0)
     first = store.training_digest(CLASSES)
     assert first[0] == 1

@@ -17,7 +17,7 @@ from .findings import Books, Finding
 from .images import verify
 from .label_index import hash_pixels
 from .labels import MAX_ROUND, LabelStore
-from .listing import FOLDERS, LABEL, ROUNDS, Listing, Stamp, scan
+from .listing import FOLDERS, LABEL, ROUNDS, Listing, Stamp, walk
 from .query import Query
 from .work_dir import WorkDir
 
@@ -50,7 +50,8 @@ class LabelCheck:
         agreeing: set[str] = set()
         if self.thorough:
             self.store.forget_index()
-            there = {kind: scan(self.store.root, kind, self.temporary).keys() for kind in FOLDERS}
+            for kind in FOLDERS:
+                there[kind] = {key for key, _ in walk(self.store.root, kind, self.temporary)}
         else:
             counts = {kind: self.store.recorded_counts(kind) for kind in FOLDERS}
             changed, self.temporary = (self.listing or self.store.listing()).labels()

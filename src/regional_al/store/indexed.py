@@ -23,7 +23,7 @@ from .label_index import (
     stamp_of,
     unpack,
 )
-from .listing import FOLDERS, LABEL, SIDECAR, Listing, Stamp, scan
+from .listing import FOLDERS, LABEL, SIDECAR, Listing, Stamp, walk
 from .outside import check_file
 from .work_dir import WorkDir
 
@@ -168,23 +168,28 @@ class IndexedFolder:
 
     def _all(self, kind: str) -> Iterator[tuple[str, Entry]]:
         """All files of a kind, sorted by key. Only those that have changed are read."""
-        stamps = scan(self.root, kind)
-        changed = self._changed_files(kind, stamps)
-        if changed:
+        known, others = self._compared(kind)
+        if others:
             self._rows_of(kind, newest=True)
-            changed = self._changed_files(kind, stamps)
+            known, others = self._compared(kind)
         rows = self._rows_of(kind)
-        for key in sorted(stamps):
-            entry = self.entry(kind, key, stamps[key]) if key in changed else rows[key]
+        for key in sorted([*known, *others]):
+            entry = self.entry(kind, key, others[key]) if key in others else rows[key]
             if entry is not None:
                 yield key, entry
 
-    def _changed_files(self, kind: str, stamps: Mapping[str, Stamp]) -> set[str]:
-        """Images of which the index does not know the file."""
-        if not self._trusted:
-            return set(stamps)
-        rows = self._rows_of(kind)
-        return {k for k, stamp in stamps.items() if k not in rows or rows[k][:3] != stamp}
+    def _compared(self, kind: str) -> tuple[list[str], dict[str, Stamp]]:
+        """Images whose file of a kind is as the index says; key -> stamp of the other files."""
+        known: list[str] = []
+        others: dict[str, Stamp] = {}
+        rows = self._rows_of(kind) if self._trusted else {}
+        for key, stamp in walk(self.root, kind):
+            row = rows.get(key)
+            if row is not None and (row[1], row[0], row[2]) == (stamp[1], stamp[0], stamp[2]):
+                known.append(key)
+            else:
+                others[key] = stamp
+        return known, others
 
     def _look_into(self, kind: str, key: str, stamp: Stamp) -> Entry | None:
         """Read a file. What the index says of it is corrected, but for what is on record."""

@@ -125,7 +125,7 @@ def differences(database: Path, root: Path) -> Differences:
     temporary: list[Path] = []
     changed: dict[str, dict[str, Stamp | None]] = {}
     for kind in FOLDERS:
-        there: dict[str, Stamp | None] = {**scan(root, kind, temporary)}
+        there: dict[str, Stamp | None] = dict(walk(root, kind, temporary))
         for key, stamp in _recorded(database, kind):
             now = there.pop(key, None)
             if now != stamp:
@@ -137,34 +137,49 @@ def differences(database: Path, root: Path) -> Differences:
     return Differences(changed, temporary)
 
 
-def scan(root: Path, kind: str, temporary: list[Path] | None = None) -> dict[str, Stamp]:
-    """Key -> stamp of all files of a kind, looked up folder by folder; in no order. Temporary files
-    among them are appended to `temporary`."""
-    found: dict[str, Stamp] = {}
+def scan(root: Path, kind: str) -> dict[str, Stamp]:
+    """Key -> stamp of all files of a kind, in no order."""
+    return dict(walk(root, kind))
+
+
+def walk(root: Path, kind: str, temporary: list[Path] | None = None) -> Iterator[tuple[str, Stamp]]:
+    """(key, stamp) of all files of a kind, looked up folder by folder. Temporary files among them
+    are appended to `temporary`."""
     end = -len(SUFFIX)
     open_ = [("", os.path.join(root, FOLDERS[kind]))]
     while open_:
         prefix, folder = open_.pop()
-        try:
-            listing = os.scandir(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        with listing:
+        with suppress(FileNotFoundError, NotADirectoryError), _entries(folder) as listing:
             for item in listing:
                 name = item.name
                 if item.is_dir(follow_symlinks=False):
                     if prefix or kind != LABEL or name not in _OTHERS:
-                        open_.append((f"{prefix}{name}/", item.path))
+                        open_.append((f"{prefix}{name}/", os.path.join(folder, name)))
                 elif name.endswith(SUFFIX) and name[0] != ".":
                     try:
                         status = item.stat()
                     except FileNotFoundError:
                         continue
                     stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
-                    found[prefix + name[:end]] = stamp
+                    yield prefix + name[:end], stamp
                 elif temporary is not None and TEMPORARY.fullmatch(name):
-                    temporary.append(Path(item.path))
-    return found
+                    temporary.append(Path(folder, name))
+
+
+@contextmanager
+def _entries(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """The files of a folder. By its descriptor, as far as the system can, their `stat` is a third
+    faster, and their `path` the name alone."""
+    if os.scandir not in os.supports_fd:
+        with os.scandir(folder) as listing:
+            yield listing
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(descriptor) as listing:
+            yield listing
+    finally:
+        os.close(descriptor)
 
 
 def _recorded(database: Path, kind: str) -> list[tuple[str, Stamp]]:
@@ -180,7 +195,7 @@ def _recorded(database: Path, kind: str) -> list[tuple[str, Stamp]]:
 def folder_status(folder: str) -> dict[str, tuple[int, int]]:
     """Size and time of modification of each file of a folder, by name. Raises OSError."""
     found: dict[str, tuple[int, int]] = {}
-    with os.scandir(folder or ".") as listing:
+    with _entries(folder or ".") as listing:
         for item in listing:
             with suppress(OSError):
                 status = item.stat()
