@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": GROUND | {"config", "data", "metrics", "runtime", "store"},
     "acquisition": GROUND
     | {"config", "engines.base", "heuristics", "partitions", "runtime", "selection", "store"},
-    "report": GROUND | {"metrics", "store", "version"},
+    # What people have spent stands in the log of answers, which `annotators` replays.
+    "report": GROUND | {"annotators", "metrics", "store", "version"},
     # The loop sees engines and annotators by their protocols; only `run` builds them.
     "loop": GROUND
     | {

@@ -18,7 +18,7 @@ from ..store.ledger import EDITED
 from ..store.results import Record, Results
 from ..store.work_dir import WorkDir
 from ..types import I64, JSON, Costs
-from . import data, figures, overlays
+from . import data, figures, overlays, people
 from .figures import hex_colour
 from .status import plain, read_position, subtitle, summary, two_keys
 from .table import NOT_KNOWN, full, percent, spell
@@ -87,6 +87,7 @@ def render(results: Results, run: WorkDir) -> str:
     counts = data.class_counts(run, results)
     groups, left_out = overlays.groups(run, results, run.figures / "overlays")
     finished, state = read_position(run, results).sentence()
+    spent = people.summary(run, results)
     page: str = template.render(
         version=__version__,
         work_dir=run.root.name,
@@ -101,6 +102,7 @@ def render(results: Results, run: WorkDir) -> str:
         rounds=[round_row(record, timed) for record in results.records],
         changes=[change_row(c) for c in results.changes if not _is_edit(c)],
         **edits(results),
+        people=None if spent is None else people.tables(spent),
         iou=iou_table(results, counts),
         overlays=groups,
         left_out=left_out,

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..annotators.asked import read_prediction
 from ..annotators.logged import raw_ids
 from ..errors import RegionalALError, WorkDirError
 from ..exchange.base import Picture, tags_in
@@ -30,7 +31,6 @@ from ..exchange.formats.label_studio import MODEL_VERSION, predictions
 from ..exchange.package import build_package
 from ..exchange.run import WaitingRun, waiting_run
 from ..types import JSON, U8
-from .images import read_prediction
 from .security import allowed_host, error
 
 MAX_BODY = 64 << 20

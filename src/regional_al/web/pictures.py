@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..annotators.asked import AskedImage, classes_of
 from ..errors import DataError
 from ..partitions import PARTITIONS
 from ..store.answer_log import Event
@@ -16,7 +17,6 @@ from ..store.labels import LabelStore
 from ..store.listing import LABEL
 from ..store.query import id_rgb
 from ..types import I64, JSON, Bool, PoolItem
-from .images import AskedImage, classes_of
 from .requests import png
 from .rounds import Round
 from .session import Session

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..annotators.asked import AskedImage
 from ..annotators.replay import OPEN, decode
 from ..errors import DataError
 from ..store.answer_log import Event
 from ..types import U8
-from .images import AskedImage, accepted, painted
+from .images import accepted, painted
 
 MAX_MS = 3_600_000
 

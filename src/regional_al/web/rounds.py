@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..annotators.asked import AskedImage, asked_image, read_prediction
 from ..annotators.replay import Replay, Standing
 from ..errors import DataError
 from ..store.answer_log import KINDS, AnswerLog, Event
@@ -17,7 +18,6 @@ from ..store.image_paths import read_image_paths
 from ..store.query import Query, query_hash
 from ..store.work_dir import WorkDir
 from ..types import I32, I64, JSON
-from .images import AskedImage, asked_image, read_prediction
 
 KEPT_BYTES = 256 << 20
 """Memory for images that a round has looked at; one is kept in any case."""
@@ -301,21 +301,3 @@ def pace(recent: Iterable[tuple[int, int]], left: int) -> JSON:
         "items_per_minute": round(60 * items / seconds, 1),
         "seconds_left": round(left * seconds / items, 1),
     }
-
-
-def size_name(pixels: int) -> str:
-    """The kind of a region by its size.
-
-    Example:
-        >>> size_name(1), size_name(9), size_name(2500)
-        ('1 pixel', '2 to 99', '1000 or more')
-    """
-    for limit, name in ((2, "1 pixel"), (100, "2 to 99"), (1000, "100 to 999")):
-        if pixels < limit:
-            return name
-    return "1000 or more"
-
-
-def share(part: int, whole: int) -> float | None:
-    """part / whole; None of nothing."""
-    return None if not whole else float(np.round(part / whole, 4))

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..annotators.summary import Summary
 from ..errors import DataError, RegionalALError, WorkDirError
 from ..exchange.run import WaitingRun, waiting_run
 from ..store import results as results_file
@@ -25,7 +26,6 @@ from .images import item_json
 from .leases import Leases
 from .requests import event_of, integer, png, tab_of, text
 from .rounds import Round
-from .summary import summary
 from .training import Training
 from .watch import Watch
 
@@ -377,9 +377,13 @@ class Session:
             return self.log.events(round=number)
 
     def summary(self, number: int) -> JSON:
-        """See `web.summary`."""
-        round_ = self.round(number)
-        return summary(round_, self.run.space.class_names, self.lock)
+        """See `annotators.summary`. Between images other requests are answered."""
+        round_, found = self.round(number), Summary()
+        for key in round_.keys:
+            with self.lock:
+                if round_.progress[key].people:
+                    found.add(round_.image(key), round_.standing(key))
+        return {"round": round_.number, **found.json(self.run.space.class_names)}
 
     def close_round(self, unspent: str) -> JSON:
         """Close the round that waits; with `train` the next one begins."""
