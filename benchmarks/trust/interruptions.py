@@ -148,7 +148,8 @@ def shy(chains: list[_Chain], count: int) -> list[str]:
     if count >= _MANY:
         if not sum(chain.inside for chain in chains):
             found.append("no training was killed after it had saved a state, and resumed inside")
-        if not stages["fit"] or stages.total() == stages["fit"]:
+        # Nearly all of a run is training: eight kills may well all fall there.
+        if not stages["fit"] or (count >= 2 * _MANY and stages.total() == stages["fit"]):
             found.append(f"kills were not spread over a run: {dict(stages)}")
         if not any(len(chain.stages) > 1 for chain in chains):
             found.append("no run was killed again while it resumed")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .loop.loop import ActiveLearningLoop
     from .loop.runner import run
     from .store.labels import LabelStore
+    from .store.readers import register_image_reader
     from .types import UNLABELED
 
 __version__ = "0.2.0"
@@ -33,6 +34,7 @@ __all__ = [
     "kernels",
     "metrics",
     "partitions",
+    "register_image_reader",
     "run",
     "selection",
 ]
@@ -44,6 +46,7 @@ _MODULE_OF = {
     "ActiveLearningLoop": "loop.loop",
     "LabelStore": "store.labels",
     "ModelWrapper": "compat.baal.model_wrapper",
+    "register_image_reader": "store.readers",
     "run": "loop.runner",
 }
 

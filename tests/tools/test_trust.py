@@ -170,6 +170,9 @@ def test_kills_that_prove_little_are_a_failure(monkeypatch: pytest.MonkeyPatch) 
     assert "resumed inside" in interruptions.shy(outside, 10)[0]
     early = [chain(["start", "start"], inside=1) for _ in range(5)]
     assert "not spread" in interruptions.shy(early, 10)[0]
+    training = [chain(["fit", "fit"], inside=1) for _ in range(8)]
+    assert "not spread" in interruptions.shy(training, 16)[0]
+    assert interruptions.shy(training[:5], 10) == []  # few kills may all hit the training
     once = [chain([stage], inside=1) for stage in ("fit", "query") * 5]
     assert interruptions.shy(once, 10) == ["no run was killed again while it resumed"]
 

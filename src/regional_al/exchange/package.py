@@ -14,7 +14,7 @@ from ..annotators.base import allowed_ids, checked_ids
 from ..errors import DataError, WorkDirError
 from ..store.files import same, stamp
 from ..store.image_paths import read_image_paths
-from ..store.images import image_size, open_image, read_rgb
+from ..store.images import as_it_is, image_size, read_rgb
 from ..store.lock import FolderLock
 from ..store.query import query_hash
 from ..types import U8, UNLABELED, Bool
@@ -174,7 +174,8 @@ def _image(
     run: WaitingRun, key: str, path: Path | None, size: tuple[int, int], images: Path | None
 ) -> tuple[bytes | Path, str, str]:
     """Content of an image in the export, its SHA-256 and its suffix. A photo that is turned by its
-    EXIF orientation is written upright: tools disagree about the orientation."""
+    EXIF orientation is written upright, since tools disagree about the orientation; what Pillow
+    cannot read is written as people see it."""
     if path is None or not path.is_file():
         where = f"in {images}" if images is not None else f"at {path}" if path else "known here"
         raise DataError(
@@ -187,9 +188,7 @@ def _image(
         raise DataError(
             f"{path} is {image_size(path)} (height, width), it was asked about at {size}"
         )
-    with open_image(path) as image:
-        turned = image.format in ("JPEG", "MPO") and image.getexif().get(0x0112, 1) != 1
-    if turned:
+    if as_it_is(path) is None:
         data = png_bytes(read_rgb(path))
         return data, hashlib.sha256(data).hexdigest(), ".png"
     return path, hashlib.sha256(path.read_bytes()).hexdigest(), path.suffix

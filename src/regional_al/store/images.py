@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import DataError, EnvironmentProblem, RegionalALError, WorkDirError
 from ..types import U8
+from . import readers
 from .listing import TEMPORARY
 from .reading import check_kind
 
@@ -192,6 +193,17 @@ def read_rgb(path: Path, data: bytes | None = None) -> U8:
     Raises:
         DataError: It is missing or damaged.
     """
+    reader = readers.reader_of(path)
+    if reader is not None:
+        return readers.rgb_of(readers.pixels_of(reader, path))
+    try:
+        return _read_rgb(path, data)
+    except DataError as error:
+        reader = _tiff_reader(path, error)
+        return readers.rgb_of(readers.pixels_of(reader, path))
+
+
+def _read_rgb(path: Path, data: bytes | None) -> U8:
     with open_image(path, data) as image:
         if image.mode.startswith("I"):
             grey = np.minimum(np.asarray(image).astype(np.int64) >> 8, 255).astype(np.uint8)
@@ -208,11 +220,40 @@ def upright(image: PILImage.Image) -> PILImage.Image:
     return ImageOps.exif_transpose(image)
 
 
+def as_it_is(path: Path) -> str | None:
+    """The format of an image file that any program shows as training reads it, such as 'PNG'; None
+    of one that is turned by its EXIF orientation, or that Pillow cannot read."""
+    if readers.reader_of(path) is not None:
+        return None
+    try:
+        with open_image(path) as image:
+            return image.format if _orientation(image) == 1 else None
+    except DataError:
+        return None
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) of an image as `read_rgb` returns it, from the header alone. Raises DataError."""
-    with open_image(path) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
+    reader = readers.reader_of(path)
+    if reader is not None:
+        return readers.size_of(reader, path)
+    try:
+        with open_image(path) as image:
+            width, height = image.size
+            return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
+    except DataError as error:
+        return readers.size_of(_tiff_reader(path, error), path)
+
+
+def _tiff_reader(path: Path, error: DataError) -> readers.ImageReader:
+    """What reads a TIFF file that Pillow cannot; raises what Pillow has where nothing does."""
+    reader = readers.tiff_reader(path) if path.is_file() else None
+    if reader is not None:
+        return reader
+    if path.is_file() and readers.is_tiff(path):
+        hint = "one of many bands needs tifffile: pip install tifffile"
+        raise DataError(f"{error}; {hint}") from None
+    raise error
 
 
 def read_ids(path: Path, data: bytes | None = None) -> U8:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -59,24 +59,41 @@ def read_array(path: Path) -> npt.NDArray[Any]:
     check_kind(path)
     try:
         with path.open("rb") as file:
-            if file.read(6) != np.lib.format.MAGIC_PREFIX:
-                raise ValueError("it holds no array")
-            file.seek(0)
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
-                version, np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read(file)
-            there = os.fstat(file.fileno()).st_size - file.tell()
-            if dtype.hasobject:
-                raise ValueError("it holds Python objects")
-            if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > there:
-                raise ValueError(f"it ends early: there is no array {list(shape)} of {dtype} in it")
+            _checked_header(file)
             file.seek(0)
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             return array
     except Exception as error:  # whatever the parser of the header raises
         raise DataError(f"{path} cannot be read as an NPY file: {_why(error)}") from None
+
+
+def array_shape(path: Path) -> tuple[int, ...]:
+    """The shape of `read_array`, from the header alone. Raises DataError."""
+    check_kind(path)
+    try:
+        with path.open("rb") as file:
+            return _checked_header(file)
+    except Exception as error:  # whatever the parser of the header raises
+        raise DataError(f"{path} cannot be read as an NPY file: {_why(error)}") from None
+
+
+def _checked_header(file: BinaryIO) -> tuple[int, ...]:
+    """The shape in the header of an NPY file that is what it says. Raises ValueError."""
+    if file.read(6) != np.lib.format.MAGIC_PREFIX:
+        raise ValueError("it holds no array")
+    file.seek(0)
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+        version, np.lib.format.read_array_header_2_0
+    )
+    shape: tuple[int, ...]
+    shape, _, dtype = read(file)
+    there = os.fstat(file.fileno()).st_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > there:
+        raise ValueError(f"it ends early: there is no array {list(shape)} of {dtype} in it")
+    return shape
 
 
 def _why(error: Exception) -> str:

@@ -16,6 +16,7 @@ from ..store.images import open_image, read_rgb
 from ..store.labels import LabelStore
 from ..store.listing import LABEL
 from ..store.query import id_rgb
+from ..store.readers import reader_of
 from ..types import I64, JSON, Bool, PoolItem
 from .requests import png
 from .rounds import Round
@@ -36,12 +37,15 @@ def picture(path: Path) -> tuple[bytes, str]:
     Raises:
         DataError: It cannot be read.
     """
-    with open_image(path) as image:
-        # Browsers follow the orientation in any format, `read_rgb` and training in JPEG alone.
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-        opaque = image.mode in ("RGB", "L") and "transparency" not in image.info
-        kind = _AS_THEY_ARE.get(str(image.format))
-    if kind is not None and opaque and not turned:
+    try:
+        with open_image(path) as image:
+            # Browsers follow the orientation in any format, `read_rgb` and training in JPEG alone.
+            turned = image.getexif().get(_ORIENTATION, 1) != 1
+            opaque = image.mode in ("RGB", "L") and "transparency" not in image.info
+            kind = _AS_THEY_ARE.get(str(image.format))
+    except DataError:
+        kind = None  # `read_rgb` knows more formats, or says what is wrong
+    if kind is not None and opaque and not turned and reader_of(path) is None:
         return path.read_bytes(), kind
     return png(read_rgb(path)), "image/png"
 
