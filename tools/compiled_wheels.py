@@ -36,12 +36,13 @@ GIB_PER_COMPILER = 2
 @dataclass(frozen=True)
 class Package:
     """source: what pip builds, a requirement or a folder. proof: Python that runs only beside a
-    wheel that was compiled, and for this torch."""
+    wheel that was compiled, and for this torch. header: of torch, that its sources include."""
 
     name: str
     version: str
     proof: str
     source: str = ""
+    header: str = ""
 
     @property
     def requirement(self) -> str:
@@ -53,8 +54,8 @@ class Package:
 
 
 PACKAGES = (
-    Package("torch-scatter", "2.1.2", "import torch_scatter"),
-    Package("mmcv-full", "1.7.2", "import torch, mmcv._ext"),
+    Package("torch-scatter", "2.1.2", "import torch_scatter", header="torch/script.h"),
+    Package("mmcv-full", "1.7.2", "import torch, mmcv._ext", header="torch/types.h"),
 )
 
 
@@ -161,7 +162,7 @@ def check_compiler(package: Package) -> None:
 def build(package: Package, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
     """Let pip compile a wheel into `folder`; what it prints goes to `log`."""
     print(f"compiling {package.requirement}; see {log}", flush=True)
-    variables = {**variables, **faster(folder)}
+    variables = {**variables, **faster(folder, package.header)}
     command = [*pip("wheel"), "-v", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
     command += ["--no-binary", package.name, "-w", str(folder), package.requirement]
     start = time.monotonic()
@@ -184,23 +185,30 @@ def build(package: Package, folder: Path, log: Path, variables: Mapping[str, str
     print(f"compiled {package.requirement} in {minutes:.1f} min", flush=True)
 
 
-def faster(folder: Path) -> dict[str, str]:
-    """CXX: a g++ that reads torch's headers once, see gcc_precompiled.py; nothing where somebody
-    has chosen a compiler, or g++ is not GCC."""
-    real = shutil.which("g++")
-    if "CXX" in os.environ or real is None:
-        return {}
-    said = subprocess.run([real, "--version"], capture_output=True, text=True).stdout
-    if "Free Software Foundation" not in said:
+def faster(folder: Path, header: str) -> dict[str, str]:
+    """CC and CXX: GCC that reads a header of torch once, see gcc_precompiled.py; nothing where
+    somebody has chosen a compiler, or g++ is not GCC."""
+    chosen = {name: shutil.which(real) for name, real in (("CC", "gcc"), ("CXX", "g++"))}
+    if not header or set(chosen) & set(os.environ) or not all(map(_is_gcc, chosen.values())):
         return {}
     place = folder / "precompiled"
     place.mkdir()
-    script = place / "g++"  # torch looks for a compiler of this name
     tool = Path(__file__).with_name("gcc_precompiled.py").resolve()
-    words = [sys.executable, "-I", "-S", str(tool), str(place), real]
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-    script.chmod(0o755)
-    return {"CXX": str(script)}
+    for name, real in chosen.items():
+        assert real is not None
+        script = place / Path(real).name  # torch looks for a compiler of this name
+        words = [sys.executable, "-I", "-S", str(tool), str(place), header, real]
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        script.chmod(0o755)
+        chosen[name] = str(script)
+    return {name: str(script) for name, script in chosen.items()}
+
+
+def _is_gcc(compiler: str | None) -> bool:
+    if compiler is None:
+        return False
+    said = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    return "Free Software Foundation" in said
 
 
 def follow(lines: Iterable[str], log: Path, start: float, every: float = 60.0) -> None:

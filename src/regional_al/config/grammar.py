@@ -360,7 +360,7 @@ def parse_tiles(raw: Any) -> Tiles | None:
 
     Example:
         >>> parse_tiles(1024)
-        Tiles(size=1024, context=128)
+        Tiles(size=1024, context=256)
     """
     if raw is None:
         return None
@@ -371,7 +371,7 @@ def parse_tiles(raw: Any) -> Tiles | None:
         raise ConfigError(f"{where}={raw!r} has no size: give e.g. dict(size=1024)")
     name = f"{where}.size" if isinstance(raw, Mapping) else where
     size = integer(name, given["size"], MIN_TILE)
-    context = integer(f"{where}.context", given.get("context", size // 8), 0)
+    context = integer(f"{where}.context", given.get("context", size // 4), 0)
     if context > size:
         raise ConfigError(f"{where}.context={context} must be at most the size, {size}")
     return Tiles(size, context)

@@ -1,20 +1,18 @@
 // The annotation page: what is asked, one item after another, and the keys that answer it.
 
-import { Outbox, Refused, Unreachable, call, get, patiently, query, send, uuid } from "./api.js";
+import { Outbox, Unreachable, call, get, patiently, query, send, uuid } from "./api.js";
 import { Clock } from "./clock.js";
-import { HELP, ignored, keyOf } from "./keys.js";
+import { askName, checkedName, help } from "./dialogs.js";
+import { cannotShow, lookAgain, nothingLeft, onlyUnsure, panel, training } from "./ends.js";
+import { ignored, keyOf } from "./keys.js";
 import { Holder } from "./leases.js";
 import { ItemIndex, OPEN, SEVERAL, VOID, grey, greyPng, ids } from "./maps.js";
+import { $, element, item, late, multi, nameOf, notice, page, say, state, swatch } from "./page.js";
 import { Painter } from "./paint.js";
 import { showReview, showSummary } from "./panels.js";
+import { classList, describe, filter } from "./side.js";
 import { View } from "./view.js";
 
-const $ = (id) => document.getElementById(id);
-const state = {
-  run: null, person: localStorage.getItem("regional-al person") || "",
-  image: null, at: 0, chosen: new Set(), review: false, painting: false, next: null, keys: 0, clicks: 0,
-  view: "annotate", loading: false, drafts: new Map(), again: null, others: 0, shownAt: 0, undos: 0,
-};
 const latency = [];
 window.regionalAL = { latency, state };
 const clock = new Clock();
@@ -34,8 +32,6 @@ Object.assign(window.regionalAL, { // for tests
 
 // ---- small things ----------------------------------------------------------------------------
 
-function say(text) { $("live").textContent = text; }
-function notice(text) { $("notice").textContent = text; $("notice").hidden = !text; }
 function offline(error) {
   const waiting = outbox.size, kept = waiting
     ? `${waiting} answer${waiting > 1 ? "s are" : " is"} kept here and sent again; leave this page open.` : "This page tries again by itself.";
@@ -45,24 +41,7 @@ function offline(error) {
   else notice(`The server cannot do this now: ${error.message}. ${kept}`);
 }
 const reachable = (work) => patiently(work, offline, () => offline(null));
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
-  }
-  made.append(...children);
-  return made;
-}
-const nameOf = (c) => (c === VOID ? "void" : state.run.classes[c]?.name ?? "?");
-const item = () => state.image?.items[state.at] ?? null;
 const params = (more = {}) => query({ key: state.image.key, round: state.image.round, ...more });
-const multi = () => state.run.answer === "multiclass";
-const late = () => state.image && state.image.round < state.run.round;
-const swatch = (c) => {
-  const color = c === VOID ? [112, 112, 112] : state.run.classes[c]?.color ?? [200, 200, 200];
-  return element("span", { class: "swatch", style: `background:rgb(${color.join(",")})`, "aria-hidden": "true" });
-};
 
 // ---- the run ---------------------------------------------------------------------------------
 
@@ -204,89 +183,6 @@ function nextOpen() {
   const index = items.findIndex((one, k) => k > state.at && one.state === "unsure");
   if (index >= 0) go(index);
   return index >= 0;
-}
-
-async function nothingLeft(place) {
-  leaveImage();
-  await loadRun();
-  const { totals, train } = state.run, open = totals.images - totals.images_done;
-  const row = element("div", { class: "row" });
-  const lines = [];
-  if (state.run.state === "training") { training(); return; }
-  state.others = place.others;
-  if (!open) {
-    lines.push("All that this round asks is answered.");
-    if (!train) lines.push(resumeHint());
-  } else if (place.others) {
-    lines.push(`Other people are working on the last ${place.others} image${place.others > 1 ? "s" : ""}. This page goes on by itself when one is free.`);
-    row.append(element("button", { type: "button", class: "primary", onclick: () => advance(null) }, "Look again"));
-  } else {
-    lines.push(`Nothing is left for you; ${open} image${open > 1 ? "s are" : " is"} not complete`
-      + ` (${totals.images_skipped} skipped, ${totals.items_unsure} items unsure).`);
-  }
-  if (open) row.append(...closeButtons());
-  row.append(element("button", { type: "button", onclick: () => tab("summary") }, "Summary"));
-  panel(open ? "Nothing left to answer" : "Round complete", lines, row);
-  say(lines.join(" "));
-}
-// Every image has been seen: those with unsure items are shown once more, as often as a person likes.
-function onlyUnsure(image) {
-  leaveImage();
-  const { items_unsure: n } = state.run.totals;
-  const again = element("button", { type: "button", class: "primary", onclick: () => { state.again = new Set([image.key]); enter(image); prefetch(); $("canvas").focus(); } }, "Look at them again");
-  panel("Only unsure items are left", [`${n} item${n === 1 ? " is" : "s are"} open because somebody was unsure.`], element("div", { class: "row" }, again, ...closeButtons()));
-  again.focus();
-  say("Only unsure items are left");
-}
-function cannotShow(place, error) {
-  leaveImage();
-  const button = (text, work) => element("button", { type: "button", onclick: work }, text);
-  const skipIt = async () => {
-    try {
-      await reachable(() => send("POST", "/api/skip", { ...holder.about(place), query: place.query, token: uuid(), skip: true }));
-      advance(place.key);
-    } catch (problem) { failed(problem); }
-  };
-  panel(`${place.key} cannot be shown`, [error.message], element("div", { class: "row" },
-    button("Try again", () => advance(null)), button("Next image", () => advance(place.key)), button("Skip this image", skipIt)));
-  say(`${place.key} cannot be shown`);
-}
-// While other people work on the last images: one may become free.
-async function lookAgain() {
-  if (!state.others || state.loading || state.view !== "annotate") return;
-  try {
-    const place = await nextPlace(null);
-    if (state.others && (!place.done || place.others !== state.others)) advance(null);
-  } catch { /* it is tried again */ }
-}
-function resumeHint() {
-  return `Resume the run to train on the answers: the command that started it, with --resume. (${state.run.work_dir})`;
-}
-function closeButtons() {
-  const close = (unspent) => async () => {
-    if (!window.confirm(`Close the round with the answers that are there? What is not answered returns to the pool; its budget is ${unspent === "keep" ? "added to the next round" : "dropped"}.`)) return;
-    try {
-      await outbox.settled();
-      const reply = await send("POST", "/api/close", { unspent });
-      await loadRun();
-      if (state.run.train) training();
-      else panel("Round closed", [`${reply.message}.`, resumeHint()], "");
-    } catch (error) { failed(error); }
-  };
-  return [
-    element("button", { type: "button", onclick: close("keep") }, "Close round, keep the rest of the budget"),
-    element("button", { type: "button", onclick: close("drop") }, "Close round, drop it"),
-  ];
-}
-
-function panel(title, lines, row) {
-  $("panel").replaceChildren(element("h2", {}, title), ...lines.map((line) => element("p", {}, line)), row);
-  $("panel").hidden = false;
-}
-function training() {
-  leaveImage();
-  state.next = null; state.others = 0; state.again = null;
-  panel("The model is training", [state.run.message, "This page goes on by itself as soon as the run asks again."], "");
 }
 
 // ---- answers ---------------------------------------------------------------------------------
@@ -488,107 +384,6 @@ async function loadUnits() {
   return image.units;
 }
 
-// ---- the side panel --------------------------------------------------------------------------
-
-function classList() {
-  const box = $("classes");
-  box.replaceChildren(...state.run.classes.map((one) => element("div", { class: "class" },
-    element("button", { type: "button", "data-class": one.index, onclick: (event) => { if (!multi() && doubled(event)) return; state.clicks++; choose(one.index); $("canvas").focus(); } },
-      swatch(one.index), element("span", { class: "name", title: one.name }, one.name), one.key ? element("kbd", {}, one.key.toUpperCase()) : ""),
-    element("button", { type: "button", "aria-label": `Examples of ${one.name}`, title: "Examples", onclick: () => examples(one.index) }, "?"))));
-  filter();
-}
-function filter() {
-  const text = $("filter").value.trim().toLowerCase();
-  let first = null;
-  for (const row of $("classes").children) {
-    const name = row.querySelector(".name").textContent.toLowerCase();
-    row.hidden = !name.includes(text);
-    if (!row.hidden && !first) first = row.querySelector("[data-class]");
-  }
-  return first;
-}
-
-function describe() {
-  const one = item(), box = $("item"), image = state.image;
-  for (const id of ["accept", "void", "unsure", "skip"]) $(id).disabled = !one;
-  $("accept").disabled = !one || one.predicted === null || state.painting;
-  $("unsure").disabled = !one || late() || state.painting;
-  $("skip").disabled = !image || late();
-  $("void").disabled = !one;
-  $("mode").disabled = !image || state.run?.answer !== "full";
-  $("mode").firstChild.textContent = state.painting ? "Keys " : "Paint ";
-  $("confirm").hidden = !(multi() && one);
-  $("confirm").disabled = !state.chosen.size;
-  for (const button of $("classes").querySelectorAll("[data-class]")) {
-    const index = Number(button.dataset.class);
-    const on = state.painting ? index === painter.value : multi() ? state.chosen.has(index) : one?.state === "answered" && one.classes.includes(index);
-    button.classList.toggle("on", Boolean(on));
-    if (multi()) button.setAttribute("aria-pressed", String(Boolean(on)));
-  }
-  if (!one) { box.replaceChildren(); return; }
-  const size = `${one.pixels} pixel${one.pixels > 1 ? "s" : ""}`;
-  const rows = [element("div", {}, element("b", {}, `Item ${state.at + 1} of ${image.items.length}`), ` · ${size}`),
-    element("div", { class: "soft" }, `${image.key}${late() ? ` · round ${image.round}` : ""}`)];
-  if (one.predicted !== null) rows.push(element("div", {}, "Prediction: ", swatch(one.predicted), ` ${nameOf(one.predicted)}`));
-  if (one.state === "answered") rows.push(element("div", {}, "Answer: ", ...one.classes.flatMap((c) => [swatch(c), ` ${nameOf(c)} `]), one.person ? element("span", { class: "soft" }, `(${one.person})`) : ""));
-  if (one.state === "unsure") rows.push(element("div", {}, "Unsure: open, asked again at the end"));
-  for (const other of one.opinions || []) rows.push(element("div", { class: "soft" }, `${other.person}: ${other.classes.map(nameOf).join(", ")}`));
-  box.replaceChildren(...rows);
-  $("canvas").setAttribute("aria-label", `${image.key}, item ${state.at + 1} of ${image.items.length}, ${size}`
-    + (one.predicted === null ? "" : `, prediction ${nameOf(one.predicted)}`));
-}
-
-// ---- dialogs ---------------------------------------------------------------------------------
-
-function dialog(title, ...children) {
-  const close = element("button", { type: "button", class: "primary", onclick: () => $("dialog").close() }, "Close");
-  $("dialog").replaceChildren(element("h2", { id: "dialog-title" }, title), ...children, element("div", { class: "row" }, close));
-  $("dialog").showModal();
-}
-async function examples(index) {
-  try {
-    const { examples: found } = await get(`/api/examples?class=${index}`);
-    const pictures = found.map((one) => element("img", { src: one.src, alt: `${nameOf(index)} in ${one.key}`, loading: "lazy" }));
-    dialog(`Examples of ${nameOf(index)}`, found.length ? element("div", { class: "examples" }, ...pictures)
-      : element("p", {}, "Nothing has been labelled as this class yet."));
-  } catch (error) { failed(error); }
-}
-function help() {
-  dialog("Keys", element("dl", { class: "keys" }, ...HELP.flatMap(([key, what]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, what)])));
-}
-// A name as the server takes it; throws what it says about another one.
-async function checkedName(text) {
-  const name = text.normalize("NFC").replace(/\s+/g, " ").trim();
-  return (await get(`/api/person?${query({ person: name })}`)).person;
-}
-function askName() {
-  return new Promise((done) => {
-    const input = element("input", { type: "text", maxlength: 64, required: true, "aria-label": "Your name", "aria-describedby": "wrong-name", value: state.person });
-    const wrong = element("p", { id: "wrong-name", role: "alert" });
-    const form = element("form", {}, element("p", {}, "Answers are kept with the name of who has given them."), input, wrong,
-      element("div", { class: "row" }, element("button", { class: "primary" }, "Start")));
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      try {
-        const name = await checkedName(input.value);
-        if (state.person && name !== state.person) {
-          await (await state.next)?.sure;  // what is still being taken under the old name
-          await holder.release([state.image, state.ahead]);
-        }
-        state.person = name;
-        localStorage.setItem("regional-al person", name);
-        $("person").textContent = name;
-        $("dialog").close();
-      } catch (error) { wrong.textContent = error.message; input.focus(); }
-    });
-    $("dialog").replaceChildren(element("h2", { id: "dialog-title" }, "Who is annotating?"), form);
-    $("dialog").addEventListener("close", () => (state.person ? done() : askName().then(done)), { once: true });
-    $("dialog").showModal();
-    input.select();
-  });
-}
-
 // ---- views, keys, start ----------------------------------------------------------------------
 
 async function tab(name) {
@@ -729,4 +524,8 @@ async function start() {
   else if (state.run.state === "finished") panel("The run is finished", [state.run.message], "");
   else await advance(null);
 }
+Object.assign(page, {
+  outbox, holder, painter, leaveImage, loadRun, tab, advance, enter, prefetch, failed, reachable, nextPlace, choose,
+  doubled,
+});
 start();
