@@ -244,20 +244,23 @@ def recount(labels: Path) -> None:
     store.trainable_keys(SPACE.trainable)
 
 
-def measure(images: int, seed: int) -> dict[str, object]:
+def measure(images: int, seed: int, brief: bool = False) -> dict[str, object]:
     """Simulate a run and time its books, after comparing them with a count of all files.
 
     Args:
         images: Of the pool; all are labelled in the end.
         seed: Of the labels.
+        brief: Only what has a goal, once.
 
     Returns:
         `rows` (what, seconds, goal) and what they are about.
     """
     rows: list[dict[str, Any]] = []
-    repeats, each = (3 if images >= 50_000 else 1), images // ROUNDS_OF_RUN
+    repeats, each = (3 if images >= 50_000 and not brief else 1), images // ROUNDS_OF_RUN
 
     def clock(what: str, goal: float | None, fn: Any, repeats: int = repeats) -> None:
+        if brief and goal is None:
+            return
         with silent():
             found = timed(fn, repeats=repeats, warmup=0 if repeats == 1 else 1)
             memory = None if repeats == 1 else round(peak_extra_mb(fn), 1)
@@ -297,7 +300,8 @@ def measure(images: int, seed: int) -> dict[str, object]:
         rows.append(row(f"books of a round of {each:,} answers", books, 1.0))
         for name, what in PARTS.items():
             rows.append(row(f"  of it: {what}", seconds[name], None))
-        touch(labels)
+        if not brief:
+            touch(labels)
         clock("open a copy for the first time", None, lambda: open_run(run, pool), repeats=1)
         clock("labelled images without an index", None, lambda: recount(labels), repeats=1)
         ledger_mb = round((run / "ledger.sqlite").stat().st_size / 2**20, 1)

@@ -190,7 +190,7 @@ def scale(images: int, seed: int) -> Row:
     from bench_scale import measure
 
     took = {}
-    for row in measure(images, seed)["rows"]:  # type: ignore[attr-defined]
+    for row in measure(images, seed, brief=True)["rows"]:  # type: ignore[attr-defined]
         if row["goal_s"]:
             seconds, goal = row["median_s"], row["goal_s"]
             missed = "" if seconds < goal else ", missed"
