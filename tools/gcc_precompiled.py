@@ -19,6 +19,8 @@ from pathlib import Path
 
 _WITH_VALUE = ("-o", "-MF", "-MT", "-MQ")
 _DEPENDENCIES = ("-MMD", "-MD", "-MP", "-c")
+_NAME = "-DTORCH_EXTENSION_NAME="
+"""Of a module; a wheel may have several, and torch's headers do not use it."""
 
 
 def is_compile(arguments: Sequence[str]) -> bool:
@@ -27,12 +29,12 @@ def is_compile(arguments: Sequence[str]) -> bool:
 
 
 def flags_of(arguments: Sequence[str]) -> list[str]:
-    """The flags of a compile that a precompiled header must share: all but files."""
+    """The flags of a compile that a precompiled header must share."""
     kept, rest = [], iter(arguments)
     for one in rest:
         if one in _WITH_VALUE:
             next(rest, None)
-        elif one not in _DEPENDENCIES and not _is_source(one):
+        elif one not in _DEPENDENCIES and not one.startswith(_NAME) and not _is_source(one):
             kept.append(one)
     return kept
 
