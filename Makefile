@@ -7,7 +7,7 @@
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs
 #
 # make env-mmseg0    the second environment, .venv-mmseg0: MMSegmentation 0.x with mmcv-full. Needs a
-#                    C++ compiler; the first time on a machine it compiles for about 25 minutes
+#                    C++ compiler; the first time on a machine it compiles for about 10 minutes
 # make test-mmseg0   the tests there; SLOW=1 as above
 #
 # make test-exchange     the codecs of exports against the labelling tools' own code, in .venv-exchange

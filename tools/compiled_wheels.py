@@ -2,7 +2,7 @@
 
     .venv-mmseg0/bin/python tools/compiled_wheels.py [--wheelhouse DIR]
 
-They compile for about 25 minutes on two cores, so the wheels are kept: in one folder of the
+They compile for about 10 minutes on two cores, so the wheels are kept: in one folder of the
 wheelhouse for each Python, torch and CPU or CUDA. pip's own cache tells none of these apart and
 would hand out a wheel built for another torch. A wheel is imported before it is kept and again
 before it is used; one that does not import is built again. An interrupted build leaves no wheel.
@@ -27,6 +27,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def follow(lines: Iterable[str], log: Path, start: float, every: float = 60.0) -
             now = time.monotonic()
             if now - said >= every:
                 said = now
-                print(f"  {(now - start) / 60:.0f} min{done}", flush=True)
+                print(f"  {log.stem}: {(now - start) / 60:.0f} min{done}", flush=True)
 
 
 def pip(command: str) -> list[str]:
@@ -258,7 +259,9 @@ def main() -> None:
         variables = environment(cuda, len(os.sched_getaffinity(0)), gib)
         house = root.expanduser().absolute() / key(torch.__version__, cuda)
         with held(house):
-            wheels = [provide(package, house, variables) for package in PACKAGES]
+            # torch-scatter compiles one file after another, so the other cores are free meanwhile.
+            with ThreadPoolExecutor(len(PACKAGES)) as builders:
+                wheels = list(builders.map(lambda one: provide(one, house, variables), PACKAGES))
             # --no-deps: mmcv-full would pull in opencv-python beside the headless build.
             options = ["-q", "--no-compile", "--no-deps", "--force-reinstall"]
             subprocess.run([*pip("install"), *options, *map(str, wheels)], check=True)

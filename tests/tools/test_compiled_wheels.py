@@ -187,7 +187,7 @@ def test_progress_is_said_and_everything_is_logged(
     lines = ["running build\n", "  [12/130] g++ -c ...\n", "note\n"]
     tool.follow(lines, tmp_path / "log", time.monotonic(), every=0.0)
     assert (tmp_path / "log").read_text() == "".join(lines)
-    assert capsys.readouterr().out.count("min, file 12 of 130\n") == 2
+    assert capsys.readouterr().out.count("log: 0 min, file 12 of 130\n") == 2
 
 
 @pytest.mark.slow
