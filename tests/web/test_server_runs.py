@@ -21,7 +21,9 @@ pytest.importorskip("httpx")
 from regional_al.cli import build_parser
 from regional_al.errors import DataError, WorkDirError
 from regional_al.store.answer_log import AnswerLog, Event
+from regional_al.store.check import check_run
 from regional_al.store.images import read_rgb
+from regional_al.store.labels import LabelStore
 from regional_al.store.query import Query
 from regional_al.web import pictures, rounds, session, training
 from regional_al.web.session import Session
@@ -166,6 +168,82 @@ def test_closing_a_round_trains_on_what_is_there(run, children):
     with served(run, train=True) as client:  # the server was ended meanwhile
         assert client.get("/api/run").json()["state"] == "training"
     assert len(children) == 2
+
+
+def skip(client, place, person="ada", token="", on=True):
+    base = {"key": place["key"], "round": place["round"], "query": place["query"]}
+    return client.post(
+        "/api/skip", json={**base, "person": person, "token": token or place["key"], "skip": on}
+    )
+
+
+def test_a_round_that_was_skipped_as_a_whole_waits(run, children):
+    """Nothing is trained on until somebody closes it, or takes an image up again."""
+    with served(run, train=True) as client:
+        places = []
+        while "key" in (place := take(client)):
+            assert skip(client, place).status_code == 200
+            places.append(place)
+        assert take(client)["done"] is True
+        about = client.get("/api/run").json()
+        assert about["state"] == "waiting"
+        assert about["totals"]["images_skipped"] == about["totals"]["images"] == len(places)
+        assert children == []
+        assert skip(client, places[0], token="again", on=False).status_code == 200
+        assert take(client)["key"] == places[0]["key"]
+        assert client.post("/api/close", json={"unspent": "keep"}).status_code == 200
+        assert client.get("/api/run").json()["state"] == "training"
+    assert len(children) == 1
+
+
+@pytest.mark.parametrize("what", ["damaged", "edited", "gone", "all gone"])
+def test_labels_that_change_beneath_the_server(run, data, what):
+    """Answers do not depend on them; the run names the file before it goes on."""
+    with served(run) as client:
+        answer_all(client)
+    assert start(data, run, GRID, "dominant").status == "waiting"
+    folder = run / "labels"
+    label = LabelStore(folder).path(LabelStore(folder).keys()[0])
+    with served(run) as client:
+        place = take(client)
+        if what == "damaged":
+            label.write_bytes(b"no picture")
+        elif what == "edited":
+            Image.fromarray(np.full_like(np.asarray(Image.open(label)), 3)).save(label)
+        elif what == "gone":
+            label.unlink()
+        else:
+            shutil.rmtree(folder)
+        for index in range(3):
+            reply = client.get("/api/examples", params={"class": index})
+            assert reply.status_code < 500, reply.text
+        items = [one["i"] for one in look(client, place)]
+        assert answer(client, place, items, classes=[1]).status_code == 200
+        assert client.get("/api/summary", params={"round": 0}).status_code == 200
+        answer_all(client)
+        assert client.get("/api/run").json()["totals"]["items_done"] > 0
+    with pytest.raises(WorkDirError, match=r"\.png .*(damaged|edited|missing|pixels)"):
+        start(data, run, GRID, "dominant")
+    with AnswerLog.open(run / "answers.sqlite", readonly=True) as log:
+        assert log.keys(1)  # nothing of what was answered is lost
+
+
+@pytest.mark.parametrize("content", [b"no picture", b""])
+@pytest.mark.parametrize("folder", ["_source", "_classes"])
+def test_a_damaged_map_of_answers_is_found(data, tmp_path, folder, content):
+    run = tmp_path / "several"
+    assert start(data, run, GRID, "multiclass").status == "waiting"
+    with served(run) as client:
+        while "key" in (place := take(client)):
+            items = [one["i"] for one in look(client, place)]
+            answer(client, place, items, kind="classes", classes=[0, 1])
+    assert start(data, run, GRID, "multiclass").status == "waiting"
+    assert check_run(run, thorough=True) == []
+    path = sorted((run / "labels" / folder).rglob("*.png"))[0]
+    path.write_bytes(content)
+    (found,) = check_run(run, thorough=True)
+    assert (found.path, found.kind, found.blocks) == (path, "label", True)
+    assert str(found).startswith(f"{path} is damaged: cannot be read as an image")
 
 
 def test_a_round_waits_for_its_second_opinions_before_it_is_trained_on(run, children):

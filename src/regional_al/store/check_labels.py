@@ -121,10 +121,14 @@ class LabelCheck:
                     verify(file)
             labels, rounds = self.store.counts(key)
         except (DataError, OSError) as error:
-            damaged = side if str(error).startswith(str(side)) else path
-            why = str(error).removeprefix(str(damaged)).strip()
-            self._report(damaged, f"is damaged: {why}; restore it from a backup")
+            self._report_damage(path, error)
             return
+        if self.thorough:
+            for read in (self.store.source, self.store.class_sets):
+                try:
+                    read(key)
+                except (DataError, OSError) as error:
+                    self._report_damage(path, error)
         if not self._rounds_agree(key, side, rounds):
             return
         if key not in self.labelled:
@@ -141,6 +145,13 @@ class LabelCheck:
             self._check_edited(key)
             if len(self.found) == before:
                 self._adopt(key, rounds)
+
+    def _report_damage(self, path: Path, error: Exception) -> None:
+        """Of the file that an error names, else of the label file `path`."""
+        named = Path(str(error).partition(".png")[0] + ".png")
+        damaged = named if named.is_relative_to(self.store.root) else path
+        why = str(error).removeprefix(str(damaged)).strip().removeprefix("is damaged: ")
+        self._report(damaged, f"is damaged: {why}; restore it from a backup")
 
     def _adopt(self, key: str, rounds: I64) -> None:
         """Take files that the index does not know as what the run wrote: an earlier version has.
