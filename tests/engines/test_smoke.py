@@ -220,6 +220,19 @@ def test_weights_that_are_no_file_here_are_left_out() -> None:
     assert any("'mine.pth' -> None (random weights)" in line for line in told)
 
 
+def test_gradients_of_random_weights_are_clipped() -> None:
+    for config, key, name in ((ZERO, "optimizer_config", "grad_clip"),
+                              (ONE, "optim_wrapper", "clip_grad")):  # fmt: skip
+        cfg = copy.deepcopy(config)
+        cfg["model"]["pretrained"] = "open-mmlab://resnet50"
+        cfg[key] = {"own": 1}
+        small, told = shrunk(cfg)
+        assert small[key] == {"own": 1, name: {"max_norm": 1.0}}
+        assert any(line.startswith(f"{key}.{name}: ") for line in told)
+        cfg[key][name] = {"max_norm": 35}
+        assert shrunk(cfg)[0][key][name] == {"max_norm": 35}
+
+
 @pytest.mark.parametrize(
     ("crop", "expected"),
     [((512, 1024), (64, 128)), ((680, 680), (96, 96)), (769, 128), ((64, 768), (32, 128))],

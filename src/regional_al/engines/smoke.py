@@ -19,6 +19,7 @@ SIDE = 128  # pixels, of the longer side of a training crop
 BATCH = 2
 TRAIN_IMAGES = 8
 VAL_IMAGES = 4
+CLIP = 1.0  # norm of gradients
 ROUNDS = 3  # after the warm start
 
 STEP = 32  # pixels: crops stay multiples of the deepest stride of most networks
@@ -32,15 +33,19 @@ def shrink(tree: Any) -> list[str]:
 
     Trainings of 10 iterations (or 1 epoch), schedules shortened with them; crops and images scaled
     to about 128 pixels; 2 images a batch, read by the main process; the first 8 training and 4
-    validation images; weights left out that come from the network or are not there; 3 rounds after
-    the warm start, pool-wide budgets in plain numbers as 1 % (image level: one image).
+    validation images; weights left out that come from the network or are not there, and gradients
+    clipped then; 3 rounds after the warm start, pool-wide budgets in plain numbers as 1 % (image
+    level: one image).
     """
     told: list[str] = []
     ratio = _lengths(tree, told)
     _sizes(tree, told)
     _loaders(tree, told)
     _images(tree, told)
+    before = len(told)
     _weights(tree.get("model"), "model", told)
+    if len(told) > before:
+        _gradients(tree, told)
     if isinstance(tree.get("acquisition"), dict):
         _acquisition(tree["acquisition"], ratio, told)
     return told
@@ -209,6 +214,15 @@ def _weights(model: Any, key: str, told: list[str]) -> None:
     elif isinstance(model, (list, tuple)):
         for index, item in enumerate(model):
             _weights(item, f"{key}.{index}", told)
+
+
+def _gradients(tree: Any, told: list[str]) -> None:
+    """Clip gradients, unless the config does: those of a deep network with random weights can be
+    so large that it predicts NaN after one step."""
+    for key, name in (("optim_wrapper", "clip_grad"), ("optimizer_config", "grad_clip")):
+        if isinstance(tree.get(key), dict) and not tree[key].get(name):
+            tree[key][name] = {"max_norm": CLIP}
+            told.append(f"{key}.{name}: -> {tree[key][name]} (random weights)")
 
 
 def _acquisition(acquisition: Any, ratio: float, told: list[str]) -> None:
