@@ -116,6 +116,25 @@ def test_a_process_that_fails_is_no_loss(
     assert listing.unchanged_folders() == frozenset()
 
 
+@pytest.mark.usefixtures("large")
+def test_no_process_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks, and also where nobody asks for the folders."""
+    made: list[Any] = []
+    real = listing_.subprocess.Popen
+
+    def start(*args: Any, **how: Any) -> Any:
+        made.append(real(*args, **how))
+        return made[-1]
+
+    data, work_dir = small_data(tmp_path / "data", train=3), tmp_path / "run"
+    opened(data, work_dir, 0)
+    monkeypatch.setattr(listing_.subprocess, "Popen", start)
+    assert check_run(work_dir) == []
+    opened(data, work_dir, 1)
+    assert len(made) == 2
+    assert all(process.returncode is not None for process in made)
+
+
 def test_without_an_interpreter_this_process_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,12 @@ class LabelCheck:
                 there[kind] = {key for key, _ in walk(self.store.root, kind, self.temporary)}
         else:
             counts = {kind: self.store.recorded_counts(kind) for kind in FOLDERS}
-            changed, self.temporary = (self.listing or self.store.listing()).labels()
+            listing = self.listing or self.store.listing()
+            try:
+                changed, self.temporary = listing.labels()
+            finally:
+                if self.listing is None:
+                    listing.close()
             for kind, files in changed.items():
                 gone = {key for key, stamp in files.items() if stamp is None}
                 there[kind] = (counts[kind].keys() | files.keys()) - gone

@@ -72,7 +72,8 @@ class Listing:
     def __init__(self, database: Path, root: Path, always: bool = False) -> None:
         self.database, self.root = database.absolute(), root.absolute()
         self._process: subprocess.Popen[bytes] | None = None
-        if always or _size(database) >= _LARGE:
+        frozen = getattr(sys, "frozen", False)  # then sys.executable is another program
+        if not frozen and (always or _size(database) >= _LARGE):
             script = [sys.executable, "-I", "-S", __file__, str(self.database), str(self.root)]
             with suppress(OSError, ValueError):  # then this process does it
                 self._process = subprocess.Popen(script, stdin=_NULL, stdout=_PIPE, stderr=_NULL)
