@@ -234,9 +234,9 @@ acquisition = dict(level='region', heuristic='RIPU')
 
 run with `--smoke` on the CPU: two rounds of one iteration, on generated scenes. Of {total} families
 {tried} have been tried: **{region} run at region level**, {image} more at image level. `make sweep`
-tries those that are missing and writes this page. *Seconds* are those of a whole smoke run on a busy machine,
-one or two threads, imports not included. Losses and heads marked *replaced* are those of
-[sparse labels](sparse_labels.md).
+tries those that are missing and writes this page. *Seconds* are those of a whole smoke run on a
+busy machine, one or two threads, imports not included. Losses and heads marked *replaced* are those
+of [sparse labels](sparse_labels.md).
 
 | family | config | level | seconds | |
 |---|---|---|---|---|
