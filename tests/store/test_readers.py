@@ -17,7 +17,7 @@ from regional_al import register_image_reader
 from regional_al.errors import ConfigError, DataError
 from regional_al.partitions import SlicPartition
 from regional_al.store import images, readers
-from regional_al.store.images import as_it_is, image_size, read_rgb
+from regional_al.store.images import image_size, is_plain, read_rgb
 from regional_al.types import PoolItem
 
 RNG = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def test_an_array_of_five_bands(tmp_path: Path) -> None:
     np.save(path, BANDS)
     assert image_size(path) == (7, 9)
     assert (read_rgb(path) == BANDS[..., :3]).all()
-    assert as_it_is(path) is None
+    assert not is_plain(path)
     item = PoolItem("a", path, None, (7, 9))
     ids = SlicPartition(n_segments=4, cache_dir=tmp_path).ids(item)
     Image.fromarray(BANDS[..., :3]).save(tmp_path / "b.png")
@@ -156,6 +156,6 @@ def test_any_pixels_have_a_picture(pixels: Any) -> None:
 
 def test_pillow_reads_what_it_did(tmp_path: Path) -> None:
     Image.fromarray(BANDS[..., :3]).save(tmp_path / "a.png")
-    assert as_it_is(tmp_path / "a.png") == "PNG"
+    assert is_plain(tmp_path / "a.png")
     assert image_size(tmp_path / "a.png") == (7, 9)
     assert (images.read_rgb(tmp_path / "a.png") == BANDS[..., :3]).all()

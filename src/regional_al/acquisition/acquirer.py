@@ -115,8 +115,8 @@ class Acquirer:
         if warm is not None and (warm.level, warm.region) != (config.level, config.region):
             self.warm_target = Target.build(warm.level, warm.region, cache)
         self.nothing_left = ""
-        self._limits: dict[tuple[Budget, bool], int] = {}
         """Why the last `query` returned None."""
+        self._limits: dict[tuple[Budget, bool], int] = {}
 
     def prepare(self) -> None:
         """Check that the model can predict what the heuristic needs, before anything is trained

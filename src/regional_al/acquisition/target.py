@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,37 +60,31 @@ class Target:
         if budget.unit == "image":
             return len(items)
         if budget.unit == "pixel" or self.level == "pixel":
-            return sum(h * w * many for (h, w), many in _sizes(items))
+            return sum(h * w for h, w in (item.shape for item in items))
         if self.partition is not None:
             return sum(self.partition.count(item) for item in items)
-        return sum(max(1, h * w // self.window_area) * many for (h, w), many in _sizes(items))
+        return sum(max(1, h * w // self.window_area) for h, w in (item.shape for item in items))
 
     def limit(self, pool: Sequence[PoolItem], budget: Budget) -> int:
         """The budget of one round over the pool in its own unit. Raises BudgetError if it exceeds
         the pool."""
         if budget.scope == "image":
-            if self.partition is not None:
-                return sum(self.image_limits(pool, budget))
-            one = {item.shape: item for item in pool}
-            return sum(self.image_limit(one[size], budget) * many for size, many in _sizes(pool))
+            return sum(self.image_limits(pool, budget))
         return budget.resolve(self.available(pool, budget))
 
     def image_limits(self, pool: Sequence[PoolItem], budget: Budget) -> list[int]:
         """`image_limit` of each image. Without a partition it depends on the size alone."""
         if self.partition is not None:
             return [self.image_limit(item, budget) for item in pool]
-        one = {item.shape: item for item in pool}
-        of_size = {size: self.image_limit(item, budget) for size, item in one.items()}
+        of_size: dict[tuple[int, int], int] = {}
+        for item in pool:
+            if item.shape not in of_size:
+                of_size[item.shape] = self.image_limit(item, budget)
         return [of_size[item.shape] for item in pool]
 
     def image_limit(self, item: PoolItem, budget: Budget) -> int:
         """The budget of one round for one image (scope='image')."""
         return budget.resolve(self.available([item], budget))
-
-
-def _sizes(items: Iterable[PoolItem]) -> Iterable[tuple[tuple[int, int], int]]:
-    """Each size (H, W), and how many images have it."""
-    return Counter(item.shape for item in items).items()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..annotators.base import allowed_ids, checked_ids
 from ..errors import DataError, WorkDirError
 from ..store.files import same, stamp
 from ..store.image_paths import read_image_paths
-from ..store.images import as_it_is, image_size, read_rgb
+from ..store.images import image_size, is_plain, read_rgb
 from ..store.lock import FolderLock
 from ..store.query import query_hash
 from ..types import U8, UNLABELED, Bool
@@ -188,7 +188,7 @@ def _image(
         raise DataError(
             f"{path} is {image_size(path)} (height, width), it was asked about at {size}"
         )
-    if as_it_is(path) is None:
+    if not is_plain(path):
         data = png_bytes(read_rgb(path))
         return data, hashlib.sha256(data).hexdigest(), ".png"
     return path, hashlib.sha256(path.read_bytes()).hexdigest(), path.suffix

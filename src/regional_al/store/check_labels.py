@@ -17,7 +17,7 @@ from .findings import Books, Finding
 from .images import verify
 from .label_index import hash_pixels
 from .labels import MAX_ROUND, LabelStore
-from .listing import FOLDERS, LABEL, ROUNDS, Listing, Stamp, walk
+from .listing import FOLDERS, LABEL, MAPS, ROUNDS, Listing, Stamp, walk
 from .query import Query
 from .work_dir import WorkDir
 
@@ -125,15 +125,15 @@ class LabelCheck:
                 if self.thorough and file.exists():
                     verify(file)
             labels, rounds = self.store.counts(key)
+            for read in (self.store.source, self.store.class_sets) if self.thorough else ():
+                read(key)
         except (DataError, OSError) as error:
-            self._report_damage(path, error)
+            maps = [self.store.root / folder / f"{key}.png" for folder in MAPS]
+            named = (file for file in (side, *maps) if str(error).startswith(str(file)))
+            damaged = next(named, path)
+            why = str(error).removeprefix(str(damaged)).strip().removeprefix("is damaged: ")
+            self._report(damaged, f"is damaged: {why}; restore it from a backup")
             return
-        if self.thorough:
-            for read in (self.store.source, self.store.class_sets):
-                try:
-                    read(key)
-                except (DataError, OSError) as error:
-                    self._report_damage(path, error)
         if not self._rounds_agree(key, side, rounds):
             return
         if key not in self.labelled:
@@ -150,13 +150,6 @@ class LabelCheck:
             self._check_edited(key)
             if len(self.found) == before:
                 self._adopt(key, rounds)
-
-    def _report_damage(self, path: Path, error: Exception) -> None:
-        """Of the file that an error names, else of the label file `path`."""
-        named = Path(str(error).partition(".png")[0] + ".png")
-        damaged = named if named.is_relative_to(self.store.root) else path
-        why = str(error).removeprefix(str(damaged)).strip().removeprefix("is damaged: ")
-        self._report(damaged, f"is damaged: {why}; restore it from a backup")
 
     def _adopt(self, key: str, rounds: I64) -> None:
         """Take files that the index does not know as what the run wrote: an earlier version has.

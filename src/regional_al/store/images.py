@@ -220,16 +220,16 @@ def upright(image: PILImage.Image) -> PILImage.Image:
     return ImageOps.exif_transpose(image)
 
 
-def as_it_is(path: Path) -> str | None:
-    """The format of an image file that any program shows as training reads it, such as 'PNG'; None
-    of one that is turned by its EXIF orientation, or that Pillow cannot read."""
+def is_plain(path: Path) -> bool:
+    """Whether Pillow reads an image file, and it is not turned by its EXIF orientation: then other
+    programs show it as training reads it."""
     if readers.reader_of(path) is not None:
-        return None
+        return False
     try:
         with open_image(path) as image:
-            return image.format if _orientation(image) == 1 else None
+            return _orientation(image) == 1
     except DataError:
-        return None
+        return False
 
 
 def image_size(path: Path) -> tuple[int, int]:

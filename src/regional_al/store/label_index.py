@@ -28,7 +28,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ..types import I64, JSON, U8
-from .listing import Stamp
+from .listing import Stamp, reading
 
 T = TypeVar("T")
 
@@ -174,10 +174,7 @@ def _read(path: Path, read: Callable[[sqlite3.Connection], T]) -> T | None:
     if not path.is_file():
         return None
     try:
-        # mode=rw: SQLite must be able to roll back what a killed writer left.
-        uri = f"{path.resolve().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, timeout=60.0)) as db:
-            db.execute("PRAGMA query_only = ON")
+        with reading(path) as db:
             return read(db)
     except (sqlite3.Error, TypeError, ValueError):
         return None

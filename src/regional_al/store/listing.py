@@ -186,7 +186,7 @@ def _entries(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
 def _recorded(database: Path, kind: str) -> list[tuple[str, Stamp]]:
     """(key, stamp) of each row of the index of a kind."""
     try:
-        with _reading(database) as db:
+        with reading(database) as db:
             rows = db.execute("SELECT key, size, mtime, inode FROM labels WHERE kind = ?", (kind,))
             return [(key, (size, mtime, inode)) for key, size, mtime, inode in rows]
     except (sqlite3.Error, ValueError):
@@ -213,7 +213,7 @@ def folder_digest(status: Mapping[str, tuple[int, int]]) -> str:
 def _unchanged(database: Path) -> list[str]:
     """The folders that are as recorded."""
     found = []
-    with _reading(database) as db:
+    with reading(database) as db:
         ((text,),) = db.execute("SELECT value FROM meta WHERE key = ?", (RECORDED,))
     for folder, digest in json.loads(text).items():
         with suppress(OSError):
@@ -223,7 +223,8 @@ def _unchanged(database: Path) -> list[str]:
 
 
 @contextmanager
-def _reading(database: Path) -> Iterator[sqlite3.Connection]:
+def reading(database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that only reads."""
     # mode=rw: SQLite must be able to roll back what a killed writer left.
     uri = f"{database.absolute().as_uri()}?mode=rw"
     with closing(sqlite3.connect(uri, uri=True, timeout=60.0)) as db:

@@ -10,11 +10,9 @@ import os
 import stat
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import DataError
 from .images import open_image
-from .reading import check_kind
+from .reading import array_header, check_kind
 
 _PER_PIXEL = 32
 """Bytes that a file may have for each pixel: four times those of an int64 array."""
@@ -90,11 +88,6 @@ def declared_shape(path: Path) -> tuple[int, ...] | None:
             return (image.height, image.width)
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0
-            if version != (1, 0):
-                read = np.lib.format.read_array_header_2_0
-            shape: tuple[int, ...] = read(file)[0]
-            return shape
+            return array_header(file)[0]
     except Exception:  # whatever the parser of the header raises; its reader says it
         return None

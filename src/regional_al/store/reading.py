@@ -77,8 +77,9 @@ def array_shape(path: Path) -> tuple[int, ...]:
         raise DataError(f"{path} cannot be read as an NPY file: {_why(error)}") from None
 
 
-def _checked_header(file: BinaryIO) -> tuple[int, ...]:
-    """The shape in the header of an NPY file that is what it says. Raises ValueError."""
+def array_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """What the header of an NPY file says: shape and type. Raises ValueError, or what else its
+    parser does."""
     if file.read(6) != np.lib.format.MAGIC_PREFIX:
         raise ValueError("it holds no array")
     file.seek(0)
@@ -86,8 +87,13 @@ def _checked_header(file: BinaryIO) -> tuple[int, ...]:
     read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
         version, np.lib.format.read_array_header_2_0
     )
-    shape: tuple[int, ...]
     shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _checked_header(file: BinaryIO) -> tuple[int, ...]:
+    """The shape in the header of an NPY file that is what it says. Raises ValueError."""
+    shape, dtype = array_header(file)
     there = os.fstat(file.fileno()).st_size - file.tell()
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
