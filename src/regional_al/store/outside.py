@@ -77,6 +77,7 @@ def declared_shape(path: Path) -> tuple[int, ...] | None:
         DataError: An image is missing or damaged.
 
     Example:
+        >>> import numpy as np
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as name:
         ...     np.save(Path(name) / "a.npy", np.zeros((2, 3)), allow_pickle=False)
