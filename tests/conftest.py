@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # Before torch and numba are imported: tests are small, and ranks started by them inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,3 +58,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _in_both(item: pytest.Item) -> bool:
     """Whether a slow test runs in the environment of MMSegmentation 0.x, too."""
     return bool(item.get_closest_marker("mmseg0")) or item.path.parent.name in IN_BOTH
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_before() -> Iterator[None]:
+    """What a test registers, or a user's module that it imports, is forgotten after it; what the
+    package registers when a module of its own is imported late stays."""
+    from regional_al.annotators import ANNOTATORS
+    from regional_al.engines import ENGINES
+    from regional_al.exchange import EXCHANGE_FORMATS
+    from regional_al.heuristics import HEURISTICS
+    from regional_al.partitions import PARTITIONS
+    from regional_al.store import readers
+
+    registries = (ANNOTATORS, ENGINES, EXCHANGE_FORMATS, HEURISTICS, PARTITIONS)
+    tables = [*(registry._items for registry in registries), readers._READERS]
+    before = [set(table) for table in tables]
+    yield
+    for table, names in zip(tables, before, strict=True):
+        for name in set(table) - names:
+            made = table[name]
+            module = getattr(getattr(made, "read", made), "__module__", "")
+            if not module.startswith("regional_al."):
+                del table[name]

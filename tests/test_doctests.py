@@ -23,7 +23,7 @@ MMSEG = "regional_al.engines.mmseg"
 
 @pytest.fixture(autouse=True)
 def registries_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples register classes; other tests of the same process shall not see them."""
+    """Examples register classes that count as the package's own (tests/conftest.py)."""
     for registry in (HEURISTICS, PARTITIONS, ANNOTATORS, ENGINES):
         monkeypatch.setattr(registry, "_items", dict(registry._items))
 

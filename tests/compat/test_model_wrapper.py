@@ -374,11 +374,10 @@ def test_the_script_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(small.active_learning_metrics) == [10, 15, 17]
 
 
-def test_the_heuristic_of_the_page_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heuristic_of_the_page_works() -> None:
     pytest.importorskip("baal")
     from regional_al.heuristics import HEURISTICS, Observation
 
-    monkeypatch.setattr(HEURISTICS, "_items", dict(HEURISTICS._items))
     exec(blocks_of_the_page("class Disagreement"), {})
     logits = [torch.tensor([[[p, 0.5]], [[1 - p, 0.5]]]).log() for p in (0.9, 0.3)]
     seen = Observation(logits[0], more=iter(logits[1:]))

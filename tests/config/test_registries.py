@@ -29,13 +29,6 @@ from regional_al.types import I32, LabelSpace, PoolItem
 SPACE = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
 
 
-@pytest.fixture(autouse=True)
-def registries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is forgotten after it."""
-    for registry in (ANNOTATORS, ENGINES, HEURISTICS, PARTITIONS):
-        monkeypatch.setattr(registry, "_items", dict(registry._items))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "streets"

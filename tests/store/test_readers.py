@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from regional_al.types import PoolItem
 
 RNG = np.random.default_rng(0)
 BANDS = RNG.integers(0, 256, (7, 9, 5), dtype=np.uint8)
-
-
-@pytest.fixture
-def registered() -> Iterator[Callable[..., None]]:
-    """Readers that are forgotten afterwards."""
-    before = dict(readers._READERS)
-    yield register_image_reader
-    readers._READERS.clear()
-    readers._READERS.update(before)
 
 
 def test_an_array_of_five_bands(tmp_path: Path) -> None:
@@ -79,7 +69,7 @@ def test_a_damaged_tiff_is_one_line(tmp_path: Path) -> None:
             read(tmp_path / "b.tif")
 
 
-def test_a_format_of_the_user(tmp_path: Path, registered: Callable[..., None]) -> None:
+def test_a_format_of_the_user(tmp_path: Path) -> None:
     path = tmp_path / "a.RAW"
     path.write_bytes(BANDS.tobytes())
     calls: list[str] = []
@@ -88,17 +78,17 @@ def test_a_format_of_the_user(tmp_path: Path, registered: Callable[..., None]) -
         calls.append("read")
         return np.frombuffer(path.read_bytes(), np.uint8).reshape(7, 9, 5)[..., [4, 3, 1]]
 
-    registered(".raw", read)
+    register_image_reader(".raw", read)
     assert image_size(path) == (7, 9)
     assert (read_rgb(path) == BANDS[..., [4, 3, 1]]).all()
-    registered(".raw", read, lambda path: (np.int64(7), 9))
+    register_image_reader(".raw", read, lambda path: (np.int64(7), 9))
     calls.clear()
     assert image_size(path) == (7, 9)
     assert calls == []
     with pytest.raises(DataError, match=r"b\.raw does not exist"):
         image_size(tmp_path / "b.raw")
     with pytest.raises(ConfigError, match="must begin with a dot"):
-        registered("raw", read)
+        register_image_reader("raw", read)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +100,7 @@ def test_a_format_of_the_user(tmp_path: Path, registered: Callable[..., None]) -
         (ZeroDivisionError("a\nb"), "cannot be read as an image: a b$"),
     ],
 )
-def test_what_a_reader_must_not_return(
-    tmp_path: Path, registered: Callable[..., None], found: Any, words: str
-) -> None:
+def test_what_a_reader_must_not_return(tmp_path: Path, found: Any, words: str) -> None:
     (tmp_path / "a.raw").touch()
 
     def read(path: Path) -> Any:
@@ -120,7 +108,7 @@ def test_what_a_reader_must_not_return(
             raise found
         return found
 
-    registered(".raw", read)
+    register_image_reader(".raw", read)
     for ask in (image_size, read_rgb):
         with pytest.raises(DataError, match=words):
             ask(tmp_path / "a.raw")
