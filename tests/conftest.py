@@ -78,6 +78,6 @@ def _registries_as_before() -> Iterator[None]:
     for table, names in zip(tables, before, strict=True):
         for name in set(table) - names:
             made = table[name]
-            module = getattr(getattr(made, "read", made), "__module__", "")
+            module = getattr(getattr(made, "read", made), "__module__", None) or ""
             if not module.startswith("regional_al."):
                 del table[name]

@@ -113,17 +113,31 @@ def ending(work_dir: Path) -> dict[str, Any]:
     return found
 
 
+FIRST, SECOND = (0, signal.SIGTERM), (1, signal.SIGKILL)
+THIRD = (1, signal.SIGUSR1)
+
+
 @pytest.mark.parametrize(
-    ("gpus", "workers", "epochs"),
-    [(1, 0, False), (1, 2, False), (2, 0, False), (2, 0, True)],
+    ("gpus", "workers", "epochs", "moments"),
+    [
+        (1, 2, False, [FIRST, SECOND, THIRD]),
+        (2, 0, False, [SECOND]),
+        (2, 0, True, [THIRD]),
+    ],
 )
-def test_interrupted_three_times(
-    root: Path, tmp_path: Path, gpus: int, workers: int, epochs: bool
+def test_interrupted_runs_end_as_the_whole_one(
+    root: Path,
+    tmp_path: Path,
+    gpus: int,
+    workers: int,
+    epochs: bool,
+    moments: list[tuple[int, signal.Signals]],
 ) -> None:
-    """SIGKILL and SIGUSR1 in the second training, SIGTERM in the first."""
+    """SIGTERM in the first training, SIGKILL and SIGUSR1 in the second. One process without
+    workers: test_resume_inside.py."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(start(root, whole, gpus, workers, epochs))
-    for round_, number in ((0, signal.SIGTERM), (1, signal.SIGKILL), (1, signal.SIGUSR1)):
+    for round_, number in moments:
         process = start(root, broken, gpus, workers, epochs)
         code, err = interrupt(process, broken / f"rounds/{round_:03d}/fit", number)
         if number == signal.SIGKILL:

@@ -2,10 +2,11 @@
 python loop_worker.py DATA WORK_DIR JSON [--alone] [--kill-at-fit N [--kill-rank R]].
 
 Under torchrun's environment variables it joins the gloo group first. Used by the tests that kill
-runs and by those that compare numbers of processes. `--alone` runs the exported loop instead of
-`regional_al.run`; `--kill-at-fit N` is killed by SIGKILL when its N-th training begins: with
-`--kill-rank R` rank R alone, for which the others then wait as a collective of NCCL does, for
-hours, SIGTERM or not. A user's error ends the process with exit code 2.
+runs and by those that compare numbers of processes. A JSON list makes run after run in WORK_DIR/0,
+WORK_DIR/1 and so on: importing torch takes longer than the runs do. `--alone` runs the exported
+loop instead of `regional_al.run`; `--kill-at-fit N` is killed by SIGKILL when its N-th training
+begins: with `--kill-rank R` rank R alone, for which the others then wait as a collective of NCCL
+does, for hours, SIGTERM or not. A user's error ends the process with exit code 2.
 """
 
 from __future__ import annotations
@@ -62,13 +63,17 @@ def main() -> None:
         td.init_process_group("gloo")
     if args.kill_at_fit:
         kill_at_fit(args.kill_at_fit, args.kill_rank)
-    engine = toy_engine(args.data)
+    runs = {args.work_dir: args.acquisition}
+    if isinstance(args.acquisition, list):
+        runs = {args.work_dir / str(place): one for place, one in enumerate(args.acquisition)}
     try:
-        if args.alone:
-            oracle = OracleAnnotator(engine.pool, engine.label_space)
-            regional_al.ActiveLearningLoop(engine, args.acquisition, oracle, args.work_dir).run()
-        else:
-            runner.run(engine, args.acquisition, args.work_dir)
+        for work_dir, acquisition in runs.items():
+            engine = toy_engine(args.data)
+            if args.alone:
+                oracle = OracleAnnotator(engine.pool, engine.label_space)
+                regional_al.ActiveLearningLoop(engine, acquisition, oracle, work_dir).run()
+            else:
+                runner.run(engine, acquisition, work_dir)
     except RegionalALError as error:
         print(error, file=sys.stderr, flush=True)
         dist.end_process(2)

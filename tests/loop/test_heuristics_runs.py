@@ -75,8 +75,9 @@ def test_corrupting_unqueried_ground_truth_changes_no_pick(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["power", "pixelpick", "mixture"])
-def test_same_picks_on_1_and_2_processes(name: str, data: Path, tmp_path: Path) -> None:
+def test_same_picks_on_1_and_2_processes(data: Path, tmp_path: Path) -> None:
+    runs = [settings(name) for name in ("power", "pixelpick", "mixture")]
     for processes in (1, 2):
-        launch(processes, data, tmp_path / str(processes), settings(name))
-    assert picks(tmp_path / "1") == picks(tmp_path / "2")
+        launch(processes, data, tmp_path / str(processes), runs)
+    for run in ("0", "1", "2"):
+        assert picks(tmp_path / "1" / run) == picks(tmp_path / "2" / run)

@@ -193,7 +193,7 @@ def launch(
     processes: int,
     data: Path,
     work_dir: Path,
-    acquisition: dict[str, Any],
+    acquisition: dict[str, Any] | list[dict[str, Any]],
     *options: str,
     ends: int = 0,
 ) -> None:
@@ -217,11 +217,13 @@ def launch(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["slic", "window", "pixel-margin"])
-def test_same_picks_on_1_2_and_4_processes(name: str, data: Path, tmp_path: Path) -> None:
+def test_same_picks_on_1_2_and_4_processes(data: Path, tmp_path: Path) -> None:
+    runs = [settings(name) for name in ("slic", "window", "pixel-margin")]
     for processes in (1, 2, 4):  # 7 images: divided by none of them
-        launch(processes, data, tmp_path / str(processes), settings(name))
-    assert picks(tmp_path / "1") == picks(tmp_path / "2") == picks(tmp_path / "4")
+        launch(processes, data, tmp_path / str(processes), runs)
+    for run in ("0", "1", "2"):
+        one, two, four = (picks(tmp_path / str(processes) / run) for processes in (1, 2, 4))
+        assert one == two == four
 
 
 @pytest.mark.slow

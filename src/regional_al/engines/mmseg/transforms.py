@@ -7,6 +7,8 @@ neighbours of its own cell; where nearest already finds a label, nothing changes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...types import I64, U8, UNLABELED
@@ -61,6 +63,26 @@ def keep_labels(mask: U8, resized: U8, ignore: int = UNLABELED) -> U8:
     return np.where(free, best, resized)
 
 
+def survive_nearest(mask: U8, size: tuple[int, int], ignore: int = UNLABELED) -> U8:
+    """Write labels where nearest-neighbour shrinking looks.
+
+    Args:
+        mask: uint8 [H, W] label ids.
+        size: (h, w) that it will be shrunk to.
+        ignore: the id of unlabeled pixels.
+
+    Returns:
+        uint8 [H, W]: a mask that plain nearest shrinks to `shrink_labels(mask, size)`; `mask`
+        itself when it does not shrink.
+    """
+    if size[0] >= mask.shape[0] and size[1] >= mask.shape[1]:
+        return mask
+    rows, cols = (cell_starts(mask.shape[i], size[i])[:-1] for i in (0, 1))
+    kept = mask.copy()
+    kept[np.ix_(rows, cols)] = shrink_labels(mask, size, ignore)
+    return kept
+
+
 def cell_starts(source: int, target: int) -> I64:
     """int64 [target + 1]: first source index of each target cell, and `source` at the end."""
     return np.arange(target + 1, dtype=np.int64) * source // target
@@ -103,6 +125,21 @@ def _closest_to_centre(mask: U8, wanted: np.ndarray, ignore: int) -> U8:
     best = np.full(wanted.shape, ignore, dtype=np.uint8)
     best[row_cell[ys[order]], col_cell[xs[order]]] = mask.reshape(-1)[flat[order]]
     return best
+
+
+class SparseMosaic:
+    """A mixin for a framework's mosaic in which labels survive the shrinking of its images."""
+
+    img_scale: tuple[int, int]
+
+    def _mosaic_transform_seg(self, results: dict[str, Any]) -> dict[str, Any]:
+        for patch in (results, *results["mix_results"]):
+            for key in results.get("seg_fields", []):
+                height, width = patch[key].shape[:2]
+                scale = min(self.img_scale[0] / height, self.img_scale[1] / width)
+                size = (int(height * scale), int(width * scale))
+                patch[key] = survive_nearest(patch[key], size)
+        return super()._mosaic_transform_seg(results)  # type: ignore[misc,no-any-return]
 
 
 Box = tuple[int, int, int, int]

@@ -1,8 +1,8 @@
 """Data set classes and pipeline transforms for configs of MMSegmentation 0.x.
 
-The transforms are drop-ins for Resize and RandomCrop that keep sparse labels. They take the
-arguments of the transform they replace and draw the same random numbers, so on a mask in which
-every pixel is labelled they give the same bytes.
+The transforms are drop-ins for Resize, RandomCrop and RandomMosaic that keep sparse labels. They
+take the arguments of the transform they replace and draw the same random numbers, so on a mask in
+which every pixel is labelled they give the same bytes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from mmseg.datasets import DATASETS, PIPELINES, CustomDataset
-from mmseg.datasets.pipelines import RandomCrop, Resize
+from mmseg.datasets.pipelines import RandomCrop, RandomMosaic, Resize
 
 from ...types import UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
-from ..mmseg.transforms import LabelledCrop, keep_labels
+from ..mmseg.transforms import LabelledCrop, SparseMosaic, keep_labels
 
 
 class _JpgWithPng(CustomDataset):  # type: ignore[misc]
@@ -74,7 +74,16 @@ class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
         return results
 
 
-SUBSTITUTES = {"Resize": "SparseResize", "RandomCrop": "LabelledRandomCrop"}
+@PIPELINES.register_module()
+class SparseRandomMosaic(SparseMosaic, RandomMosaic):  # type: ignore[misc]
+    """mmseg's RandomMosaic (same arguments), shrinking labels as `SparseResize` does."""
+
+
+SUBSTITUTES = {
+    "Resize": "SparseResize",
+    "RandomCrop": "LabelledRandomCrop",
+    "RandomMosaic": "SparseRandomMosaic",
+}
 """Transforms that lose sparse labels -> those that do not."""
 
 

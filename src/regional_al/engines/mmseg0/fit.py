@@ -32,12 +32,13 @@ from mmseg.core import EvalHook
 from mmseg.utils import setup_multi_processes
 
 from ...config.schedule import stretch_policy
-from ...errors import ConfigError, RegionalALError
+from ...errors import ConfigError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...store import fit_state
 from ...types import JSON
 from ..base import FitRequest, FitResult
 from ..mmseg.checkpoints import strip
+from ..mmseg.mixing import unwrapped
 from ..mmseg.rehearsal import Blame
 from ..mmseg.resumable import INTERVAL, Resumable, can_resume
 from ..mmseg.training import Start, labelled_dataset, starting_point
@@ -119,7 +120,7 @@ def prepare(
     length = length_of(cfg)
     stop_at = length.stop(request)
     in_blocks = length.length is not None and length.continuous and len(phases(cfg)) == 1
-    dataset = labelled_dataset(pool, request, read_sample)
+    dataset = pool.mix(labelled_dataset(pool, request, read_sample))
     prepare_process(cfg, request.seed)
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
         runner = make_runner(cfg, request, stop_at, pool)
@@ -310,7 +311,12 @@ def make_loaders(
         iterations = runner._max_iters - first
     loaders = [train_loader(cfg, dataset, request.seed, iterations)]
     if len(phases(cfg)) > 1:
-        train = cfg.data.train
+        train, mixtures = unwrapped(cfg.data.train, "data.train")
+        if mixtures:
+            raise UnsupportedError(
+                "workflow with 'val' sees data.val by the pipeline of data.train, which "
+                "MultiImageMixDataset splits: use workflow=[('train', 1)]"
+            )
         pipeline = (train[0] if isinstance(train, (list, tuple)) else train)["pipeline"]
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), pipeline=pipeline)
         loaders.append(train_loader(cfg, images, request.seed, None))

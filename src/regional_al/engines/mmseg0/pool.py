@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmcv.utils import build_from_cfg
+from mmseg.datasets import PIPELINES
 from mmseg.datasets import build_dataset as mmseg_build
 from torch.utils.data import ConcatDataset
 
@@ -23,6 +25,7 @@ from ...types import I64, UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
+from ..mmseg.mixing import mixed, unwrapped
 from ..mmseg.tiled import NAME, Tiling
 from ..specs import first_line, type_name
 
@@ -31,16 +34,23 @@ log = logging.getLogger("regional_al")
 
 @dataclass(frozen=True)
 class Pool:
-    """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them."""
+    """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them;
+    mixtures: configs of MultiImageMixDataset around it, innermost first."""
 
     dataset: Any
     items: tuple[PoolItem, ...]
     label_space: LabelSpace
+    mixtures: tuple[Mapping[str, Any], ...] = ()
+
+    def mix(self, dataset: Any) -> Any:
+        """Training samples of images of the pool, mixed as the config says. Raises ConfigError."""
+        return mixed(dataset, self.mixtures, "data.train", build_transform, note_labelled)
 
 
 def build_pool(spec: Any, limit: int | None = None, tiling: Tiling | None = None) -> Pool:
     """From `data.train`; limit: its first images only; tiling: how they are cut. Raises
     ConfigError, DataError or UnsupportedError."""
+    spec, mixtures = unwrapped(spec, "data.train")
     dataset = build_dataset(spec, "data.train", limit, tiling)
     parts = leaves(dataset)
     spaces = [label_space(part, loads_annotations(part)) for part in parts]
@@ -50,7 +60,7 @@ def build_pool(spec: Any, limit: int | None = None, tiling: Tiling | None = None
                 f"data.train joins data sets whose label ids differ ({type(parts[0]).__name__} and "
                 f"{type(part).__name__}): train on one of them"
             )
-    return Pool(dataset, pool_items(dataset), spaces[0])
+    return Pool(dataset, pool_items(dataset), spaces[0], mixtures)
 
 
 def build_dataset(
@@ -257,7 +267,8 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
     """A training sample of the data set's own pipeline with its labels read from `label_path`.
 
     Also counts the labelled pixels right after they were loaded (`labelled_pixels` of img_metas),
-    so that what resizing and cropping lose can be told.
+    so that what resizing and cropping lose can be told; a sample that is not collected, which a
+    mixture takes, holds the number itself.
     """
     leaf, inner = locate(dataset, index)
     path = image_path(leaf, inner)
@@ -273,9 +284,21 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
             ) from None
         if sample is not None:
             if labelled is not None and "img_metas" in sample:
-                sample["img_metas"].data["labelled_pixels"] = labelled
+                note_labelled(sample, labelled)
+            elif labelled is not None:
+                sample["labelled_pixels"] = labelled
             return sample
     raise DataError(f"data.train.pipeline gives nothing for {path}, 20 times")
+
+
+def build_transform(spec: Any) -> Any:
+    """A transform of a pipeline."""
+    return build_from_cfg(spec, PIPELINES)
+
+
+def note_labelled(sample: Any, labelled: int) -> None:
+    """Write the number of labelled pixels that were drawn for a collected sample into it."""
+    sample["img_metas"].data["labelled_pixels"] = labelled
 
 
 def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:

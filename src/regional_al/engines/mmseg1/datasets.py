@@ -14,13 +14,13 @@ import numpy as np
 from mmcv.transforms import RandomChoiceResize, RandomResize
 from mmcv.transforms.utils import cache_randomness
 from mmseg.datasets import BaseSegDataset
-from mmseg.datasets.transforms import GenerateEdge, RandomCrop
+from mmseg.datasets.transforms import GenerateEdge, RandomCrop, RandomMosaic
 from mmseg.datasets.transforms.transforms import Resize, ResizeShortestEdge
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...types import U8, UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
-from ..mmseg.transforms import Box, LabelledCrop, keep_labels
+from ..mmseg.transforms import Box, LabelledCrop, SparseMosaic, keep_labels
 
 
 class _JpgWithPng(BaseSegDataset):  # type: ignore[misc]
@@ -110,6 +110,11 @@ class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
 
 
 @TRANSFORMS.register_module()
+class SparseRandomMosaic(SparseMosaic, RandomMosaic):  # type: ignore[misc]
+    """mmseg's RandomMosaic (same arguments), shrinking labels as `SparseResize` does."""
+
+
+@TRANSFORMS.register_module()
 class LabelledGenerateEdge(GenerateEdge):  # type: ignore[misc]
     """mmseg's GenerateEdge (same arguments) that makes no edge known without labels: 255 where a
     pixel is unlabelled, and where it is no edge by what is labelled but unlabelled ones near it
@@ -152,6 +157,7 @@ SUBSTITUTES = {
     "RandomChoiceResize": "mmseg.SparseRandomChoiceResize",
     "ResizeShortestEdge": "mmseg.SparseResizeShortestEdge",
     "RandomCrop": "mmseg.LabelledRandomCrop",
+    "RandomMosaic": "mmseg.SparseRandomMosaic",
     "GenerateEdge": "mmseg.LabelledGenerateEdge",
 }
 """Transforms that lose sparse labels, or make wrong ones -> those that do not."""

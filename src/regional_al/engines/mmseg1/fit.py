@@ -87,7 +87,7 @@ def prepare(
     if schedule.length is not None and schedule.continuous:
         stop_at = schedule.length if stop_at is None else stop_at
     dataset = labelled_dataset(pool, request, read_sample, alone=source is not None)
-    loader = loader_config(cfg, dataset)
+    loader = loader_config(cfg, pool.mix(dataset))
     if source is not None:
         loader = source.loader(loader)
         source.rewrite(cfg)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size
@@ -21,25 +21,39 @@ from ...types import UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
+from ..mmseg.mixing import mixed, unwrapped
 from ..mmseg.tiled import NAME, Tiling
 from .config import first_line, type_name
 
 log = logging.getLogger("regional_al")
+KEY = "train_dataloader.dataset"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them."""
+    """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them;
+    mixtures: configs of MultiImageMixDataset around it, innermost first."""
 
     dataset: Any
     items: tuple[PoolItem, ...]
     label_space: LabelSpace
+    mixtures: tuple[Mapping[str, Any], ...] = ()
+
+    def mix(self, dataset: Any) -> Any:
+        """Training samples of images of the pool, mixed as the config says. Raises ConfigError."""
+        return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, note_labelled)
 
 
 def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
     """From `train_dataloader.dataset`; large images are cut as `tiling` says. Raises ConfigError,
     DataError or UnsupportedError."""
-    dataset = build_dataset(unwrapped(spec), "train_dataloader.dataset", tiling)
+    spec, mixtures = unwrapped(spec, KEY)
+    if isinstance(spec, Mapping) and "dataset" in spec:
+        raise UnsupportedError(
+            f"{KEY}.type={type_name(spec)!r} mixes or repeats images, so labels have no single "
+            "place: use the data set inside it"
+        )
+    dataset = build_dataset(spec, KEY, tiling)
     parts = leaves(dataset)
     spaces = [label_space(part) for part in parts]
     for part, space in zip(parts, spaces, strict=True):
@@ -48,23 +62,7 @@ def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
                 f"train_dataloader.dataset joins data sets whose label ids differ "
                 f"({type(parts[0]).__name__} and {type(part).__name__}): train on one of them"
             )
-    return Pool(dataset, pool_items(dataset), spaces[0])
-
-
-def unwrapped(spec: Any) -> Any:
-    """The config of the data set inside a RepeatDataset; other wrappers are refused by name."""
-    while isinstance(spec, Mapping) and type_name(spec) == "RepeatDataset":
-        log.warning(
-            "train_dataloader.dataset: RepeatDataset is left out, the labelled images are repeated "
-            "as often as training needs them"
-        )
-        spec = spec["dataset"]
-    if isinstance(spec, Mapping) and "dataset" in spec:
-        raise UnsupportedError(
-            f"train_dataloader.dataset.type={type_name(spec)!r} mixes or repeats images, so labels "
-            "have no single place: use the data set inside it"
-        )
-    return spec
+    return Pool(dataset, pool_items(dataset), spaces[0], mixtures)
 
 
 def build_dataset(spec: Any, key: str, tiling: Tiling | None = None) -> Any:
@@ -213,7 +211,8 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
     """A training sample of the data set's own pipeline with its labels read from `label_path`.
 
     Also counts the labelled pixels right after they were loaded (metainfo `labelled_pixels`), so
-    that what resizing and cropping lose can be told.
+    that what resizing and cropping lose can be told; a sample that is not packed, which a mixture
+    takes, holds the number itself.
     """
     leaf, inner = locate(dataset, index)
     for _ in range(20):  # mmengine, too, draws again when a pipeline gives nothing
@@ -227,9 +226,16 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
             ) from None
         if sample is not None:
             if labelled is not None and "data_samples" in sample:
-                sample["data_samples"].set_metainfo({"labelled_pixels": labelled})
+                note_labelled(sample, labelled)
+            elif labelled is not None:
+                sample["labelled_pixels"] = labelled
             return sample
     raise DataError(f"train_dataloader's pipeline gives nothing for {path}, 20 times")
+
+
+def note_labelled(sample: Any, labelled: int) -> None:
+    """Write the number of labelled pixels that were drawn for a packed sample into it."""
+    sample["data_samples"].set_metainfo({"labelled_pixels": labelled})
 
 
 def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:

@@ -1,0 +1,214 @@
+"""Mosaic over the labelled images, in both generations of MMSegmentation."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mmseg_tiny import CLASSES, Tiny, fit_once, label_some, make_data, make_engine
+
+from regional_al.engines.base import FitRequest
+from regional_al.engines.mmseg.mixing import Mixture, mixed, unwrapped
+from regional_al.engines.mmseg.training import labelled_dataset
+from regional_al.engines.mmseg.transforms import cell_starts, shrink_labels, survive_nearest
+from regional_al.errors import ConfigError, DataError
+from regional_al.loop import runner
+from regional_al.store import results
+from regional_al.store.labels import LabelStore
+
+SCALE = (48, 64)  # half of the images
+
+
+def mosaic(tiny: Tiny, engine: Any, still: bool = True) -> dict[str, Any]:
+    """The tiny training set behind a mosaic; still: with nothing that changes its pixels."""
+    spec = copy.deepcopy(tiny.train_spec(engine))
+    steps = spec["pipeline"]
+    load = next(i for i, step in enumerate(steps) if step["type"] == "LoadAnnotations") + 1
+    outer = steps[load:]
+    if still:
+        moved = ("Resize", "Crop", "Photo", "Pad")
+        outer = [step for step in outer if not any(name in step["type"] for name in moved)]
+        outer = [{**step, "prob": 0.0} if step["type"] == "RandomFlip" else step for step in outer]
+    mix = {"type": "RandomMosaic", "prob": 1.0 if still else 0.5, "img_scale": SCALE}
+    spec["pipeline"] = steps[:load]
+    return {
+        "type": "MultiImageMixDataset",
+        "dataset": {"type": "RepeatDataset", "times": 2, "dataset": spec},
+        "pipeline": [mix, *outer],
+        "_delete_": True,
+    }
+
+
+def batch_of(tiny: Tiny, sample: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """(image [3, H, W], labels [H, W], labelled pixels drawn) of a packed sample."""
+    if tiny.name == "mmseg1":
+        seg = sample["data_samples"]
+        return sample["inputs"].numpy(), seg.gt_sem_seg.data[0].numpy(), seg.labelled_pixels
+    meta = sample["img_metas"].data
+    labels = sample["gt_semantic_seg"].data[0].numpy()
+    return sample["img"].data.numpy(), labels, meta["labelled_pixels"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    return LabelStore(tmp_path / "labels")
+
+
+def loader_of(tiny: Tiny, engine: Any, store: LabelStore, out: Path) -> Any:
+    """The data set that a training stretch draws from, before it is repeated."""
+    request = FitRequest(store=store, out_dir=out, round=0, seed=3)
+    return engine._pool.mix(labelled_dataset(engine._pool, request, engine.read_sample))
+
+
+def test_labels_stay_on_their_pixels(tiny: Tiny, tmp_path: Path, store: LabelStore) -> None:
+    """Each class has its own colour; every label of a mosaic lies on a pixel of that colour, all
+    come from labelled images, and more than one image is in it."""
+    tiny.write_config(tmp_path_of(tmp_path))
+    plain: Any = make_engine(tmp_path)
+    engine: Any = make_engine(tmp_path, {tiny.train_set: mosaic(tiny, plain)})
+    assert [item.key for item in engine.pool] == [item.key for item in plain.pool]
+    label_some(store, engine, 3, share=0.3)
+    data = loader_of(tiny, engine, store, tmp_path / "fit")
+    assert isinstance(data, Mixture)
+    assert len(data) == 3
+    shares = []
+    for sample in (data[i % 3] for i in range(12)):
+        image, labels, drawn = batch_of(tiny, sample)
+        assert labels.shape == (2 * SCALE[0], 2 * SCALE[1]) == image.shape[1:]
+        known = labels != 255
+        assert set(labels[known]) <= set(range(len(CLASSES)))
+        grey = image.astype(float).mean(0)
+        order = [grey[labels == c].mean() for c in range(3) if (labels == c).any()]
+        assert order == sorted(order)
+        shares.append(known.sum() / drawn)
+        assert 0 < shares[-1] < 1
+    assert np.mean(shares) > 0.2  # a quarter of the pixels is left at half size, half of them used
+
+
+def tmp_path_of(path: Path) -> Path:
+    """A folder with the tiny data."""
+    make_data(path)
+    return path
+
+
+def test_a_whole_run(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.write_config(tmp_path_of(tmp_path))
+    engine: Any = make_engine(tmp_path)
+    spec = {k: v for k, v in mosaic(tiny, engine, still=False).items() if k != "_delete_"}
+    parts = tiny.train_set.split(".")
+    more = f"{parts[0]}['{parts[1]}'] = {spec!r}\n" + (
+        "acquisition = dict(level='region', region=dict(type='grid', cell=16), heuristic='Margin',"
+        " budget='20%', rounds=1, warm_start='20%', previews=0)\n"
+    )
+    config = tiny.write_config(tmp_path, more)
+    assert runner.run_training(config, tmp_path / "run", report=False) == 0
+    records = results.load(tmp_path / "run").records
+    assert [record.round for record in records] == [0, 1]
+    assert all(0 < (record.label_share or 0) < 1 for record in records)
+    again = tmp_path / "again"
+    assert runner.run_training(config, again, report=False) == 0
+    assert results.load(again).records[1].miou == records[1].miou
+
+
+def test_mixtures_are_found_from_the_inside() -> None:
+    inner = {"type": "D", "pipeline": []}
+    first = {"type": "MultiImageMixDataset", "dataset": inner, "pipeline": [1]}
+    second = {"type": "MultiImageMixDataset", "dataset": first, "pipeline": [2]}
+    assert unwrapped(second, "k") == (inner, (first, second))
+    assert unwrapped(inner, "k") == (inner, ())
+    other = {"type": "ClassBalancedDataset", "dataset": first}
+    assert unwrapped(other, "k") == (other, ())
+    assert unwrapped([inner], "k") == ([inner], ())
+
+
+class Add:
+    """Adds up `v` of two more samples; asks for one too many now and then, as RandomMosaic."""
+
+    def __init__(self, wrong: int = 2) -> None:
+        self.wrong, self.calls = wrong, 0
+
+    def get_indices(self, dataset: Any) -> list[int]:
+        self.calls += 1
+        return [len(dataset) if self.calls <= self.wrong else 1, 0]
+
+    def __call__(self, sample: Any) -> Any:
+        return {"v": sample["v"] + sum(s["v"] for s in sample["mix_results"]), "mix_results": 0}
+
+
+class Samples(list[Any]):
+    """Fresh samples, as a pipeline makes them."""
+
+    metainfo = "meta"
+
+    def __getitem__(self, index: Any) -> Any:
+        return dict(super().__getitem__(index))
+
+
+DATA = Samples([{"v": 1, "labelled_pixels": 10}, {"v": 5, "labelled_pixels": 100}])
+
+
+def count(sample: Any, labelled: int) -> None:
+    sample["count"] = labelled
+
+
+def test_by_hand() -> None:
+    one = {"type": MIX_TYPE, "pipeline": [{"type": "add"}, {"type": "skipped"}]}
+    one["skip_type_keys"] = ["skipped"]
+    data = mixed(DATA, [one], "k", lambda spec: Add(), count)
+    assert (len(data), data.metainfo) == (2, "meta")
+    assert data[0] == {"v": 1 + 5 + 1, "count": 120}
+    assert pickle.loads(pickle.dumps(data))[1] == {"v": 11, "count": 210}
+    twice = mixed(DATA, [one, one], "k", lambda spec: Add(0), count)
+    assert twice[0] == {"v": 7 + 11 + 7, "count": 120 + 210 + 120}
+    assert mixed(DATA, [], "k", Add, count) is DATA
+
+
+MIX_TYPE = "MultiImageMixDataset"
+
+
+def test_mistakes_are_one_line() -> None:
+    def fails(sample: Any) -> Any:
+        raise ZeroDivisionError("a\nb")
+
+    def build(spec: Any) -> Any:
+        raise KeyError("no such transform\nhere")
+
+    with pytest.raises(ConfigError, match=r"k\.pipeline: .*no such transform"):
+        mixed(DATA, [{"type": MIX_TYPE, "pipeline": [{"type": "x"}]}], "k", build, print)
+    with pytest.raises(DataError, match=r"k\.pipeline: function fails: ZeroDivisionError: a$"):
+        Mixture(DATA, [fails], "k", print)[0]
+    with pytest.raises(DataError, match="beyond the 2 there"):
+        Mixture(DATA, [Add(10**6)], "k", print)[0]
+    with pytest.raises(DataError, match="gives nothing, 20 times"):
+        Mixture(DATA, [lambda sample: None], "k", print)[0]
+    with pytest.raises(ConfigError, match=r"k\.dataset\.pipeline must load images and labels"):
+        Mixture([{"v": 1}], [Add(0)], "k", print)[0]
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30), st.integers(1, 30), st.randoms())
+def test_nearest_finds_the_labels(h: int, w: int, th: int, tw: int, random: Any) -> None:
+    size = (min(h, th), min(w, tw))
+    rng = np.random.default_rng(random.getrandbits(32))
+    mask = np.where(rng.random((h, w)) < 0.1, rng.integers(0, 5, (h, w)), 255).astype(np.uint8)
+    kept = survive_nearest(mask, size)
+    rows, cols = cell_starts(h, size[0])[:-1], cell_starts(w, size[1])[:-1]
+    assert np.array_equal(kept[rows][:, cols], shrink_labels(mask, size))
+    assert set(kept[kept != 255]) <= set(mask[mask != 255])
+
+
+def test_training_is_repeatable(tiny: Tiny, tmp_path: Path, store: LabelStore) -> None:
+    tiny.write_config(tmp_path_of(tmp_path))
+    plain: Any = make_engine(tmp_path)
+    changes = {tiny.train_set: mosaic(tiny, plain)}
+    label_some(store, plain, 2)
+    found = [
+        fit_once(make_engine(tmp_path, changes), store, tmp_path / f"fit{i}").label_share
+        for i in range(2)
+    ]
+    assert found[0] == found[1] > 0
