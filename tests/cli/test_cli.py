@@ -257,3 +257,17 @@ def test_tools_train_is_the_train_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "error: none.py does not exist: give a config file\n"
+
+
+def test_a_large_image_is_no_warning_on_the_screen(tmp_path: Path) -> None:
+    code = (
+        "from PIL import Image\n"
+        "from regional_al import cli\n"
+        "Image.new('L', (9, 9)).save('a.png')\n"
+        "Image.MAX_IMAGE_PIXELS = 60\n"
+        "cli.main = lambda argv: Image.open('a.png').close() or 0\n"
+        "cli.entry()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

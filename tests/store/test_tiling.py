@@ -144,7 +144,7 @@ def test_images_that_pillow_refuses_are_cut(
 ) -> None:
     path = picture(tmp_path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(DataError, match="cut it into tiles"):
+    with pytest.raises(DataError, match=r"set acquisition\.tiles, or cut it into tiles"):
         read_rgb(path)
     assert len(cut(tmp_path / "tiles", path, None, TILES)) == 6
     assert Image.MAX_IMAGE_PIXELS == 100

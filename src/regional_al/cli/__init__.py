@@ -11,6 +11,7 @@ import argparse
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def entry(argv: Sequence[str] | None = None) -> None:
 
     `custom_imports` finds modules in the working folder, as it does with `python -m regional_al`.
     """
+    # Pillow's, of each large image; too large ones are an error of `store.images`
+    warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
     if os.getcwd() not in sys.path and not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.getcwd())
     try:

@@ -169,7 +169,8 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[PILImage.Image
     except Image.DecompressionBombError:
         limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
         raise DataError(
-            f"{path} says that it has more than {limit} pixels: cut it into tiles"
+            f"{path} says that it has more than {limit} pixels: set acquisition.tiles, or cut it "
+            "into tiles"
         ) from None
     except Exception as error:  # whatever the decoders of Pillow raise
         why = " ".join(str(error).split()) or type(error).__name__
