@@ -215,9 +215,9 @@ def test_joined_and_repeated_data_sets(tiny: Tiny, engine: Any, root: Path) -> N
     assert len(make_engine(root, {tiny.train_set: repeated}).pool) == 5
     with pytest.raises(DataError, match=r"00_img\.png"):
         make_engine(root, tiny.joined([one, one]))
-    balanced = {"_delete_": True, "type": "ClassBalancedDataset", "dataset": one}
-    with pytest.raises(UnsupportedError, match=r"ClassBalancedDataset.*use the data set inside"):
-        make_engine(root, {tiny.train_set: balanced})
+    mine = {"_delete_": True, "type": "MyWrapper", "dataset": one}
+    with pytest.raises(UnsupportedError, match=r"MyWrapper.*use the data set inside"):
+        make_engine(root, {tiny.train_set: mine})
 
 
 def test_cityscapes_folders_may_be_joined(tiny: Tiny, engine: Any, root: Path) -> None:

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from mmseg_tiny import CLASSES, Tiny, fit_once, label_some, make_data, make_engine
 
 from regional_al.engines.base import FitRequest
-from regional_al.engines.mmseg.mixing import Mixture, mixed, unwrapped
+from regional_al.engines.mmseg.mixing import Mixture, mixed, repeats, unwrapped
 from regional_al.engines.mmseg.training import labelled_dataset
 from regional_al.engines.mmseg.transforms import cell_starts, shrink_labels, survive_nearest
 from regional_al.errors import ConfigError, DataError
 from regional_al.loop import runner
 from regional_al.store import results
+from regional_al.store.images import read_ids
 from regional_al.store.labels import LabelStore
+from regional_al.types import ImageAnswer
 
 SCALE = (48, 64)  # half of the images
 
@@ -122,7 +124,9 @@ def test_mixtures_are_found_from_the_inside() -> None:
     second = {"type": "MultiImageMixDataset", "dataset": first, "pipeline": [2]}
     assert unwrapped(second, "k") == (inner, (first, second))
     assert unwrapped(inner, "k") == (inner, ())
-    other = {"type": "ClassBalancedDataset", "dataset": first}
+    balanced = {"type": "ClassBalancedDataset", "oversample_thr": 0.1, "dataset": first}
+    assert unwrapped(balanced, "k") == (inner, (first, balanced))
+    other = {"type": "MyWrapper", "dataset": first}
     assert unwrapped(other, "k") == (other, ())
     assert unwrapped([inner], "k") == ([inner], ())
 
@@ -170,6 +174,50 @@ def test_by_hand() -> None:
 
 
 MIX_TYPE = "MultiImageMixDataset"
+
+
+def test_images_with_rare_classes_are_repeated() -> None:
+    """By hand: class 1 is in one of four images, class 2 in two; the threshold is 0.5."""
+    images = [{0}, {0, 1}, {0, 2}, {2}]
+    assert repeats(images, 0.5).tolist() == [1, 2, 1, 1]  # sqrt(0.5 / 0.25) = 1.41, up to 2
+    assert repeats(images, 1.0).tolist() == [2, 2, 2, 2]  # sqrt(1 / 0.75) = 1.15
+    assert repeats([*images[:3], set()], 1.0).tolist() == [2, 2, 2, 1]
+    assert repeats(images, 0.0).tolist() == [1, 1, 1, 1]
+    assert repeats([], 0.5).tolist() == []
+
+    balanced = {"type": "ClassBalancedDataset", "oversample_thr": 0.5}
+    four = Samples({"v": v, "labelled_pixels": 10 * v} for v in (1, 2, 3, 4))
+    data = mixed(four, [balanced], "k", Add, count, images.__getitem__)
+    assert [s["v"] for s in (data[i] for i in range(len(data)))] == [1, 2, 2, 3, 4]
+    assert data.metainfo == "meta"
+    mix = {"type": MIX_TYPE, "pipeline": [{"type": "add"}]}
+    outside = mixed(four, [mix, balanced], "k", lambda spec: Add(0), count, images.__getitem__)
+    assert len(outside) == 5
+    assert outside[2] == {"v": 2 + 2 + 1, "count": 50}
+    inside = mixed(four, [balanced, mix], "k", lambda spec: Add(0), count, images.__getitem__)
+    assert len(inside) == 5
+    assert inside[4] == {"v": 4 + 2 + 1, "count": 70}
+    twice = mixed(four, [balanced, balanced], "k", Add, count, images.__getitem__)
+    assert len(twice) == 9  # classes 1 and 2 are in two of five now: all but the first again
+    assert mixed(four, [balanced], "k", Add, count) is four
+    for wrong in (None, "a", 2, -0.1):
+        with pytest.raises(ConfigError, match=r"k\.oversample_thr=.* must be between 0 and 1"):
+            mixed(four, [{**balanced, "oversample_thr": wrong}], "k", Add, count)
+
+
+def test_labelled_classes_decide(tiny: Tiny, tmp_path: Path, store: LabelStore) -> None:
+    """All images contain all classes; only one is labelled with the third."""
+    spec = {"_delete_": True, "type": "ClassBalancedDataset", "oversample_thr": 0.9}
+    tiny.write_config(tmp_path_of(tmp_path))
+    plain: Any = make_engine(tmp_path)
+    spec["dataset"] = tiny.train_spec(plain)
+    engine: Any = make_engine(tmp_path, {tiny.train_set: spec})
+    for item, chosen in zip(engine.pool, ((0,), (0, 1), (0, 1, 2), ()), strict=False):
+        truth = read_ids(item.annotation)
+        store.write(ImageAnswer(item.key, truth, np.isin(truth, [*chosen, 255])), 0)
+    data = loader_of(tiny, engine, store, tmp_path / "fit")
+    assert data.items.tolist() == [0, 1, 1, 2, 2]  # void alone is no label
+    assert fit_once(engine, store, tmp_path / "out").label_share > 0
 
 
 def test_mistakes_are_one_line() -> None:

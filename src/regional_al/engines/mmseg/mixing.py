@@ -1,34 +1,41 @@
-"""Mosaic and other mixtures of images over the labelled set. No framework.
+"""Mosaic and other mixtures, and class-balanced sampling, over the labelled set. No framework.
 
-MMSegmentation's MultiImageMixDataset mixes the images of the whole training set. Here the images
-come from those with labels, each with the labels of the run.
+MMSegmentation's MultiImageMixDataset mixes the images of the whole training set, MMEngine's
+ClassBalancedDataset repeats images by the classes of their masks. Here the images come from those
+with labels, each with the labels of the run, and its classes are those that were labelled.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
+from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError
+from ...types import I64, LabelSpace
 from ..specs import first_line, type_name
 
-MIX = "MultiImageMixDataset"
+MIX, BALANCED = "MultiImageMixDataset", "ClassBalancedDataset"
 TRIES = 100
 log = logging.getLogger("regional_al")
 
 
 def unwrapped(spec: Any, key: str) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
-    """Take a data set out of RepeatDataset and MultiImageMixDataset.
+    """Take a data set out of RepeatDataset, MultiImageMixDataset and ClassBalancedDataset.
 
     Args:
         spec: Config of a training data set.
         key: Where the config says it, for messages.
 
     Returns:
-        The config inside, and those of the mixtures around it, innermost first.
+        The config inside, and those of the two latter around it, innermost first.
     """
     mixtures: tuple[Mapping[str, Any], ...] = ()
     while isinstance(spec, Mapping) and "dataset" in spec:
@@ -38,7 +45,7 @@ def unwrapped(spec: Any, key: str) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
                 f"{key}: RepeatDataset is left out, the labelled images are repeated as often as "
                 "training needs them"
             )
-        elif name == MIX:
+        elif name in (MIX, BALANCED):
             mixtures = (spec, *mixtures)
         else:
             break
@@ -52,8 +59,9 @@ def mixed(
     key: str,
     build: Callable[[Any], Any],
     count: Callable[[Any, int], None],
+    classes: Callable[[int], Iterable[int]] | None = None,
 ) -> Any:
-    """The labelled images, mixed as a config says.
+    """The labelled images, mixed and repeated as a config says.
 
     Args:
         dataset: The labelled images; its samples are dicts.
@@ -61,14 +69,24 @@ def mixed(
         key: Of the config, for messages.
         build: Builds a transform from its config.
         count: Notes in a finished sample how many labelled pixels were drawn for it.
+        classes: Returns the labelled classes of an image; None: no image is repeated.
 
     Returns:
         `dataset` itself where there is no mixture.
 
     Raises:
-        ConfigError: A transform cannot be built.
+        ConfigError: A transform cannot be built, or `oversample_thr` is no share.
     """
+    last = max((i for i, spec in enumerate(mixtures) if type_name(spec) == MIX), default=None)
     for place, spec in enumerate(mixtures):
+        if type_name(spec) == BALANCED:
+            threshold = spec.get("oversample_thr")
+            if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+                raise ConfigError(f"{key}.oversample_thr={threshold!r} must be between 0 and 1")
+            if classes is not None:
+                repeated = Repeats(dataset, repeats(map(classes, range(len(dataset))), threshold))
+                dataset, classes = repeated, functools.partial(_classes_of, classes, repeated)
+            continue
         skipped = spec.get("skip_type_keys") or ()
         transforms = []
         for step in spec.get("pipeline") or ():
@@ -78,8 +96,84 @@ def mixed(
                 transforms.append(build(step))
             except Exception as error:  # whatever a transform raises, the config can be mended
                 raise ConfigError(f"{key}.pipeline: {first_line(error)}") from None
-        dataset = Mixture(dataset, transforms, key, count if place == len(mixtures) - 1 else None)
+        dataset = Mixture(dataset, transforms, key, count if place == last else None)
     return dataset
+
+
+def repeats(classes: Iterable[Iterable[int]], threshold: float) -> I64:
+    """How often to show each image, so that images with rare classes are shown more often.
+
+    With f(c) the share of the images that contain class c, an image is shown
+    max over its classes of sqrt(threshold / f(c)) times, rounded up, and at least once.
+
+    Args:
+        classes: Of each image.
+        threshold: Classes in fewer images than this share are shown more often, [0, 1].
+
+    Returns:
+        int64 [images].
+
+    Source:
+        Gupta, Dollár, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation",
+        CVPR 2019.
+
+    Example:
+        >>> repeats([{0}, {0}, {0}, {0, 1}], threshold=0.9).tolist()
+        [1, 1, 1, 2]
+    """
+    found = [set(one) for one in classes]
+    images = Counter(c for one in found for c in one)
+    rare = {c: math.sqrt(threshold * len(found) / count) for c, count in images.items()}
+    times = [math.ceil(max((rare[c] for c in one), default=1.0)) for one in found]
+    return np.maximum(np.array(times, dtype=np.int64), 1)
+
+
+def _classes_of(
+    classes: Callable[[int], Iterable[int]], repeated: Repeats, item: int
+) -> Iterable[int]:
+    return classes(int(repeated.items[item]))
+
+
+class Repeats(Dataset[Any]):
+    """Images of a data set, each one or several times. Other attributes are those of `dataset`.
+
+    Args:
+        dataset: Any data set.
+        times: int64 [images], each at least 1.
+    """
+
+    def __init__(self, dataset: Any, times: I64) -> None:
+        self.dataset, self.items = dataset, np.repeat(np.arange(len(times)), times)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getattr__(self, name: str) -> Any:
+        return _of(self, name)
+
+    def __getitem__(self, item: int) -> Any:
+        return self.dataset[int(self.items[item])]
+
+
+def _of(wrapper: Any, name: str) -> Any:
+    """An attribute of the data set inside; while unpickling there is none yet."""
+    if name.startswith("__") or "dataset" not in wrapper.__dict__:
+        raise AttributeError(name)
+    return getattr(wrapper.dataset, name)
+
+
+def labelled_classes(dataset: Any, space: LabelSpace) -> Callable[[int], Iterable[int]] | None:
+    """The classes that are labelled in the images of `dataset`; None when that is no
+    ActiveLearningDataset."""
+    if not isinstance(dataset, ActiveLearningDataset):
+        return None
+
+    def classes(item: int) -> Iterable[int]:
+        counts, _ = dataset.store.counts(dataset.keys[dataset.index_of(item)])
+        found = space.raw_to_train[np.flatnonzero(counts)]
+        return found[found < space.num_classes].tolist()  # type: ignore[no-any-return]
+
+    return classes
 
 
 class Repeated(Dataset[Any]):
@@ -125,9 +219,7 @@ class Mixture(Dataset[Any]):
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "dataset" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
+        return _of(self, name)
 
     def __getitem__(self, item: int) -> Any:
         for _ in range(20):  # as for a data set whose pipeline gives nothing

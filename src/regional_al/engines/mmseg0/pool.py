@@ -25,7 +25,7 @@ from ...types import I64, UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
-from ..mmseg.mixing import mixed, unwrapped
+from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.tiled import NAME, Tiling
 from ..specs import first_line, type_name
 
@@ -35,7 +35,8 @@ log = logging.getLogger("regional_al")
 @dataclass(frozen=True)
 class Pool:
     """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them;
-    mixtures: configs of MultiImageMixDataset around it, innermost first."""
+    mixtures: configs of MultiImageMixDataset and ClassBalancedDataset around it, from the inside
+    out."""
 
     dataset: Any
     items: tuple[PoolItem, ...]
@@ -43,8 +44,10 @@ class Pool:
     mixtures: tuple[Mapping[str, Any], ...] = ()
 
     def mix(self, dataset: Any) -> Any:
-        """Training samples of images of the pool, mixed as the config says. Raises ConfigError."""
-        return mixed(dataset, self.mixtures, "data.train", build_transform, note_labelled)
+        """Training samples of images of the pool, mixed and repeated as the config says. Raises
+        ConfigError."""
+        classes = labelled_classes(dataset, self.label_space)
+        return mixed(dataset, self.mixtures, "data.train", build_transform, note_labelled, classes)
 
 
 def build_pool(spec: Any, limit: int | None = None, tiling: Tiling | None = None) -> Pool:

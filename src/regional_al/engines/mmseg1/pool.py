@@ -21,7 +21,7 @@ from ...types import UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
-from ..mmseg.mixing import mixed, unwrapped
+from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.tiled import NAME, Tiling
 from .config import first_line, type_name
 
@@ -32,7 +32,8 @@ KEY = "train_dataloader.dataset"
 @dataclass(frozen=True)
 class Pool:
     """items: PoolItem per image, in data-set order; dataset: the mmseg data set behind them;
-    mixtures: configs of MultiImageMixDataset around it, innermost first."""
+    mixtures: configs of MultiImageMixDataset and ClassBalancedDataset around it, from the inside
+    out."""
 
     dataset: Any
     items: tuple[PoolItem, ...]
@@ -40,8 +41,10 @@ class Pool:
     mixtures: tuple[Mapping[str, Any], ...] = ()
 
     def mix(self, dataset: Any) -> Any:
-        """Training samples of images of the pool, mixed as the config says. Raises ConfigError."""
-        return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, note_labelled)
+        """Training samples of images of the pool, mixed and repeated as the config says. Raises
+        ConfigError."""
+        classes = labelled_classes(dataset, self.label_space)
+        return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, note_labelled, classes)
 
 
 def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
