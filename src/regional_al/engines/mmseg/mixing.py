@@ -171,12 +171,12 @@ def labelled_classes(dataset: Any, space: LabelSpace) -> Callable[[int], Iterabl
     def classes(item: int) -> Iterable[int]:
         counts, _ = dataset.store.counts(dataset.keys[dataset.index_of(item)])
         found = space.raw_to_train[np.flatnonzero(counts)]
-        return found[found < space.num_classes].tolist()  # type: ignore[no-any-return]
+        return found[(found >= 0) & (found < space.num_classes)].tolist()  # type: ignore[no-any-return]
 
     return classes
 
 
-class Repeated(Dataset[Any]):
+class OneImage(Dataset[Any]):
     """One image, any number of times.
 
     Args:

@@ -24,7 +24,7 @@ from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_w
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.head_probe import check_blank, check_heads, flat
 from ..mmseg.memory import batch_bytes, check_shared_memory
-from ..mmseg.mixing import Repeated
+from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
@@ -210,7 +210,7 @@ def invented_samples(pool: Pool, share: float) -> list[Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "invented.png"
         write_png(path, mask)
-        samples = pool.mix(Repeated(lambda: read_sample(pool.dataset, 0, path)))
+        samples = pool.mix(OneImage(lambda: read_sample(pool.dataset, 0, path)))
         return [samples[0] for _ in range(2)]
 
 
