@@ -13,8 +13,8 @@ pytest.importorskip("mmcv.runner")
 from mmseg0_tiny import TINY, Tiny0
 from mmseg_tiny import make_engine
 
-from regional_al.engines.mmseg0.pool import build_pool
-from regional_al.errors import ConfigError
+from regional_al.engines.mmseg0.pool import build_dataset, build_pool
+from regional_al.errors import ConfigError, UnsupportedError
 
 pytestmark = pytest.mark.mmseg0
 
@@ -62,3 +62,13 @@ def test_reduce_zero_label_must_agree(root: Path) -> None:
         data__train__pipeline=pipeline,
     )
     agreeing.preflight()
+
+
+def test_a_mixture_is_around_all_training_data(engine: Any, root: Path) -> None:
+    one = TINY.train_spec(engine)
+    mixed = {"type": "MultiImageMixDataset", "dataset": one, "pipeline": []}
+    assert len(build_pool({"type": "RepeatDataset", "times": 2, "dataset": mixed}).mixtures) == 1
+    with pytest.raises(UnsupportedError, match=r"MultiImageMixDataset' must be around all"):
+        build_pool([mixed, one])
+    with pytest.raises(UnsupportedError, match=r"data\.val.*must be around all training data"):
+        build_dataset(mixed, "data.val")

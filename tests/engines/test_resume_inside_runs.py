@@ -121,7 +121,7 @@ THIRD = (1, signal.SIGUSR1)
     ("gpus", "workers", "epochs", "moments"),
     [
         (1, 2, False, [FIRST, SECOND, THIRD]),
-        (2, 0, False, [SECOND]),
+        (2, 0, False, [FIRST, SECOND]),
         (2, 0, True, [THIRD]),
     ],
 )

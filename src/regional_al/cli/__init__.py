@@ -55,7 +55,7 @@ def entry(argv: Sequence[str] | None = None) -> None:
 
     `custom_imports` finds modules in the working folder, as it does with `python -m regional_al`.
     """
-    # Pillow's, of each large image; too large ones are an error of `store.images`
+    # Pillow warns of each image that is half as large as those that `store.images` refuses.
     warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
     if os.getcwd() not in sys.path and not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, os.getcwd())

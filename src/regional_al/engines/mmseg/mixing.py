@@ -7,7 +7,6 @@ with labels, each with the labels of the run, and its classes are those that wer
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections import Counter
@@ -18,7 +17,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, UnsupportedError
 from ...types import I64, LabelSpace
 from ..specs import first_line, type_name
 
@@ -27,28 +26,37 @@ TRIES = 100
 log = logging.getLogger("regional_al")
 
 
-def unwrapped(spec: Any, key: str) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
+def unwrapped(
+    spec: Any, key: str, quiet: bool = False
+) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
     """Take a data set out of RepeatDataset, MultiImageMixDataset and ClassBalancedDataset.
 
     Args:
-        spec: Config of a training data set.
+        spec: Config of a data set.
         key: Where the config says it, for messages.
+        quiet: Do not say that RepeatDataset is left out.
 
     Returns:
         The config inside, and those of the two latter around it, innermost first.
+
+    Raises:
+        UnsupportedError: It is in another wrapper.
     """
     mixtures: tuple[Mapping[str, Any], ...] = ()
     while isinstance(spec, Mapping) and "dataset" in spec:
         name = type_name(spec)
-        if name == "RepeatDataset":
+        if name in (MIX, BALANCED):
+            mixtures = (spec, *mixtures)
+        elif name != "RepeatDataset":
+            raise UnsupportedError(
+                f"{key}.type={name!r} mixes or repeats images, so labels have no single place: use "
+                "the data set inside it"
+            )
+        elif not quiet:
             log.warning(
                 f"{key}: RepeatDataset is left out, the labelled images are repeated as often as "
                 "training needs them"
             )
-        elif name in (MIX, BALANCED):
-            mixtures = (spec, *mixtures)
-        else:
-            break
         spec = spec["dataset"]
     return spec, mixtures
 
@@ -59,7 +67,7 @@ def mixed(
     key: str,
     build: Callable[[Any], Any],
     count: Callable[[Any, int], None],
-    classes: Callable[[int], Iterable[int]] | None = None,
+    classes: Callable[[], list[list[int]]] | None = None,
 ) -> Any:
     """The labelled images, mixed and repeated as a config says.
 
@@ -69,7 +77,7 @@ def mixed(
         key: Of the config, for messages.
         build: Builds a transform from its config.
         count: Notes in a finished sample how many labelled pixels were drawn for it.
-        classes: Returns the labelled classes of an image; None: no image is repeated.
+        classes: Returns the labelled classes of each image; None: no image is repeated.
 
     Returns:
         `dataset` itself where there is no mixture.
@@ -77,30 +85,34 @@ def mixed(
     Raises:
         ConfigError: A transform cannot be built, or `oversample_thr` is no share.
     """
+    found: list[list[int]] | None = None
     last = max((i for i, spec in enumerate(mixtures) if type_name(spec) == MIX), default=None)
     for place, spec in enumerate(mixtures):
-        if type_name(spec) == BALANCED:
-            threshold = spec.get("oversample_thr")
-            if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-                raise ConfigError(f"{key}.oversample_thr={threshold!r} must be between 0 and 1")
-            if classes is not None:
-                repeated = Repeats(dataset, repeats(map(classes, range(len(dataset))), threshold))
-                dataset, classes = repeated, functools.partial(_classes_of, classes, repeated)
+        if type_name(spec) == MIX:
+            transforms = _transforms(spec, key, build)
+            dataset = Mixture(dataset, transforms, key, count if place == last else None)
             continue
-        skipped = spec.get("skip_type_keys") or ()
-        transforms = []
-        for step in spec.get("pipeline") or ():
-            if type_name(step) in skipped:
-                continue
-            try:
-                transforms.append(build(step))
-            except Exception as error:  # whatever a transform raises, the config can be mended
-                raise ConfigError(f"{key}.pipeline: {first_line(error)}") from None
-        dataset = Mixture(dataset, transforms, key, count if place == last else None)
+        threshold = spec.get("oversample_thr")
+        if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+            raise ConfigError(f"{key}.oversample_thr={threshold!r} must be between 0 and 1")
+        if classes is not None:
+            found = classes() if found is None else found
+            dataset = RepeatedImages(dataset, repeat_factors(found, threshold))
+            found = [found[item] for item in dataset.items]
     return dataset
 
 
-def repeats(classes: Iterable[Iterable[int]], threshold: float) -> I64:
+def _transforms(spec: Mapping[str, Any], key: str, build: Callable[[Any], Any]) -> list[Any]:
+    """The transforms of a MultiImageMixDataset."""
+    skipped = spec.get("skip_type_keys") or ()
+    steps = [step for step in spec.get("pipeline") or () if type_name(step) not in skipped]
+    try:
+        return [build(step) for step in steps]
+    except Exception as error:  # whatever a transform raises, the config can be mended
+        raise ConfigError(f"{key}.pipeline: {first_line(error)}") from None
+
+
+def repeat_factors(classes: Iterable[Iterable[int]], threshold: float) -> I64:
     """How often to show each image, so that images with rare classes are shown more often.
 
     With f(c) the share of the images that contain class c, an image is shown
@@ -118,7 +130,7 @@ def repeats(classes: Iterable[Iterable[int]], threshold: float) -> I64:
         CVPR 2019.
 
     Example:
-        >>> repeats([{0}, {0}, {0}, {0, 1}], threshold=0.9).tolist()
+        >>> repeat_factors([{0}, {0}, {0}, {0, 1}], threshold=0.9).tolist()
         [1, 1, 1, 2]
     """
     found = [set(one) for one in classes]
@@ -128,13 +140,7 @@ def repeats(classes: Iterable[Iterable[int]], threshold: float) -> I64:
     return np.maximum(np.array(times, dtype=np.int64), 1)
 
 
-def _classes_of(
-    classes: Callable[[int], Iterable[int]], repeated: Repeats, item: int
-) -> Iterable[int]:
-    return classes(int(repeated.items[item]))
-
-
-class Repeats(Dataset[Any]):
+class RepeatedImages(Dataset[Any]):
     """Images of a data set, each one or several times. Other attributes are those of `dataset`.
 
     Args:
@@ -162,18 +168,14 @@ def _of(wrapper: Any, name: str) -> Any:
     return getattr(wrapper.dataset, name)
 
 
-def labelled_classes(dataset: Any, space: LabelSpace) -> Callable[[int], Iterable[int]] | None:
-    """The classes that are labelled in the images of `dataset`; None when that is no
-    ActiveLearningDataset."""
-    if not isinstance(dataset, ActiveLearningDataset):
-        return None
-
-    def classes(item: int) -> Iterable[int]:
+def labelled_classes(dataset: ActiveLearningDataset, space: LabelSpace) -> list[list[int]]:
+    """The train ids of the classes that are labelled in each image of `dataset`."""
+    found = []
+    for item in range(len(dataset)):
         counts, _ = dataset.store.counts(dataset.keys[dataset.index_of(item)])
-        found = space.raw_to_train[np.flatnonzero(counts)]
-        return found[(found >= 0) & (found < space.num_classes)].tolist()  # type: ignore[no-any-return]
-
-    return classes
+        ids = space.raw_to_train[np.flatnonzero(counts)]
+        found.append(ids[(ids >= 0) & (ids < space.num_classes)].tolist())
+    return found
 
 
 class OneImage(Dataset[Any]):

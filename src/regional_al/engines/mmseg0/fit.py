@@ -38,12 +38,12 @@ from ...store import fit_state
 from ...types import JSON
 from ..base import FitRequest, FitResult
 from ..mmseg.checkpoints import strip
-from ..mmseg.mixing import unwrapped
+from ..mmseg.mixing import MIX, unwrapped
 from ..mmseg.rehearsal import Blame
 from ..mmseg.resumable import INTERVAL, Resumable, can_resume
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
-from ..specs import without_traceback
+from ..specs import type_name, without_traceback
 from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
 from .hooks import (
@@ -311,11 +311,11 @@ def make_loaders(
         iterations = runner._max_iters - first
     loaders = [train_loader(cfg, dataset, request.seed, iterations)]
     if len(phases(cfg)) > 1:
-        train, mixtures = unwrapped(cfg.data.train, "data.train")
-        if mixtures:
+        train, mixtures = unwrapped(cfg.data.train, "data.train", quiet=True)
+        if any(type_name(spec) == MIX for spec in mixtures):
             raise UnsupportedError(
-                "workflow with 'val' sees data.val by the pipeline of data.train, which "
-                "MultiImageMixDataset splits: use workflow=[('train', 1)]"
+                f"workflow with 'val' needs one pipeline in data.train, but {MIX} has two: use "
+                "workflow=[('train', 1)]"
             )
         pipeline = (train[0] if isinstance(train, (list, tuple)) else train)["pipeline"]
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), pipeline=pipeline)

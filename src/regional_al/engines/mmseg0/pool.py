@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import tempfile
@@ -18,6 +19,7 @@ from mmseg.datasets import PIPELINES
 from mmseg.datasets import build_dataset as mmseg_build
 from torch.utils.data import ConcatDataset
 
+from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size, write_png
 from ...store.tiling import Tile
@@ -46,7 +48,9 @@ class Pool:
     def mix(self, dataset: Any) -> Any:
         """Training samples of images of the pool, mixed and repeated as the config says. Raises
         ConfigError."""
-        classes = labelled_classes(dataset, self.label_space)
+        classes = None  # of an image that preflight makes up
+        if isinstance(dataset, ActiveLearningDataset):
+            classes = functools.partial(labelled_classes, dataset, self.label_space)
         return mixed(dataset, self.mixtures, "data.train", build_transform, note_labelled, classes)
 
 
@@ -112,28 +116,26 @@ def at_tile(info: dict[str, Any], tile: Tile) -> dict[str, Any]:
 
 def single(spec: Any, key: str) -> Iterator[dict[str, Any]]:
     """Configs of data sets with one folder each, as mmseg's build_dataset opens lists of configs,
-    of `img_dir`, `ann_dir` and `split`. RepeatDataset is left out; mixtures are refused by name."""
+    of `img_dir`, `ann_dir` and `split`. RepeatDataset is left out; what `build_pool` takes around
+    the whole, mixtures and class-balanced sampling, is refused here, by name."""
     if isinstance(spec, (list, tuple)):
         for part in spec:
             yield from single(part, key)
         return
     if not isinstance(spec, Mapping) or "type" not in spec:
         raise ConfigError(f"{key} is missing or is not a dict(type=...)")
-    if type_name(spec) == "RepeatDataset":
-        log.warning(
-            f"{key}: RepeatDataset is left out, the labelled images are repeated as often as "
-            "training needs them"
-        )
-        yield from single(spec["dataset"], key)
+    if "dataset" in spec:
+        inside, mixtures = unwrapped(spec, key)
+        if mixtures:
+            raise UnsupportedError(
+                f"{key}.type={type_name(mixtures[-1])!r} must be around all training data, not "
+                "around some of it or around other data"
+            )
+        yield from single(inside, key)
         return
     if type_name(spec) == "ConcatDataset" and "datasets" in spec:
         yield from single(spec["datasets"], key)
         return
-    if "dataset" in spec:
-        raise UnsupportedError(
-            f"{key}.type={type_name(spec)!r} mixes or repeats images, so labels have no single "
-            "place: use the data set inside it"
-        )
     lists = {
         name: spec[name]
         for name in ("img_dir", "ann_dir", "split")

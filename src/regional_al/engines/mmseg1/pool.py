@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from mmseg.registry import DATASETS, TRANSFORMS
 
+from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size
 from ...store.tiling import Tile
@@ -43,7 +45,9 @@ class Pool:
     def mix(self, dataset: Any) -> Any:
         """Training samples of images of the pool, mixed and repeated as the config says. Raises
         ConfigError."""
-        classes = labelled_classes(dataset, self.label_space)
+        classes = None  # of an image that preflight makes up
+        if isinstance(dataset, ActiveLearningDataset):
+            classes = functools.partial(labelled_classes, dataset, self.label_space)
         return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, note_labelled, classes)
 
 
@@ -51,11 +55,6 @@ def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
     """From `train_dataloader.dataset`; large images are cut as `tiling` says. Raises ConfigError,
     DataError or UnsupportedError."""
     spec, mixtures = unwrapped(spec, KEY)
-    if isinstance(spec, Mapping) and "dataset" in spec:
-        raise UnsupportedError(
-            f"{KEY}.type={type_name(spec)!r} mixes or repeats images, so labels have no single "
-            "place: use the data set inside it"
-        )
     dataset = build_dataset(spec, KEY, tiling)
     parts = leaves(dataset)
     spaces = [label_space(part) for part in parts]
