@@ -4,7 +4,8 @@ A work dir with a pool of 100,000 images, all labelled over five rounds of 20,00
 16x16 pixels, so that decoding and compressing hardly count), first waiting for half of its last
 round, then finished; what the index says is then compared with a count of every file. In one
 process: opening it both times as `train --resume` does, up to the engine's own loading of its data
-set; `status`; the list of labelled images; the hash of the labels; recording a round of answers.
+set, and as it is after an engine has been built, when its files have been looked up meanwhile;
+`status`; the list of labelled images; the hash of the labels; recording a round of answers.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ from regional_al.store.label_index import hash_pixels, unpack
 from regional_al.store.labels import LabelStore
 from regional_al.store.ledger import Ledger
 from regional_al.store.listing import LABEL, ROUNDS, scan
+from regional_al.store.lock import FolderLock
 from regional_al.store.query import Query, QueryInfo, read_query, write_query
 from regional_al.store.recording import AnswerRow, recording
 from regional_al.store.repair import sweep
 from regional_al.types import I64, PICK_DTYPE, UNLABELED, ImageAnswer, LabelSpace, PoolItem
 
 SIZE, CLASSES, ROUNDS_OF_RUN = 16, 19, 5
+BUILD_S = 3.0
+"""Building the MMSegmentation engine of a small pool takes as long on the machine of the figures."""
 Seconds = dict[str, list[float]]
 SPACE = LabelSpace.plain(
     tuple(f"class {c}" for c in range(CLASSES)), tuple((c, c, c) for c in range(CLASSES))
@@ -203,6 +207,20 @@ def open_run(work_dir: Path, pool: Sequence[PoolItem]) -> None:
     runner.run(Pool(pool), ACQUISITION, work_dir, report=False)  # type: ignore[arg-type]
 
 
+def open_built(work_dir: Path, pool: Sequence[PoolItem]) -> float:
+    """Seconds of `open_run` after an engine has been built, which takes `BUILD_S` at least: as
+    `runner.run_training` does it."""
+    listing = LabelStore(work_dir / "labels").listing()
+    try:
+        time.sleep(BUILD_S)
+        start = time.perf_counter()
+        how: Any = (Pool(pool), ACQUISITION, work_dir, "", None, "run", False)
+        runner._run(FolderLock(work_dir), listing, *how)
+        return time.perf_counter() - start
+    finally:
+        listing.close()
+
+
 def check_equal(work_dir: Path, pool: Sequence[PoolItem]) -> None:
     """What the index says is what a count of every file finds, and so are the books."""
     store, found = LabelStore(work_dir / "labels"), []
@@ -274,7 +292,15 @@ def measure(images: int, seed: int, brief: bool = False) -> dict[str, object]:
         labels, trainable = run / "labels", SPACE.trainable
         with silent():
             seconds = make_run(run, pool, seed)
+
+        def built(what: str) -> None:
+            with silent():
+                found = [open_built(run, pool) for _ in range(repeats)]
+            rows.append(row(what, found, 2.0) | {"median_s": float(np.median(found))})
+            print(f"{what}: {rows[-1]['median_s']:.2f} s", flush=True)
+
         clock("open a waiting run", 2.0, lambda: open_run(run, pool))
+        built("open a waiting run, its engine built meanwhile")
         clock("  of it: compare files and ledger", None, lambda: check_run(run, SPACE, pool))
         clock("  of it: remove temporary files", None, lambda: sweep(run))
         clock("status of a waiting run", 2.0, lambda: status.run(run))
@@ -289,6 +315,7 @@ def measure(images: int, seed: int, brief: bool = False) -> dict[str, object]:
 
         clock(f"floor: stat of {3 * images:,} files", None, look)
         clock("open a finished run", 2.0, lambda: open_run(run, pool))
+        built("open a finished run, its engine built meanwhile")
         clock("status of a finished run", 2.0, lambda: status.run(run))
         store = LabelStore(labels)
         other = "labelled images, another process"

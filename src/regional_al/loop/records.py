@@ -61,6 +61,7 @@ class RunRecords:
         self.pool_pixels = sum(h * w for h, w in (item.shape for item in engine.pool))
         self.lock = FolderLock(work_dir.root)
         self.command: JSON | None = None  # how the run was started, if from a command line
+        self.listing: Listing | None = None  # of its files, begun under the lock
         self.ledger: Ledger | None = None  # of rank 0, while open
         self.opened = False
         self._printed = self._held = self._agreed = False
@@ -94,7 +95,9 @@ class RunRecords:
 
         def look() -> JSON:
             store = LabelStore(self.work_dir.labels)
-            listing = None if self._agreed else store.listing()
+            listing = None
+            if not self._agreed:
+                listing, self.listing = self.listing or store.listing(), None
             try:
                 self._compare(warm_start, store, listing)
             finally:

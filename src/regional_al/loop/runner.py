@@ -24,8 +24,11 @@ from ..errors import (
 from ..runtime import distributed as dist
 from ..runtime import peers
 from ..store.files import overlooked
+from ..store.labels import LabelStore
 from ..store.ledger import Ledger
+from ..store.listing import Listing
 from ..store.lock import FolderLock
+from ..store.work_dir import WorkDir
 from ..types import JSON
 from .loop import ActiveLearningLoop
 
@@ -77,11 +80,12 @@ def run(
         'finished'
     """
     lock = FolderLock(Path(work_dir))
-    return _run(lock, engine, acquisition, work_dir, text, engine_name, title, report)
+    return _run(lock, None, engine, acquisition, work_dir, text, engine_name, title, report)
 
 
 def _run(
     lock: FolderLock,
+    listing: Listing | None,
     engine: Engine,
     acquisition: Acquisition | Mapping[str, Any],
     work_dir: Path | str,
@@ -91,13 +95,15 @@ def _run(
     report: bool,
     command: JSON | None = None,
 ) -> ActiveLearningLoop:
-    """`run` with the lock of the work dir, which the caller may hold already."""
+    """`run` with the lock of the work dir, which the caller may hold already, and the listing of
+    its files, which it may have begun since."""
     config = grammar.parse(acquisition)
     annotator = build_annotator(config.annotator, engine.pool, engine.label_space, config.seed)
     loop = ActiveLearningLoop(
         engine, config, annotator, work_dir, text=text, engine_name=engine_name, title=title
     )
     loop.records.lock, loop.records.command = lock, command
+    loop.records.listing = listing
     with peers.watched(), loop.records.holding():
         loop.check()
         preflight(loop)
@@ -146,9 +152,11 @@ def run_training(
     """
     loaded = engines.load(config, cfg_options or {}, work_dir, amp=amp, smoke=smoke)
     acquisition = grammar.parse(loaded.acquisition)
-    lock = FolderLock(loaded.work_dir)
+    lock, listing = FolderLock(loaded.work_dir), None
     try:
         check_work_dir(loaded.work_dir, resume or loaded.resume, lock)
+        if dist.is_main():  # its files are looked up while the engine is built
+            listing = LabelStore(WorkDir(loaded.work_dir).labels).listing()
         title = config.stem
         if smoke:
             title = f"SMOKE RUN of {title}: cut down, its numbers mean nothing"
@@ -156,8 +164,10 @@ def run_training(
                 print("\n  ".join([title, *loaded.smoke]), flush=True)
         engine = loaded.build()
         where, text = loaded.work_dir, loaded.text
-        _run(lock, engine, acquisition, where, text, loaded.name, title, report, command)
+        _run(lock, listing, engine, acquisition, where, text, loaded.name, title, report, command)
     finally:
+        if listing is not None:
+            listing.close()
         lock.release()
     return 0
 
