@@ -44,7 +44,7 @@ from regional_al.types import I64, PICK_DTYPE, UNLABELED, ImageAnswer, LabelSpac
 
 SIZE, CLASSES, ROUNDS_OF_RUN = 16, 19, 5
 BUILD_S = 3.0
-"""Building the MMSegmentation engine of a small pool takes as long on the machine of the figures."""
+"""What building the MMSegmentation engine of a small pool takes on the machine of the figures."""
 Seconds = dict[str, list[float]]
 SPACE = LabelSpace.plain(
     tuple(f"class {c}" for c in range(CLASSES)), tuple((c, c, c) for c in range(CLASSES))
