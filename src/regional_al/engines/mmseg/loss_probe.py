@@ -40,6 +40,7 @@ class Settling:
         is_stock: Whether a `type` of a config is mmseg's own class of that name.
         losses: Name of a loss of mmseg -> name of the one over labelled pixels.
         heads: The same of heads with losses of their own.
+        sets: The same of heads that predict a set of masks and have no `loss_decode`.
         against: Name of a head -> why it cannot train on sparse labels whatever its loss is.
     """
 
@@ -47,6 +48,7 @@ class Settling:
     is_stock: Callable[[Any], bool]
     losses: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
     against: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,17 +70,19 @@ def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
                     " or label whole images with acquisition.level='image'"
                 )
             continue
+        check_ignored(name, head)
+        if type_name(head) in settling.sets.keys() | settling.sets.values():
+            other = settling.sets.get(type_name(head))
+            if refuse and other is not None and settling.is_stock(head["type"]):
+                told.append(f"{name}: {type_name(head)} by {other}")
+                head["type"] = other
+            continue
         spec = head.get("loss_decode", {"type": "CrossEntropyLoss"})
         several = isinstance(spec, (list, tuple))
         losses = [
             settled(head, loss, f"{name}.loss_decode", refuse, settling)
             for loss in (spec if several else [spec])
         ]
-        if head.get("ignore_index", UNLABELED) != UNLABELED:
-            raise UnsupportedError(
-                f"{name}.ignore_index={head['ignore_index']!r} must be {UNLABELED}: that is what "
-                "unlabeled pixels hold"
-            )
         for old, new in zip(spec if several else [spec], losses, strict=True):
             if type_name(new) not in (type_name(old), LABELLED_CE):
                 told.append(f"{name}.loss_decode: {type_name(old)} by {type_name(new)}")
@@ -91,6 +95,15 @@ def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
                 head["loss_se_decode"] = of_classes(head.get("loss_se_decode"))
     if told and dist.is_main():
         log.warning("replaced, so that unlabelled pixels stay out of the loss: %s", "; ".join(told))
+
+
+def check_ignored(name: str, head: Any) -> None:
+    """Raise UnsupportedError when a head ignores another id than that of unlabelled pixels."""
+    if head.get("ignore_index", UNLABELED) != UNLABELED:
+        raise UnsupportedError(
+            f"{name}.ignore_index={head['ignore_index']!r} must be {UNLABELED}: that is what "
+            "unlabeled pixels hold"
+        )
 
 
 def of_classes(loss: Any) -> Any:

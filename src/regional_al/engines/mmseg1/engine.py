@@ -15,7 +15,7 @@ from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.tiled import tiling_of
-from . import backbones, datasets, fit, ops, preflight  # noqa: F401
+from . import backbones, datasets, fit, ops, preflight, set_heads  # noqa: F401
 from .config import check_packages, fit_to_cpu
 from .hooks import quiet_warnings
 from .losses import average_over_labels
