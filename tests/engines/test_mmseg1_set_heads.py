@@ -365,3 +365,12 @@ def test_heads_are_replaced_by_name(kind: str, caplog: pytest.LogCaptureFixture)
     assert f"model.decode_head: {kind} by Labelled{kind}" in caplog.text
     with pytest.raises(UnsupportedError, match="ignore_index=0 must be 255"):
         average_over_labels({"decode_head": {"type": kind, "ignore_index": 0}}, refuse=True)
+
+
+@pytest.mark.parametrize("refuse", [True, False])
+def test_heads_of_another_task_are_refused_at_every_level(refuse: bool) -> None:
+    from regional_al.engines.mmseg1.losses import average_over_labels
+    from regional_al.errors import UnsupportedError
+
+    with pytest.raises(UnsupportedError, match="'VPDDepthHead' predicts depths, not classes: use"):
+        average_over_labels({"decode_head": {"type": "VPDDepthHead"}}, refuse=refuse)

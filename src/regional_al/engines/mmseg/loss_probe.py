@@ -42,6 +42,7 @@ class Settling:
         heads: The same of heads with losses of their own.
         sets: The same of heads that predict a set of masks and have no `loss_decode`.
         against: Name of a head -> why it cannot train on sparse labels whatever its loss is.
+        other_tasks: Name of a head that does not predict classes -> what it predicts.
     """
 
     build: Callable[[Any, Any], Probe]
@@ -50,6 +51,7 @@ class Settling:
     heads: Mapping[str, str] = field(default_factory=dict)
     sets: Mapping[str, str] = field(default_factory=dict)
     against: Mapping[str, str] = field(default_factory=dict)
+    other_tasks: Mapping[str, str] = field(default_factory=dict)
 
 
 def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
@@ -62,6 +64,12 @@ def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
     """
     told: list[str] = []
     for name, head in heads(model):
+        predicted = settling.other_tasks.get(type_name(head))
+        if predicted is not None:
+            raise UnsupportedError(
+                f"{name}.type={type_name(head)!r} predicts {predicted}, not classes: use a config "
+                "of semantic segmentation"
+            )
         against = settling.against.get(type_name(head))
         if against is not None:
             if refuse:

@@ -52,8 +52,8 @@ class MMSeg1Engine(MMSegEngine):
         self.keep_sparse_labels(spec, key, datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
-            self._pool = build_pool(spec, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
+            self._pool = build_pool(spec, self.tiling)
         check_packages(self.cfg.model)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space

@@ -131,8 +131,8 @@ SETTLING = loss_probe.Settling(
     sets={"MaskFormerHead": "LabelledMaskFormerHead", "Mask2FormerHead": "LabelledMask2FormerHead"},
     against={
         "SideAdapterCLIPHead": _SET_LOSS,
-        "VPDDepthHead": "predicts depths, not classes",
     },
+    other_tasks={"VPDDepthHead": "depths"},
 )
 
 
