@@ -56,10 +56,11 @@ from .hooks import (
     plain_model,
     stretch_logger,
 )
-from .loaders import InBlocks, train_loader, val_loader
+from .loaders import InBlocks, loader_options, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
+from .source import Source, with_source
 
 CHECKPOINT = "checkpoint.pth"
 BLAME = Blame(
@@ -90,12 +91,13 @@ BLAME = Blame(
 )
 
 
-def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
-    """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
+def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = None) -> FitResult:
+    """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
+    beside the labels, or alone when there are none."""
     share = LabelShareHook()
     count, epochs = share.count, epochs_between(cfg)
     stretch = Resumable(request, save_interval(cfg), accumulation(cfg), count, epochs)
-    runner, loaders = prepare(cfg, pool, request, share, stretch)
+    runner, loaders = prepare(cfg, pool, request, source, share, stretch)
     try:
         with stretch.stoppable(), quiet_warnings(), safe_loading():
             runner.run(loaders, phases(cfg))
@@ -109,7 +111,12 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
 
 
 def prepare(
-    cfg: Config, pool: Pool, request: FitRequest, hook: Any, stretch: Resumable
+    cfg: Config,
+    pool: Pool,
+    request: FitRequest,
+    source: Source | None,
+    hook: Any,
+    stretch: Resumable,
 ) -> tuple[Any, list[Any]]:
     """The runner of a stretch, ready to run, and its loaders. hook: ours, beside those of the
     config. Raises ConfigError naming the config key."""
@@ -120,10 +127,11 @@ def prepare(
     length = length_of(cfg)
     stop_at = length.stop(request)
     in_blocks = length.length is not None and length.continuous and len(phases(cfg)) == 1
-    dataset = pool.mix(labelled_dataset(pool, request, read_sample))
+    labelled = labelled_dataset(pool, request, read_sample, alone=source is not None)
+    dataset = pool.mix(labelled) if len(labelled) else labelled
     prepare_process(cfg, request.seed)
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
-        runner = make_runner(cfg, request, stop_at, pool)
+        runner = make_runner(cfg, request, stop_at, pool, source)
         try:
             register_hooks(runner, cfg, request, hook)
             begin(runner, start)
@@ -131,7 +139,7 @@ def prepare(
             epochs = isinstance(runner, EpochStretchRunner)
             if (in_blocks or epochs) and stretch.entry is not None:
                 first = resume(runner, stretch)
-            loaders = make_loaders(cfg, runner, dataset, request, first)
+            loaders = make_loaders(cfg, runner, dataset, request, first, source)
             if (in_blocks or epochs) and can_resume(loaders[0]):
                 stretch.save = lambda path, entry: write_state(runner, path, entry)
                 if epochs:
@@ -167,12 +175,16 @@ def prepare_process(cfg: Config, seed: int) -> None:
     set_random_seed(seed, deterministic=bool(cfg.get("deterministic", False)))
 
 
-def make_runner(cfg: Config, request: FitRequest, stop_at: int | None, pool: Pool) -> Any:
+def make_runner(
+    cfg: Config, request: FitRequest, stop_at: int | None, pool: Pool, source: Source | None
+) -> Any:
     """A runner of its own for this stretch: fresh model, optimizer and logger."""
     model = build_trainable(cfg)
     model.init_weights()
     model.CLASSES = pool.label_space.class_names
     model.PALETTE = [list(colour) for colour in pool.label_space.palette]
+    if source is not None:
+        with_source(model, source.weight)
     model = wrapped(model, bool(cfg.get("find_unused_parameters", False)))
     spec = schedule(cfg)
     if stop_at is not None:
@@ -302,13 +314,15 @@ def accumulation(cfg: Config) -> int:
 
 
 def make_loaders(
-    cfg: Config, runner: Any, dataset: Any, request: FitRequest, first: int
+    cfg: Config, runner: Any, dataset: Any, request: FitRequest, first: int, source: Source | None
 ) -> list[Any]:
     """A loader for each phase of `workflow`; 'val' sees data.val by the training pipeline, as in
     mmseg's tools/train.py. first: iteration at which the stretch began."""
     iterations = None
     if isinstance(runner, IterBasedRunner):
         iterations = runner._max_iters - first
+    if source is not None:
+        return [source_loader(cfg, dataset, request.seed, source, iterations or 1)]
     loaders = [train_loader(cfg, dataset, request.seed, iterations)]
     if len(phases(cfg)) > 1:
         train, mixtures = unwrapped(cfg.data.train, "data.train", quiet=True)
@@ -321,6 +335,12 @@ def make_loaders(
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), pipeline=pipeline)
         loaders.append(train_loader(cfg, images, request.seed, None))
     return loaders
+
+
+def source_loader(cfg: Config, dataset: Any, seed: int, source: Source, iterations: int) -> Any:
+    """The loader of the labelled images, if there are any, and the source."""
+    target = train_loader(cfg, dataset, seed, iterations) if len(dataset) else None
+    return source.loader(target, loader_options(cfg, "train_dataloader", seed), iterations)
 
 
 def save(runner: Any, out_dir: Path) -> Path:

@@ -213,12 +213,12 @@ def item_key(leaf: Any, index: int) -> str:
     return os.path.splitext(name)[0].replace(os.sep, "/")
 
 
-def loads_annotations(leaf: Any) -> Callable[[dict[str, Any]], Any]:
-    """The transform by which a training pipeline reads its labels."""
+def loads_annotations(leaf: Any, key: str = "data.train") -> Callable[[dict[str, Any]], Any]:
+    """The transform by which the training pipeline of `key` reads its labels."""
     for transform in leaf.pipeline.transforms:
         if "LoadAnnotations" in type(transform).__name__:
             return transform  # type: ignore[no-any-return]
-    raise ConfigError("data.train.pipeline has no LoadAnnotations: training would see no labels")
+    raise ConfigError(f"{key}.pipeline has no LoadAnnotations: training would see no labels")
 
 
 def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
