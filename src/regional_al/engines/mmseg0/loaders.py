@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from mmcv import Config
 from mmseg.datasets import build_dataloader
 from torch.utils.data import ConcatDataset, Dataset
 
 from ...runtime import distributed as dist
-from ...types import I64
+from ..mmseg.pool_stream import order
 from ..mmseg.resumable import Resumable
+from .unlabeled import PoolTraining
 
 
 class Drawn(Dataset[Any]):
@@ -54,14 +53,15 @@ class InBlocks:
         return getattr(self.loader, name)
 
 
-@functools.lru_cache(maxsize=4)
-def order(count: int, seed: int, pass_: int) -> I64:
-    """int64 [count]: a permutation, drawn from seed and pass."""
-    return np.random.default_rng([seed, pass_]).permutation(count).astype(np.int64)
-
-
-def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -> Any:
-    """The loader of a training stretch; iterations: how many it is to last, None: an epoch.
+def train_loader(
+    cfg: Config,
+    dataset: Any,
+    seed: int,
+    iterations: int | None,
+    more: PoolTraining | None = None,
+) -> Any:
+    """The loader of a training stretch; iterations: how many it is to last, None: an epoch; more:
+    images of the pool beside the labelled ones of each batch (not in epochs).
 
     An epoch shorter than one batch repeats the images, and a last batch of a single image, which
     batch norm cannot take, is dropped.
@@ -71,6 +71,10 @@ def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -
     if iterations is not None:
         shuffle = bool(options.pop("shuffle", True))
         dataset = Drawn(dataset, max(iterations, 1) * batch, seed, shuffle)
+        if more is not None:
+            own = options["samples_per_gpu"]
+            dataset = more.both(dataset, own)
+            options["samples_per_gpu"] = own + more.images(own)
         return build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
     if len(dataset) < batch:
         dataset = ConcatDataset([dataset] * -(-batch // len(dataset)))

@@ -20,6 +20,7 @@ from .config import phases
 from .fit import BLAME, close, prepare
 from .pool import Pool
 from .predict import Predictor, confusion
+from .unlabeled import pool_training
 
 
 class OneIteration(Hook):  # type: ignore[misc]
@@ -45,7 +46,8 @@ def rehearse(cfg: Config, pool: Pool, validation: Any) -> None:
     cfg = lightened(cfg)
     with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
         stretch = Resumable(request, INTERVAL, 1, LabelCount())
-        runner, loaders = prepare(cfg, pool, request, OneIteration(), stretch)
+        more = pool_training(cfg, pool, request, stretch.count)
+        runner, loaders = prepare(cfg, pool, request, OneIteration(), stretch, more)
         try:
             # mmcv pauses for the sake of worker processes, of which there are none
             pauses = patch.object(time, "sleep", lambda _: None)
