@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from mmseg_tiny import Tiny, fit_once, label_some, make_engine, weights_hash
+from paths import HELPERS
 
 from regional_al.engines.base import FitRequest
 from regional_al.engines.mmseg.pool_stream import stream_of, unanswered
@@ -286,3 +291,25 @@ def test_a_run_records_what_the_teacher_was_sure_of(
         assert record.unlabeled is not None
         assert 0.8 * 8 * 64 * 64 < record.unlabeled["pixels"] < 8 * 64 * 64
         assert 0 < sum(record.unlabeled["confident"]) <= record.unlabeled["pixels"]
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_student_and_teacher(
+    tiny: Tiny, root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    """Each shows its own images; batch norm has its own statistics on each, but the teacher does
+    not."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    worker = str(HELPERS / "mmseg_unlabeled_worker.py")
+    done = subprocess.run(
+        [sys.executable, *launch, worker, str(root), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)]
+    assert ranks[0] == ranks[1]
+    found = ast.literal_eval(ranks[0].splitlines()[-1])
+    assert 0.8 * 32 * 64 * 64 < found["pixels"] < 32 * 64 * 64, "of both ranks"
