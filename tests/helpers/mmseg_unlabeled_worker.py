@@ -1,4 +1,4 @@
-"""One rank of a training on pixels without an answer: `torchrun mmseg_unlabeled_worker.py ROOT OUT`.
+"""One rank of a training on open pixels: `torchrun mmseg_unlabeled_worker.py ROOT OUT`.
 Writes a hash of the student and of the teacher, as this rank has them in the end."""
 
 from __future__ import annotations
