@@ -285,6 +285,14 @@ def test_epochs_and_phases_are_refused(options: dict[str, Any], root: Path) -> N
     )
 
 
+def test_unlabelled_pixels_beside_a_source_are_refused(root: Path) -> None:
+    refused(
+        UnsupportedError,
+        r"acquisition\.unlabeled and source_dataloader cannot be combined",
+        lambda: make_engine(root, {"acquisition.unlabeled": {"threshold": 0.9}}),
+    )
+
+
 def test_source_masks_are_checked_before_training(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

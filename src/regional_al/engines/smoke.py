@@ -241,6 +241,10 @@ def _acquisition(acquisition: Any, ratio: float, told: list[str]) -> None:
         change("rounds", ROUNDS)
     if acquisition.get("iterations") is not None:
         change("iterations", ITERATIONS)
+    unlabeled = acquisition.get("unlabeled")
+    size = unlabeled.get("batch_size") if isinstance(unlabeled, Mapping) else None
+    if isinstance(size, int) and size > BATCH:
+        change("unlabeled", {**unlabeled, "batch_size": BATCH})
     level = acquisition.get("level", "region")
     warm = acquisition.get("warm_start")
     if isinstance(warm, Mapping) and "labels" in warm:  # of images that are left out

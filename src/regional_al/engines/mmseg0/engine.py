@@ -21,6 +21,7 @@ from .losses import average_over_labels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
+from .unlabeled import check as check_unlabeled
 
 
 class MMSeg0Engine(MMSegEngine):
@@ -39,6 +40,7 @@ class MMSeg0Engine(MMSegEngine):
         if not torch.cuda.is_available():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
+        check_unlabeled(self.cfg)
         spec = self.cfg.data.train
         self.keep_sparse_labels(spec, "data.train", datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from mmcv import Config
 from mmcv.parallel import DataContainer, collate
@@ -14,8 +13,10 @@ from mmseg.datasets import build_dataloader
 from torch.utils.data import ConcatDataset, Dataset
 
 from ...runtime import distributed as dist
-from ...types import I64, UNLABELED
+from ...types import UNLABELED
+from ..mmseg.pool_stream import order
 from ..mmseg.resumable import Resumable
+from .unlabeled import PoolTraining
 
 LABELS = "gt_semantic_seg"
 
@@ -57,14 +58,15 @@ class InBlocks:
         return getattr(self.loader, name)
 
 
-@functools.lru_cache(maxsize=4)
-def order(count: int, seed: int, pass_: int) -> I64:
-    """int64 [count]: a permutation, drawn from seed and pass."""
-    return np.random.default_rng([seed, pass_]).permutation(count).astype(np.int64)
-
-
-def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -> Any:
-    """The loader of a training stretch; iterations: how many it is to last, None: an epoch.
+def train_loader(
+    cfg: Config,
+    dataset: Any,
+    seed: int,
+    iterations: int | None,
+    more: PoolTraining | None = None,
+) -> Any:
+    """The loader of a training stretch; iterations: how many it is to last, None: an epoch; more:
+    images of the pool beside the labelled ones of each batch (not in epochs).
 
     An epoch shorter than one batch repeats the images, and a last batch of a single image, which
     batch norm cannot take, is dropped.
@@ -74,6 +76,10 @@ def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -
     if iterations is not None:
         shuffle = bool(options.pop("shuffle", True))
         dataset = Drawn(dataset, max(iterations, 1) * batch, seed, shuffle)
+        if more is not None:
+            own = options["samples_per_gpu"]
+            dataset = more.both(dataset, own)
+            options["samples_per_gpu"] = own + more.images(own)
         return padding(
             build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
         )

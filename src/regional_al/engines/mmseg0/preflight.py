@@ -27,6 +27,8 @@ from ..mmseg.head_probe import check_blank, check_heads, flat
 from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
+from ..mmseg.self_training import check_model as check_segmentor
+from ..mmseg.self_training import settings_of
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import first_line
@@ -188,6 +190,11 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
     try:
         with quiet_warnings():
             check_losses(model.train(), pool, sparse)
+            settings = settings_of(cfg)
+            if settings is not None:
+                batch = collated(invented_samples(pool, 1.0), samples_per_gpu=2)
+                images = opened(batch, predictor.device)["img"]
+                check_segmentor(model, images, settings, pool.label_space.num_classes)
     except RegionalALError:
         raise
     except Exception as error:  # pipelines and models raise all kinds
@@ -280,7 +287,9 @@ def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Lo
     if source is not None:  # one loader with the workers of both
         counts[f"{SOURCE_KEY}.workers_per_gpu"] = source.num_workers
     if sum(counts.values()):
-        batch = batch_bytes(invented_samples(pool, 0.0), int(options["samples_per_gpu"]))
+        size, settings = int(options["samples_per_gpu"]), settings_of(cfg)
+        more = 0 if settings is None else settings.batch_size or size
+        batch = batch_bytes(invented_samples(pool, 0.0), size + more)
         if source is not None:
             batch += batch_bytes([source.images[0]], source.batch_size)
         ahead = int(options.get("prefetch_factor") or PREFETCH)

@@ -22,6 +22,7 @@ from .fit import BLAME, close, prepare
 from .pool import Pool
 from .predict import Predictor, confusion
 from .source import Source
+from .unlabeled import pool_training
 
 
 class OneIteration(Hook):  # type: ignore[misc]
@@ -48,7 +49,8 @@ def rehearse(cfg: Config, pool: Pool, validation: Any, source: Source | None = N
     source = source and dataclasses.replace(source, num_workers=0)
     with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
         stretch = Resumable(request, INTERVAL, 1, LabelCount())
-        runner, loaders = prepare(cfg, pool, request, source, OneIteration(), stretch)
+        more = pool_training(cfg, pool, request, stretch.count)
+        runner, loaders = prepare(cfg, pool, request, source, OneIteration(), stretch, more)
         try:
             # mmcv pauses for the sake of worker processes, of which there are none
             pauses = patch.object(time, "sleep", lambda _: None)

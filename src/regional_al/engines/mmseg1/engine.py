@@ -22,6 +22,7 @@ from .losses import average_over_labels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
+from .unlabeled import check as check_unlabeled
 
 QUIET = "regional_al.mmseg1"
 
@@ -48,6 +49,7 @@ class MMSeg1Engine(MMSegEngine):
         if not preflight.cuda():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
+        check_unlabeled(self.cfg)
         spec, key = self.cfg.train_dataloader.dataset, "train_dataloader.dataset"
         self.keep_sparse_labels(spec, key, datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():

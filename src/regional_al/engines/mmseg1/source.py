@@ -100,6 +100,20 @@ def with_source(segmentor: Any, weight: float, data_preprocessor: Any = None) ->
     return model
 
 
+def static_graph(cfg: Config) -> None:
+    """With gradient checkpointing, tell DistributedDataParallel that parameters are used more than
+    once in a step and that it stays so, in place."""
+    if not any(spec.get("with_cp") for spec in dicts(cfg.model)):
+        return
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+        **(cfg.get("model_wrapper_cfg") or {}),
+        "static_graph": True,
+    }
+
+
 KEYS = ("batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "loss_weight")
 SHUFFLED = {"type": "InfiniteSampler", "shuffle": True}
 
@@ -139,15 +153,7 @@ class Source:
 
     def rewrite(self, cfg: Config) -> None:
         """Make the segmentor of a config one that adds the losses of both domains, in place."""
-        checkpointing = any(spec.get("with_cp") for spec in dicts(cfg.model))
-        if checkpointing:  # parameters used twice in a step: DDP must be told that it stays so
-            cfg.model_wrapper_cfg = {
-                "type": "MMDistributedDataParallel",
-                "broadcast_buffers": False,
-                "find_unused_parameters": cfg.get("find_unused_parameters", False),
-                **(cfg.get("model_wrapper_cfg") or {}),
-                "static_graph": True,
-            }
+        static_graph(cfg)
         cfg.model = {"type": "mmseg.WithSource", "segmentor": cfg.model, "weight": self.weight}
 
 
@@ -218,9 +224,9 @@ class SourceImages(Dataset[Any]):
 
 
 class Domains(Dataset[Any]):
-    """The labelled images of the pool, then those of the source."""
+    """The labelled images of the pool, then those of the source (or of another data set)."""
 
-    def __init__(self, target: Any, source: SourceImages) -> None:
+    def __init__(self, target: Any, source: Any) -> None:
         self.target, self.source = target, source
 
     @property
