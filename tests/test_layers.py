@@ -65,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Runs are processes of their own; a comparison reads configs, to refuse mistakes, and files.
     "compare": GROUND
     | {"config", "engines", "heuristics", "report", "runtime", "store", "version"},
+    "shipped": {"errors"},
     "testing": GROUND | {"engines", "runtime", "store"},
 }
 # What saves and restores the global generators, which mm* uses.

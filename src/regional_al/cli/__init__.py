@@ -1,4 +1,4 @@
-"""The command line: `regional-al train | launch | compare | status | report | check |
+"""The command line: `regional-al demo | train | launch | compare | status | report | check |
 close-round | annotate | serve | export | import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
@@ -20,6 +20,11 @@ from ..errors import RegionalALError, TrainingStopped
 from . import outcome
 
 RESUME_HINT = "interrupted; resume with the same command and --resume"
+HINTS = {
+    "train": RESUME_HINT,
+    "launch": RESUME_HINT,
+    "demo": "interrupted; the same command goes on",
+}
 EXCHANGE = ("cvat", "label-studio", "labelme", "coco", "voc", "supervisely")
 """Formats of `export` and `import`: `EXCHANGE_FORMATS`, known here without importing it."""
 _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return outcome.crash(error)
         return outcome.fail(str(error), 2)
     except KeyboardInterrupt:
-        return outcome.fail(RESUME_HINT if args.command in ("train", "launch") else "stopped", 130)
+        return outcome.fail(HINTS.get(args.command, "stopped"), 130)
     except Exception as error:
         return outcome.crash(error)
 
@@ -78,6 +83,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"regional-al {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="make street scenes and run region RIPU on them")
+    demo.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("regional_al_demo"),
+        help="of the scenes and the run (default: ./regional_al_demo)",
+    )
+    demo.add_argument("--gpus", default="1", metavar="N", help="number of processes (default: 1)")
 
     train = commands.add_parser("train", help="run or resume a config on one process")
     train.add_argument("config", type=Path, help="MMSegmentation config with an `acquisition` key")
@@ -267,6 +282,10 @@ def _count(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.command == "demo":
+        from . import demo
+
+        return demo.run(args)
     if args.command == "train":
         from . import train
 
