@@ -66,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compare": GROUND
     | {"config", "engines", "heuristics", "report", "runtime", "store", "version"},
     "shipped": {"errors"},
+    "scaffold": GROUND | {"config", "runtime", "shipped", "store", "version"},
     "testing": GROUND | {"engines", "runtime", "store"},
 }
 # What saves and restores the global generators, which mm* uses.
