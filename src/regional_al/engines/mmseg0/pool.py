@@ -24,6 +24,7 @@ from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size, write_png
 from ...store.tiling import Tile
 from ...types import I64, U8, UNLABELED, LabelSpace, PoolItem
+from ..mmseg.config_file import check_void
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
@@ -243,6 +244,7 @@ def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
         load(results)
     ids: I64 = np.asarray(results["gt_semantic_seg"]).ravel().astype(np.int64)
     table = np.where((ids < classes) | (ids == UNLABELED), ids, -1).astype(np.int16)
+    check_void(table, leaf.CLASSES, leaf)
     palette = [(0, 0, 0)] * classes if leaf.PALETTE is None else leaf.PALETTE
     colours = tuple((int(r), int(g), int(b)) for r, g, b in np.asarray(palette).reshape(-1, 3))
     return LabelSpace(tuple(str(name) for name in leaf.CLASSES), colours, table)
