@@ -44,6 +44,9 @@ FOREIGN_FLAGS = {  # of other programs
         "--ntasks",
         "--labels",
         "--nodata",
+        "--gpus-per-task",
+        "--kill-on-bad-exit",
+        "--signal",
     ),
 }
 

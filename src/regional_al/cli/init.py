@@ -34,9 +34,10 @@ from ..scaffold import (
     recognise,
     sizes_of,
 )
+from ..scaffold.classes import names_from, split_names
 from ..scaffold.convert import new_folders
 from ..scaffold.masks import RGB
-from ..scaffold.proposal import budget_of, names_from, split_names
+from ..scaffold.proposal import budget_of
 from ..scaffold.render import blank_masks
 from ..store.images import replacing
 from ..types import JSON, LEVELS, UNLABELED
