@@ -47,6 +47,8 @@ FOREIGN_FLAGS = {  # of other programs
         "--gpus-per-task",
         "--kill-on-bad-exit",
         "--signal",
+        "--index-url",
+        "--shm-size",
     ),
 }
 

@@ -227,7 +227,16 @@ def _plan(
         model = ask(f"model, for {machine}", model_for(machine), _one_of(*MODELS))
     print(f"model: {model}, {MODELS[model].what} ({machine})")
     superpixels = importlib.util.find_spec("skimage") is not None
-    return propose(layout, sizes, labels, model, level, budget, annotator, superpixels)
+    if level == "region" and not superpixels:
+        print(
+            "scikit-image is not installed: grid cells instead of superpixels "
+            "(pip install scikit-image)"
+        )
+    plan = propose(layout, sizes, labels, model, level, budget, annotator, superpixels)
+    if layout.val is None and plan.layout.val is not None:
+        held = counted(len(plan.layout.val.names), "image")
+        print(f"there is no val/: each round is measured on {held}, which stay out of the pool")
+    return plan
 
 
 def budget_text(budget: JSON) -> str:
