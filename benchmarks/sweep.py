@@ -190,6 +190,9 @@ def main() -> None:
     wanted = [name for name in options.only.split(",") if name]
     begun = time.monotonic()
     os.environ.update(PYTHONWARNINGS="ignore", COLUMNS="1000")
+    from regional_al.engines.mmseg1.ops import stand_in
+
+    stand_in()
     import regional_al.engines.mmseg1.engine
     import regional_al.loop.runner  # noqa: F401
 
@@ -236,7 +239,9 @@ run with `--smoke` on the CPU: two rounds of one iteration, on generated scenes.
 {tried} have been tried: **{region} run at region level**, {image} more at image level. `make sweep`
 tries those that are missing and writes this page. *Seconds* are those of a whole smoke run on a
 busy machine, one or two threads, imports not included. Losses and heads marked *replaced* are those
-of [sparse labels](sparse_labels.md).
+of [sparse labels](sparse_labels.md). convnext, maskformer, mask2former and poolformer ran with
+mmpretrain and mmdet beside an mmcv without compiled operators; without those packages they are
+refused by one line that names them.
 
 | family | config | level | seconds | |
 |---|---|---|---|---|

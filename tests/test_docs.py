@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import re
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from paths import ROOT
 
 from regional_al.compare import markdown, results, stats
 from regional_al.config import grammar as config
+from regional_al.config.unlabeled import Unlabeled
 from regional_al.heuristics import HEURISTICS, catalogue
 from regional_al.partitions import PARTITIONS
 
@@ -55,6 +57,22 @@ def test_two_keys_stand_for_what_the_page_writes_out() -> None:
 
 def test_the_table_of_keys_is_complete() -> None:
     assert first_column(ACQUISITION, "key") == list(config.KEYS)
+
+
+def test_the_table_of_unlabelled_pixels_is_complete() -> None:
+    """With the defaults of the code."""
+    text = (ROOT / "docs" / "unlabeled.md").read_text()
+    names = [field.name for field in fields(Unlabeled)]
+    assert first_column(text, "key") == names
+    lines = {
+        name: next(x for x in text.splitlines() if x.startswith(f"| `{name}`")) for name in names
+    }
+    for name, value in asdict(Unlabeled()).items():
+        if name != "color":
+            default = lines[name].rsplit("|", 2)[1].strip().strip("`")
+            assert default == str(value) or default == repr(value), name
+    written = ", ".join(f"{key}={value}" for key, value in asdict(Unlabeled())["color"].items())
+    assert f"dict({written})" in lines["color"]
 
 
 def test_the_table_of_regions_is_complete() -> None:

@@ -44,6 +44,8 @@ def edited(name: str, value: object) -> dict:
         ("acquisition.rounds", 9, None, None),
         ("acquisition.iterations", 50, "recorded", "recorded"),
         ("acquisition.seed", 1, "refused", "refused"),
+        ("acquisition.unlabeled.threshold", 0.9, "refused", "refused"),
+        ("acquisition.unlabeled.ema", 0.99, "refused", "refused"),
         ("acquisition.heuristic.type", "Entropy", "refused", "refused"),
         ("acquisition.level", "pixel", "refused", "refused"),
         ("model.decode_head.num_classes", 11, "refused", "refused"),

@@ -18,6 +18,7 @@ from mmseg_tiny import label_some, make_data, make_engine
 from regional_al.engines.base import FitRequest
 from regional_al.engines.mmseg import resumable
 from regional_al.engines.mmseg.resumable import Resumable
+from regional_al.engines.mmseg.self_training import PseudoCount, SelfTraining
 from regional_al.engines.mmseg.training import LabelCount
 from regional_al.errors import TrainingStopped
 from regional_al.runtime import randomness
@@ -66,11 +67,11 @@ def store(root: Path) -> LabelStore:
     return store
 
 
-def engine_of(root: Path, **values: Any) -> Any:
+def engine_of(root: Path, changes: Any = None, /, **values: Any) -> Any:
     options = {KEYS[key].replace(".", "__"): value for key, value in values.items()}
     if GENERATION == "mmseg0" and "accumulate" in values:
         options["optimizer_config__type"] = "GradientCumulativeOptimizerHook"
-    return make_engine(root, **options)
+    return make_engine(root, changes, **options)
 
 
 def fit(engine: Any, store: LabelStore, out: Path, identity: Any = IDENTITY, **more: Any) -> Any:
@@ -431,3 +432,67 @@ def test_the_patience_of_early_stopping_goes_on(
     killed(5, engine, store, broken)
     assert iteration_of(broken) == 4
     assert_same(whole, fit(engine, store, broken))
+
+
+def with_teacher(root: Path, keep: str = "student", **values: Any) -> Any:
+    """Trains on pixels without an answer, too."""
+    unlabeled = {"threshold": 0.4, "keep": keep}
+    return engine_of(root, {"acquisition.unlabeled": unlabeled}, **values)
+
+
+@pytest.mark.parametrize(
+    ("keep", "workers"),
+    [("student", 0), ("teacher", 0), pytest.param("teacher", 2, marks=pytest.mark.slow)],
+)
+def test_a_teacher_is_resumed(
+    root: Path, store: LabelStore, tmp_path: Path, keep: str, workers: int
+) -> None:
+    """Its weights, its updates, the views, and what it was sure of."""
+    engine = with_teacher(root, keep, interval=3, workers=workers)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    signalled(2, signal.SIGTERM, engine, store, broken)
+    killed(5, engine, store, broken)
+    killed(8, engine, store, broken)
+    assert_same(whole, fit(engine, store, broken))
+    assert whole.extra["unlabeled"]["pixels"] > 0
+
+
+def test_a_teacher_is_resumed_in_a_stretch_with_accumulated_gradients(
+    root: Path, store: LabelStore, tmp_path: Path
+) -> None:
+    engine = with_teacher(root, "teacher", interval=2, accumulate=2)
+    first = fit(engine, store, tmp_path / "first", until=4)
+    more: Any = {"until": -1, "previous": first.checkpoint}
+    whole = fit(engine, store, tmp_path / "whole", **more)
+    broken = tmp_path / "broken"
+    killed(4, engine, store, broken, **more)
+    assert iteration_of(broken) == 6
+    assert_same(whole, fit(engine, store, broken, **more))
+
+
+@pytest.mark.parametrize("fault", ["teacher", "updates", "iteration", "count"])
+def test_each_part_of_a_teacher_counts(
+    root: Path, store: LabelStore, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = with_teacher(root, interval=4)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    killed(6, engine, store, broken)
+    begin = SelfTraining.begin
+    if fault == "teacher":
+        monkeypatch.setattr(SelfTraining, "begin", lambda self, model, saved: begin(self, model))
+    elif fault == "updates":
+
+        def anew(self: Any, model: Any, saved: Any) -> None:
+            begin(self, model, saved)
+            self.updates = 0
+
+        monkeypatch.setattr(SelfTraining, "begin", anew)
+    elif fault == "iteration":
+        zero = property(lambda self: 0, lambda self, value: None)
+        monkeypatch.setattr(SelfTraining, "iteration", zero, raising=False)
+    else:
+        monkeypatch.setattr(PseudoCount, "load", lambda self, state: None)
+    with pytest.raises(AssertionError):
+        assert_same(whole, fit(engine, store, broken))

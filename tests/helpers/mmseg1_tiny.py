@@ -224,7 +224,7 @@ class Tiny1(Tiny):
     def uses_half(self, cfg: Any) -> bool:
         return bool(cfg.optim_wrapper.type == "AmpOptimWrapper")
 
-    refused_heads = (({"type": "Mask2FormerHead"}, "Mask2FormerHead"),)
+    refused_heads = (({"type": "SideAdapterCLIPHead"}, "SideAdapterCLIPHead"),)
     averages_weighted = False  # class weights raise an IndexError in mmseg then
 
     def folders(self, images: str, masks: str | None) -> dict[str, Any]:

@@ -190,8 +190,8 @@ MMCV0 = f"{COMPILE} mmcv-full==1.7.2"
 MMCV0_AGAIN = f"{COMPILE} --force-reinstall --no-deps mmcv-full==1.7.2"
 
 ABSENT_OPS = (
-    "absent (PointRend, CCNet and PSANet of 1.x work without; models of mmdet and those with "
-    "deformable convolutions do not)"
+    "absent (1.x works without, Mask2Former, PointRend, CCNet and PSANet included; a model with "
+    "deformable convolutions does not)"
 )
 USUAL_LOAD = shared_memory.Load("workers_per_gpu", 2 * 512 * 1024 * (3 * 4 + 8), 4)
 """Two crops of 512x1024, float32 and int64 labels, and four workers, as the Cityscapes configs of

@@ -31,6 +31,7 @@ from ..partitions import PARTITIONS
 from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit, Tiles
 from .budget import Budget
 from .schedule import Iterations, parse_iterations
+from .unlabeled import Unlabeled
 
 MIN_TILE = 16
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
@@ -113,6 +114,7 @@ class Acquisition:
         previews: Number of score maps that each round keeps for the report.
         keep_pipeline: Leave transforms of the training pipeline that lose sparse labels as they
             are; otherwise they are replaced below image level.
+        unlabeled: How pixels without an answer are trained on; None: they are not.
         resolved: Every key with its value in force, JSON-able.
 
     Example:
@@ -137,6 +139,7 @@ class Acquisition:
     cache_dir: Path | None
     previews: int
     keep_pipeline: bool
+    unlabeled: Unlabeled | None
     resolved: JSON = field(repr=False, compare=False)
 
     @staticmethod
@@ -198,6 +201,7 @@ KEYS = (
     "cache_dir",
     "previews",
     "keep_pipeline",
+    "unlabeled",
 )
 
 parse = Acquisition.parse
@@ -257,6 +261,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         cache_dir=None if cache is None else file_path("acquisition.cache_dir", cache),
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
         keep_pipeline=flag("acquisition.keep_pipeline", raw.get("keep_pipeline", False)),
+        unlabeled=Unlabeled.parse(raw.get("unlabeled")),
         resolved={},
     )
     acquisition.resolved.update(_resolved(acquisition))
@@ -272,6 +277,7 @@ def _resolved(a: Acquisition) -> JSON:
     out["iterations"] = None if a.iterations is None else asdict(a.iterations)
     out["tiles"] = None if a.tiles is None else asdict(a.tiles)
     out["queries"] = None if a.queries is None else list(a.queries)
+    out["unlabeled"] = None if a.unlabeled is None else a.unlabeled.resolved()
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
     return out
 

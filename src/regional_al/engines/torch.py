@@ -73,7 +73,12 @@ class TorchEngine:
 
     def check_acquisition(self, acquisition: Acquisition) -> None:
         """Raise ConfigError for queries after the end of the training, and for
-        `round_init='pretrained'` without `load_from`."""
+        `round_init='pretrained'` without `load_from`; UnsupportedError for `unlabeled`."""
+        if acquisition.unlabeled is not None:
+            raise UnsupportedError(
+                "acquisition.unlabeled needs a config of MMSegmentation: the torch engine trains "
+                "on labelled pixels alone"
+            )
         if acquisition.queries and acquisition.queries[-1] > self.iterations:
             raise ConfigError(
                 f"acquisition.queries={list(acquisition.queries)} must not exceed the length of "

@@ -116,6 +116,7 @@ def train(loop: ActiveLearningLoop) -> JSON:
         "checkpoint": str(result.checkpoint.relative_to(loop.work_dir.root)),
         "iterations": result.iterations,
         "label_share": none_if_nan(result.label_share),
+        **{key: result.extra[key] for key in ("unlabeled",) if key in result.extra},
     }
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -159,6 +159,18 @@ def max_number(number: int) -> int:
     tensor = torch.tensor([number])
     td.all_reduce(tensor, op=td.ReduceOp.MAX, group=_group())
     return int(tensor)
+
+
+def broadcast_tensors(tensors: Sequence[torch.Tensor]) -> None:
+    """Rank 0's values of some floating-point tensors on every rank, in place, on their device."""
+    if not active() or not tensors:
+        return
+    flat = torch.cat([one.detach().flatten().float() for one in tensors])
+    td.broadcast(flat, 0)
+    parts = torch.split(flat, [one.numel() for one in tensors])
+    with torch.no_grad():
+        for one, part in zip(tensors, parts, strict=True):
+            one.copy_(part.view_as(one))
 
 
 def raise_together(error: RegionalALError | None) -> None:

@@ -38,6 +38,8 @@ class Record:
         label_share: Labelled pixels that reached the loss / labelled pixels of the samples drawn
             (above 1 where images are enlarged); None if unknown.
         iterations: Length of the training.
+        unlabeled: Of a training on pixels without an answer: `pixels`, how many its images had,
+            and `confident`, those of each class of which the teacher was sure. None without it.
         seconds: Wall-clock time by stage.
         extra: Unknown keys of the file, written back.
     """
@@ -51,6 +53,7 @@ class Record:
     accuracy: float | None = None
     label_share: float | None = None
     iterations: int = 0
+    unlabeled: JSON | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     extra: JSON = field(default_factory=dict)
 
@@ -172,6 +175,7 @@ def _record(
         accuracy=scores.get("accuracy"),
         label_share=fit.get("label_share"),
         iterations=fit.get("iterations", 0),
+        unlabeled=fit.get("unlabeled"),
         seconds=seconds,
     )
 
@@ -250,6 +254,7 @@ def _parse_record(data: Any, where: str) -> Record:
         accuracy=get("accuracy", reading.share, None),
         label_share=get("label_share", reading.at_least_zero, None),
         iterations=get("iterations", reading.integer, 0),
+        unlabeled=get("unlabeled", reading.mapping, None),
         seconds={str(k): reading.number(v) for k, v in get("seconds", reading.seconds, {}).items()},
         extra=get.rest(),
     )
@@ -266,6 +271,7 @@ def _record_to_json(record: Record) -> JSON:
         "accuracy": record.accuracy,
         "label_share": record.label_share,
         "iterations": record.iterations,
+        **({} if record.unlabeled is None else {"unlabeled": record.unlabeled}),
         "seconds": dict(record.seconds),
         **record.extra,
     }

@@ -40,14 +40,18 @@ class Settling:
         is_stock: Whether a `type` of a config is mmseg's own class of that name.
         losses: Name of a loss of mmseg -> name of the one over labelled pixels.
         heads: The same of heads with losses of their own.
+        sets: The same of heads that predict a set of masks and have no `loss_decode`.
         against: Name of a head -> why it cannot train on sparse labels whatever its loss is.
+        other_tasks: Name of a head that does not predict classes -> what it predicts.
     """
 
     build: Callable[[Any, Any], Probe]
     is_stock: Callable[[Any], bool]
     losses: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, str] = field(default_factory=dict)
     against: Mapping[str, str] = field(default_factory=dict)
+    other_tasks: Mapping[str, str] = field(default_factory=dict)
 
 
 def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
@@ -60,6 +64,12 @@ def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
     """
     told: list[str] = []
     for name, head in heads(model):
+        predicted = settling.other_tasks.get(type_name(head))
+        if predicted is not None:
+            raise UnsupportedError(
+                f"{name}.type={type_name(head)!r} predicts {predicted}, not classes: use a config "
+                "of semantic segmentation"
+            )
         against = settling.against.get(type_name(head))
         if against is not None:
             if refuse:
@@ -68,17 +78,19 @@ def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
                     " or label whole images with acquisition.level='image'"
                 )
             continue
+        check_ignored(name, head)
+        if type_name(head) in settling.sets.keys() | settling.sets.values():
+            other = settling.sets.get(type_name(head))
+            if refuse and other is not None and settling.is_stock(head["type"]):
+                told.append(f"{name}: {type_name(head)} by {other}")
+                head["type"] = other
+            continue
         spec = head.get("loss_decode", {"type": "CrossEntropyLoss"})
         several = isinstance(spec, (list, tuple))
         losses = [
             settled(head, loss, f"{name}.loss_decode", refuse, settling)
             for loss in (spec if several else [spec])
         ]
-        if head.get("ignore_index", UNLABELED) != UNLABELED:
-            raise UnsupportedError(
-                f"{name}.ignore_index={head['ignore_index']!r} must be {UNLABELED}: that is what "
-                "unlabeled pixels hold"
-            )
         for old, new in zip(spec if several else [spec], losses, strict=True):
             if type_name(new) not in (type_name(old), LABELLED_CE):
                 told.append(f"{name}.loss_decode: {type_name(old)} by {type_name(new)}")
@@ -91,6 +103,15 @@ def average_over_labels(model: Any, refuse: bool, settling: Settling) -> None:
                 head["loss_se_decode"] = of_classes(head.get("loss_se_decode"))
     if told and dist.is_main():
         log.warning("replaced, so that unlabelled pixels stay out of the loss: %s", "; ".join(told))
+
+
+def check_ignored(name: str, head: Any) -> None:
+    """Raise UnsupportedError when a head ignores another id than that of unlabelled pixels."""
+    if head.get("ignore_index", UNLABELED) != UNLABELED:
+        raise UnsupportedError(
+            f"{name}.ignore_index={head['ignore_index']!r} must be {UNLABELED}: that is what "
+            "unlabeled pixels hold"
+        )
 
 
 def of_classes(loss: Any) -> Any:

@@ -13,13 +13,15 @@ from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...runtime import distributed as dist
 from ..base import FitRequest
+from .self_training import PseudoCount
 
 
 class LabelCount:
     """Labelled pixels that reach the loss, and labelled pixels of the samples drawn, of one rank;
-    steps: training iterations."""
+    steps: training iterations; pseudo: what is counted of pixels without an answer."""
 
     def __init__(self) -> None:
+        self.pseudo: PseudoCount | None = None
         self.reached = self.drawn = self.samples = self.empty = self.steps = 0
 
     def add(self, drawn: int, reached: int) -> None:
@@ -29,18 +31,25 @@ class LabelCount:
 
     def state(self) -> list[int]:
         """The counts, for `load`."""
-        return [self.reached, self.drawn, self.samples, self.empty, self.steps]
+        own = [self.reached, self.drawn, self.samples, self.empty, self.steps]
+        return own if self.pseudo is None else [*own, *self.pseudo.state()]
 
     def load(self, state: list[int]) -> None:
         """Continue from the counts of a stretch that was interrupted."""
-        self.reached, self.drawn, self.samples, self.empty, self.steps = state
+        self.reached, self.drawn, self.samples, self.empty, self.steps = state[:5]
+        if self.pseudo is not None:
+            self.pseudo.load(state[5:])
 
-    def result(self) -> tuple[float, dict[str, int]]:
-        """(share over all ranks, NaN when unknown; samples drawn and those without a label)."""
+    def result(self) -> tuple[float, dict[str, Any]]:
+        """(share over all ranks, NaN when unknown; samples drawn and those without a label, and
+        `PseudoCount.result` as `unlabeled`)."""
         counts = [self.reached, self.drawn, self.samples, self.empty]
         reached, drawn, samples, empty = dist.sum_array(np.array(counts, dtype=np.int64)).tolist()
         share = reached / drawn if drawn else math.nan
-        return share, {"samples": samples, "samples_without_labels": empty}
+        extra: dict[str, Any] = {"samples": samples, "samples_without_labels": empty}
+        if self.pseudo is not None:
+            extra["unlabeled"] = self.pseudo.result()
+        return share, extra
 
 
 @dataclass(frozen=True)

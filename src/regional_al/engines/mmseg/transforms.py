@@ -13,6 +13,10 @@ import numpy as np
 
 from ...types import I64, U8, UNLABELED
 
+GIVES_WAY = "gives_way"
+"""Key of a sample in a pipeline: the id of its label maps that gives way to any other when they
+shrink, in place of a transform's own `ignore_index`."""
+
 
 def shrink_labels(mask: U8, size: tuple[int, int], ignore: int = UNLABELED) -> U8:
     """Resize a label map so that labelled pixels survive shrinking.
@@ -138,7 +142,8 @@ class SparseMosaic:
                 height, width = patch[key].shape[:2]
                 scale = min(self.img_scale[0] / height, self.img_scale[1] / width)
                 size = (int(height * scale), int(width * scale))
-                patch[key] = survive_nearest(patch[key], size)
+                ignore = patch.get(GIVES_WAY, UNLABELED)
+                patch[key] = survive_nearest(patch[key], size, ignore)
         return super()._mosaic_transform_seg(results)  # type: ignore[misc,no-any-return]
 
 

@@ -14,7 +14,7 @@ from mmseg.datasets.pipelines import RandomCrop, RandomMosaic, Resize
 
 from ...types import UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
-from ..mmseg.transforms import LabelledCrop, SparseMosaic, keep_labels
+from ..mmseg.transforms import GIVES_WAY, LabelledCrop, SparseMosaic, keep_labels
 
 
 class _JpgWithPng(CustomDataset):  # type: ignore[misc]
@@ -56,8 +56,9 @@ class SparseResize(Resize):  # type: ignore[misc]
     def _resize_seg(self, results: dict[str, Any]) -> None:
         before = {key: results[key] for key in results.get("seg_fields", [])}
         super()._resize_seg(results)
+        ignore = results.get(GIVES_WAY, self.ignore_index)
         for key, mask in before.items():
-            results[key] = keep_labels(mask, results[key], self.ignore_index)
+            results[key] = keep_labels(mask, results[key], ignore)
 
 
 @PIPELINES.register_module()

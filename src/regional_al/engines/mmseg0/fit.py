@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from ..mmseg.rehearsal import Blame
 from ..mmseg.resumable import INTERVAL, Resumable, can_resume
 from ..mmseg.training import Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
-from ..specs import type_name, without_traceback
+from ..specs import dicts, type_name, without_traceback
 from .checkpoints import safe_loading
 from .config import length_of, phases, schedule
 from .hooks import (
@@ -56,10 +57,12 @@ from .hooks import (
     plain_model,
     stretch_logger,
 )
-from .loaders import InBlocks, train_loader, val_loader
+from .loaders import InBlocks, loader_options, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
+from .source import Source, with_source
+from .unlabeled import PoolTraining, TeacherHook, pool_training, with_pool
 
 CHECKPOINT = "checkpoint.pth"
 BLAME = Blame(
@@ -90,16 +93,18 @@ BLAME = Blame(
 )
 
 
-def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
-    """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
+def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = None) -> FitResult:
+    """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
+    beside the labels, or alone when there are none."""
     share = LabelShareHook()
     count, epochs = share.count, epochs_between(cfg)
     stretch = Resumable(request, save_interval(cfg), accumulation(cfg), count, epochs)
-    runner, loaders = prepare(cfg, pool, request, share, stretch)
+    more = pool_training(cfg, pool, request, count)
+    runner, loaders = prepare(cfg, pool, request, source, share, stretch, more)
     try:
         with stretch.stoppable(), quiet_warnings(), safe_loading():
             runner.run(loaders, phases(cfg))
-            checkpoint = save(runner, request.out_dir)
+            checkpoint = save(runner, request.out_dir, more)
     except RegionalALError as error:
         raise without_traceback(error) from None
     finally:
@@ -109,10 +114,17 @@ def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
 
 
 def prepare(
-    cfg: Config, pool: Pool, request: FitRequest, hook: Any, stretch: Resumable
+    cfg: Config,
+    pool: Pool,
+    request: FitRequest,
+    source: Source | None,
+    hook: Any,
+    stretch: Resumable,
+    more: PoolTraining | None = None,
 ) -> tuple[Any, list[Any]]:
     """The runner of a stretch, ready to run, and its loaders. hook: ours, beside those of the
-    config. Raises ConfigError naming the config key."""
+    config; more: images of the pool beside the labelled ones. Raises ConfigError naming the config
+    key."""
     cfg = copy.deepcopy(cfg)  # registering hooks takes it apart
     if request.iterations is not None:
         set_iterations(cfg, request.iterations)
@@ -120,20 +132,25 @@ def prepare(
     length = length_of(cfg)
     stop_at = length.stop(request)
     in_blocks = length.length is not None and length.continuous and len(phases(cfg)) == 1
-    dataset = pool.mix(labelled_dataset(pool, request, read_sample))
+    labelled = labelled_dataset(pool, request, read_sample, alone=source is not None)
+    dataset = pool.mix(labelled) if len(labelled) else labelled
     prepare_process(cfg, request.seed)
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
-        runner = make_runner(cfg, request, stop_at, pool)
+        runner = make_runner(cfg, request, stop_at, pool, source, more)
         try:
             register_hooks(runner, cfg, request, hook)
             begin(runner, start)
-            first = runner.iter
+            first, checkpoint = runner.iter, start.load if start.resume else None
             epochs = isinstance(runner, EpochStretchRunner)
             if (in_blocks or epochs) and stretch.entry is not None:
-                first = resume(runner, stretch)
-            loaders = make_loaders(cfg, runner, dataset, request, first)
+                first, checkpoint = resume(runner, stretch), str(stretch.checkpoint)
+            if more is not None:
+                teacher = TeacherHook(more.state, checkpoint, accumulation(cfg))
+                teacher.begin(runner)
+                runner.register_hook(teacher, priority="VERY_LOW")
+            loaders = make_loaders(cfg, runner, dataset, request, first, source, more)
             if (in_blocks or epochs) and can_resume(loaders[0]):
-                stretch.save = lambda path, entry: write_state(runner, path, entry)
+                stretch.save = lambda path, entry: write_state(runner, path, entry, more)
                 if epochs:
                     runner.stretch = stretch
                 else:
@@ -167,13 +184,27 @@ def prepare_process(cfg: Config, seed: int) -> None:
     set_random_seed(seed, deterministic=bool(cfg.get("deterministic", False)))
 
 
-def make_runner(cfg: Config, request: FitRequest, stop_at: int | None, pool: Pool) -> Any:
+def make_runner(
+    cfg: Config,
+    request: FitRequest,
+    stop_at: int | None,
+    pool: Pool,
+    source: Source | None,
+    more: PoolTraining | None = None,
+) -> Any:
     """A runner of its own for this stretch: fresh model, optimizer and logger."""
     model = build_trainable(cfg)
     model.init_weights()
     model.CLASSES = pool.label_space.class_names
     model.PALETTE = [list(colour) for colour in pool.label_space.palette]
-    model = wrapped(model, bool(cfg.get("find_unused_parameters", False)))
+    unused, again = bool(cfg.get("find_unused_parameters", False)), False
+    if source is not None:
+        with_source(model, source.weight)
+    if more is not None:
+        with_pool(model)
+    if source is not None or more is not None:
+        again = any(spec.get("with_cp") for spec in dicts(cfg.model))
+    model = wrapped(model, unused, static_graph=again)
     spec = schedule(cfg)
     if stop_at is not None:
         spec = {**spec, "type": "StretchRunner", "stop_at": stop_at}
@@ -267,12 +298,11 @@ def resume_from(runner: Any, checkpoint: str) -> None:
     runner.register_hook(late, priority="LOWEST")
 
 
-def write_state(runner: Any, path: Path, entry: JSON) -> None:
+def write_state(runner: Any, path: Path, entry: JSON, more: PoolTraining | None = None) -> None:
     """Write a checkpoint of the runner as it is, with an entry of its meta data."""
     entry = {**entry, "runner": strip(runner.meta), "epoch": runner.epoch}
-    runner.save_checkpoint(
-        str(path.parent), path.name, meta={fit_state.KEY: entry}, create_symlink=False
-    )
+    meta = {fit_state.KEY: entry, **(more.entry(runner.model, False) if more else {})}
+    runner.save_checkpoint(str(path.parent), path.name, meta=meta, create_symlink=False)
 
 
 def in_epochs(cfg: Config) -> bool:
@@ -302,14 +332,23 @@ def accumulation(cfg: Config) -> int:
 
 
 def make_loaders(
-    cfg: Config, runner: Any, dataset: Any, request: FitRequest, first: int
+    cfg: Config,
+    runner: Any,
+    dataset: Any,
+    request: FitRequest,
+    first: int,
+    source: Source | None,
+    more: PoolTraining | None = None,
 ) -> list[Any]:
     """A loader for each phase of `workflow`; 'val' sees data.val by the training pipeline, as in
-    mmseg's tools/train.py. first: iteration at which the stretch began."""
+    mmseg's tools/train.py. first: iteration at which the stretch began; more: images of the pool
+    beside the labelled ones."""
     iterations = None
     if isinstance(runner, IterBasedRunner):
         iterations = runner._max_iters - first
-    loaders = [train_loader(cfg, dataset, request.seed, iterations)]
+    if source is not None:
+        return [source_loader(cfg, dataset, request.seed, source, iterations or 1)]
+    loaders = [train_loader(cfg, dataset, request.seed, iterations, more)]
     if len(phases(cfg)) > 1:
         train, mixtures = unwrapped(cfg.data.train, "data.train", quiet=True)
         if any(type_name(spec) == MIX for spec in mixtures):
@@ -323,12 +362,21 @@ def make_loaders(
     return loaders
 
 
-def save(runner: Any, out_dir: Path) -> Path:
+def source_loader(cfg: Config, dataset: Any, seed: int, source: Source, iterations: int) -> Any:
+    """The loader of the labelled images, if there are any, and the source."""
+    target = train_loader(cfg, dataset, seed, iterations) if len(dataset) else None
+    return source.loader(target, loader_options(cfg, "train_dataloader", seed), iterations)
+
+
+def save(runner: Any, out_dir: Path, more: PoolTraining | None = None) -> Path:
     """Rank 0 writes the stretch's checkpoint, whole or not at all; the others wait for it."""
     final = out_dir / CHECKPOINT
     if dist.is_main():
         runner.meta = strip(runner.meta)
-        runner.save_checkpoint(str(out_dir), CHECKPOINT + ".tmp", create_symlink=False)
+        meta = more.entry(runner.model, True) if more else {}
+        with more.state.exchanged(plain_model(runner.model)) if more else nullcontext():
+            name = CHECKPOINT + ".tmp"
+            runner.save_checkpoint(str(out_dir), name, meta=meta, create_symlink=False)
         os.replace(out_dir / (CHECKPOINT + ".tmp"), final)
     dist.barrier()
     return final

@@ -6,15 +6,19 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from mmcv import Config
+from mmcv.parallel import DataContainer, collate
 from mmseg.datasets import build_dataloader
 from torch.utils.data import ConcatDataset, Dataset
 
 from ...runtime import distributed as dist
-from ...types import I64
+from ...types import UNLABELED
+from ..mmseg.pool_stream import order
 from ..mmseg.resumable import Resumable
+from .unlabeled import PoolTraining
+
+LABELS = "gt_semantic_seg"
 
 
 class Drawn(Dataset[Any]):
@@ -54,14 +58,15 @@ class InBlocks:
         return getattr(self.loader, name)
 
 
-@functools.lru_cache(maxsize=4)
-def order(count: int, seed: int, pass_: int) -> I64:
-    """int64 [count]: a permutation, drawn from seed and pass."""
-    return np.random.default_rng([seed, pass_]).permutation(count).astype(np.int64)
-
-
-def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -> Any:
-    """The loader of a training stretch; iterations: how many it is to last, None: an epoch.
+def train_loader(
+    cfg: Config,
+    dataset: Any,
+    seed: int,
+    iterations: int | None,
+    more: PoolTraining | None = None,
+) -> Any:
+    """The loader of a training stretch; iterations: how many it is to last, None: an epoch; more:
+    images of the pool beside the labelled ones of each batch (not in epochs).
 
     An epoch shorter than one batch repeats the images, and a last batch of a single image, which
     batch norm cannot take, is dropped.
@@ -71,13 +76,43 @@ def train_loader(cfg: Config, dataset: Any, seed: int, iterations: int | None) -
     if iterations is not None:
         shuffle = bool(options.pop("shuffle", True))
         dataset = Drawn(dataset, max(iterations, 1) * batch, seed, shuffle)
-        return build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
+        if more is not None:
+            own = options["samples_per_gpu"]
+            dataset = more.both(dataset, own)
+            options["samples_per_gpu"] = own + more.images(own)
+        return padding(
+            build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
+        )
     if len(dataset) < batch:
         dataset = ConcatDataset([dataset] * -(-batch // len(dataset)))
     own = -(-len(dataset) // dist.world_size())
     if options["samples_per_gpu"] > 1 and own % options["samples_per_gpu"] == 1:
         options["drop_last"] = True
-    return build_dataloader(dataset, **options)
+    return padding(build_dataloader(dataset, **options))
+
+
+def padding(loader: Any) -> Any:
+    """The loader, whose batches are made by `collated`."""
+    size = loader.collate_fn.keywords["samples_per_gpu"]
+    loader.collate_fn = functools.partial(collated, samples_per_gpu=size)
+    return loader
+
+
+def collated(samples: list[Any], samples_per_gpu: int) -> Any:
+    """A batch as mmcv's `collate` makes it, but label maps of images smaller than the largest are
+    padded with 255: mmseg's DefaultFormatBundle leaves it at 0, which is a class.
+
+    Args:
+        samples: Of a training pipeline.
+        samples_per_gpu: Of mmcv's `collate`.
+    """
+    for sample in samples:
+        labels = sample.get(LABELS) if isinstance(sample, dict) else None
+        if isinstance(labels, DataContainer) and labels.stack:
+            sample[LABELS] = DataContainer(
+                labels.data, stack=True, padding_value=UNLABELED, pad_dims=labels.pad_dims
+            )
+    return collate(samples, samples_per_gpu=samples_per_gpu)
 
 
 def val_loader(cfg: Config, dataset: Any, seed: int) -> Any:

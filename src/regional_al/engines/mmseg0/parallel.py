@@ -63,8 +63,9 @@ class DistributedDataParallel(OneDevice, MMDistributedDataParallel):  # type: ig
         return self.module(*inputs, **kwargs)
 
 
-def wrapped(model: Any, find_unused_parameters: bool = False) -> Any:
-    """The model on this process's device, in the wrapper that mmcv's runners train."""
+def wrapped(model: Any, find_unused_parameters: bool = False, static_graph: bool = False) -> Any:
+    """The model on this process's device, in the wrapper that mmcv's runners train. static_graph:
+    parameters are used more than once in a step, by gradient checkpointing, and that stays so."""
     cuda = torch.cuda.is_available()
     device_ids = [torch.cuda.current_device()] if cuda else None
     model = model.cuda() if cuda else model
@@ -75,4 +76,5 @@ def wrapped(model: Any, find_unused_parameters: bool = False) -> Any:
         device_ids=device_ids,
         broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
+        static_graph=static_graph,
     )

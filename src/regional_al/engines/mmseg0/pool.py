@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,14 @@ from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size, write_png
 from ...store.tiling import Tile
-from ...types import I64, UNLABELED, LabelSpace, PoolItem
+from ...types import I64, U8, UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
 from ..mmseg.mixing import labelled_classes, mixed, unwrapped
+from ..mmseg.pool_stream import UNANSWERED
 from ..mmseg.tiled import NAME, Tiling
+from ..mmseg.transforms import GIVES_WAY
 from ..specs import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -45,13 +47,14 @@ class Pool:
     label_space: LabelSpace
     mixtures: tuple[Mapping[str, Any], ...] = ()
 
-    def mix(self, dataset: Any) -> Any:
-        """Training samples of images of the pool, mixed and repeated as the config says. Raises
-        ConfigError."""
+    def mix(self, dataset: Any, count: Callable[[Any, int], None] | None = None) -> Any:
+        """Training samples of images of the pool, mixed and repeated as the config says. count:
+        see `mixed`; None: the labelled pixels are noted. Raises ConfigError."""
+        count = note_labelled if count is None else count
         classes = None  # of an image that preflight makes up
         if isinstance(dataset, ActiveLearningDataset):
             classes = functools.partial(labelled_classes, dataset, self.label_space)
-        return mixed(dataset, self.mixtures, "data.train", build_transform, note_labelled, classes)
+        return mixed(dataset, self.mixtures, "data.train", build_transform, count, classes)
 
 
 def build_pool(spec: Any, limit: int | None = None, tiling: Tiling | None = None) -> Pool:
@@ -213,12 +216,12 @@ def item_key(leaf: Any, index: int) -> str:
     return os.path.splitext(name)[0].replace(os.sep, "/")
 
 
-def loads_annotations(leaf: Any) -> Callable[[dict[str, Any]], Any]:
-    """The transform by which a training pipeline reads its labels."""
+def loads_annotations(leaf: Any, key: str = "data.train") -> Callable[[dict[str, Any]], Any]:
+    """The transform by which the training pipeline of `key` reads its labels."""
     for transform in leaf.pipeline.transforms:
         if "LoadAnnotations" in type(transform).__name__:
             return transform  # type: ignore[no-any-return]
-    raise ConfigError("data.train.pipeline has no LoadAnnotations: training would see no labels")
+    raise ConfigError(f"{key}.pipeline has no LoadAnnotations: training would see no labels")
 
 
 def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
@@ -268,8 +271,9 @@ def reduced(leaf: Any, ids: Any) -> Any:
     return np.where(ids == UNLABELED - 1, UNLABELED, ids)
 
 
-def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
-    """A training sample of the data set's own pipeline with its labels read from `label_path`.
+def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | None = None) -> Any:
+    """A training sample of the data set's own pipeline with its labels read from `label_path`, or
+    replaced by `labels` when they have been read, which then are not counted.
 
     Also counts the labelled pixels right after they were loaded (`labelled_pixels` of img_metas),
     so that what resizing and cropping lose can be told; a sample that is not collected, which a
@@ -282,14 +286,15 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
         leaf.pre_pipeline(data)
         data["seg_prefix"] = None
         try:
-            sample, labelled = run_pipeline(leaf.pipeline.transforms, data)
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels)
         except Exception as error:  # cv2, Pillow and transforms raise all kinds
             raise DataError(
                 f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
             ) from None
         if sample is not None:
             if labelled is not None and "img_metas" in sample:
-                note_labelled(sample, labelled)
+                if labels is None:
+                    note_labelled(sample, labelled)
             elif labelled is not None:
                 sample["labelled_pixels"] = labelled
             return sample
@@ -306,13 +311,23 @@ def note_labelled(sample: Any, labelled: int) -> None:
     sample["img_metas"].data["labelled_pixels"] = labelled
 
 
-def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:
-    """Apply transforms in order; also the number of labelled pixels when labels first appear."""
+def run_pipeline(
+    transforms: Sequence[Any], data: Any, labels: U8 | None = None
+) -> tuple[Any, int | None]:
+    """Apply transforms in order; also the number of labelled pixels when labels first appear.
+    labels: take their place then; of these the id 0 gives way to others when they shrink."""
     labelled: int | None = None
     for transform in transforms:
         data = transform(data)
         if data is None:
             return None, labelled
-        if labelled is None and isinstance(data, Mapping) and "gt_semantic_seg" in data:
-            labelled = int(np.count_nonzero(data["gt_semantic_seg"] != UNLABELED))
+        if labelled is None and isinstance(data, MutableMapping) and "gt_semantic_seg" in data:
+            if labels is not None:
+                data["gt_semantic_seg"], data[GIVES_WAY] = labels, UNANSWERED
+            labelled = 0 if labels is not None else labelled_pixels(data["gt_semantic_seg"])
     return data, labelled
+
+
+def labelled_pixels(mask: Any) -> int:
+    """Pixels of a label map with a label."""
+    return int(np.count_nonzero(mask != UNLABELED))

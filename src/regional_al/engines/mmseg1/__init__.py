@@ -60,6 +60,9 @@ class MMSeg1(EngineLoader):
         return key in _KEYS
 
     def build(self, cfg: Any) -> Engine:
+        from .ops import stand_in
+
+        stand_in()
         with quiet_imports():
             from .engine import MMSeg1Engine
         return MMSeg1Engine(cfg)

@@ -23,6 +23,7 @@ from ..specs import dicts as dicts
 from ..specs import first_line as first_line
 from ..specs import heads as heads
 from ..specs import type_name as type_name
+from .ops import stand_in
 
 log = logging.getLogger("regional_al")
 VISION_MAJOR, VISION_AHEAD = 0, 15
@@ -45,6 +46,7 @@ def read(
 
 def import_custom(cfg: Config, path: Path) -> None:
     """Import what the config's `custom_imports` names. Raises EnvironmentProblem."""
+    stand_in()
     config_file.import_custom(
         cfg.get("custom_imports"), path, import_modules_from_strings, commands()
     )
@@ -66,12 +68,13 @@ def commands() -> dict[str, str]:
 def check_packages(model: Any) -> None:
     """Raise EnvironmentProblem for a head that is one of mmdet's where mmdet cannot be imported."""
     for name, head in heads(model):
-        if type_name(head) in ("MaskFormerHead", "Mask2FormerHead"):
+        kind = type_name(head).removeprefix("Labelled")
+        if kind in ("MaskFormerHead", "Mask2FormerHead"):
             try:
                 importlib.import_module("mmdet.models")
             except Exception:  # its own imports fail in many ways
                 raise EnvironmentProblem(
-                    f"{name}.type={type_name(head)!r} needs mmdet: {commands()['mmdet']}"
+                    f"{name}.type={kind!r} needs mmdet: {commands()['mmdet']}"
                 ) from None
 
 

@@ -20,7 +20,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...types import U8, UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
-from ..mmseg.transforms import Box, LabelledCrop, SparseMosaic, keep_labels
+from ..mmseg.transforms import GIVES_WAY, Box, LabelledCrop, SparseMosaic, keep_labels
 
 
 class _JpgWithPng(BaseSegDataset):  # type: ignore[misc]
@@ -66,9 +66,10 @@ class SparseResize(Resize):  # type: ignore[misc]
     def _resize_seg(self, results: dict[str, Any]) -> None:
         before = {key: results.get(key) for key in results.get("seg_fields", [])}
         super()._resize_seg(results)
+        ignore = results.get(GIVES_WAY, self.ignore_index)
         for key, mask in before.items():
             if mask is not None:
-                results[key] = keep_labels(mask, results[key], self.ignore_index)
+                results[key] = keep_labels(mask, results[key], ignore)
 
 
 @TRANSFORMS.register_module()

@@ -15,13 +15,14 @@ from ...types import I64
 from ..base import FitRequest, FitResult
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.tiled import tiling_of
-from . import backbones, datasets, fit, ops, preflight  # noqa: F401
+from . import backbones, datasets, fit, ops, preflight, set_heads  # noqa: F401
 from .config import check_packages, fit_to_cpu
 from .hooks import quiet_warnings
 from .losses import average_over_labels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
+from .unlabeled import check as check_unlabeled
 
 QUIET = "regional_al.mmseg1"
 
@@ -48,12 +49,13 @@ class MMSeg1Engine(MMSegEngine):
         if not preflight.cuda():
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
+        check_unlabeled(self.cfg)
         spec, key = self.cfg.train_dataloader.dataset, "train_dataloader.dataset"
         self.keep_sparse_labels(spec, key, datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
-            self._pool = build_pool(spec, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
+            self._pool = build_pool(spec, self.tiling)
         check_packages(self.cfg.model)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space

@@ -41,6 +41,7 @@ from .hooks import (
 )
 from .pool import Pool, read_sample
 from .source import Source
+from .unlabeled import pool_training
 
 CHECKPOINT = "checkpoint.pth"
 log = logging.getLogger("regional_al")
@@ -91,6 +92,10 @@ def prepare(
     if source is not None:
         loader = source.loader(loader)
         source.rewrite(cfg)
+    more = pool_training(cfg, pool, request, stretch.count)
+    if more is not None:
+        loader, hooks = more.loader(loader), [*hooks, more.hook]
+        more.rewrite(cfg)
     name = name or f"round-{request.round}-{next(_stretches)}"
     runner, console = build_runner(cfg, request, loader, start, stop_at, hooks, name)
     if type_name(cfg.train_cfg) in ("StretchTrainLoop", "EpochStretchLoop"):

@@ -115,7 +115,7 @@ def is_stock(kind: Any) -> bool:
     return str(getattr(found, "__module__", "")).startswith("mmseg.")
 
 
-_SET_LOSS = "computes a loss over instance masks, which cannot leave unlabeled pixels out"
+_SET_LOSS = "computes a loss over masks of classes, which cannot leave unlabeled pixels out"
 SETTLING = loss_probe.Settling(
     build,
     is_stock,
@@ -128,12 +128,11 @@ SETTLING = loss_probe.Settling(
         "BoundaryLoss": "LabelledBoundaryLoss",
     },
     heads={"EncHead": "LabelledEncHead", "STDCHead": "LabelledSTDCHead"},
+    sets={"MaskFormerHead": "LabelledMaskFormerHead", "Mask2FormerHead": "LabelledMask2FormerHead"},
     against={
-        "MaskFormerHead": _SET_LOSS,
-        "Mask2FormerHead": _SET_LOSS,
         "SideAdapterCLIPHead": _SET_LOSS,
-        "VPDDepthHead": "predicts depths, not classes",
     },
+    other_tasks={"VPDDepthHead": "depths"},
 )
 
 

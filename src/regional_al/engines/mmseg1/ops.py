@@ -1,60 +1,88 @@
-"""Operators of `mmcv.ops` that need nothing compiled, for an mmcv that has no compiled ones.
+"""What mmcv without compiled operators still needs to import: a stand-in for its extension, and
+operators written in plain torch.
 
-`import mmcv.ops` fails as a whole where its extension is missing, and mmseg then takes every
-operator for missing. Some are plain torch: their files are loaded by themselves. `PSAMask` is
-written here.
+`import mmcv.ops` fails as a whole where `mmcv._ext` is missing, and whatever imports it (mmdet,
+some heads of mmseg) fails with it, although many operators are plain torch. With a stand-in the
+import succeeds; calling an operator that is compiled raises an error that says so.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from functools import cache
+import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import mmcv
 import torch
 from torch import nn
 
-FILES = {"point_sample": "point_sample", "CrissCrossAttention": "cc_attention"}
-"""Name -> file in mmcv.ops without its suffix."""
+EXTENSION = "mmcv._ext"
+USERS = (("PSAMask", "mmseg.models.decode_heads.psa_head"),)
+"""(name of an operator below, module of mmseg that imports mmcv's)."""
 
-USERS = (
-    ("point_sample", "mmseg.models.utils.point_sample"),
-    ("point_sample", "mmseg.models.decode_heads.point_head"),
-    ("point_sample", "mmseg.models.decode_heads.san_head"),
-    ("point_sample", "mmseg.utils.mask_classification"),
-    ("CrissCrossAttention", "mmseg.models.decode_heads.cc_head"),
-    ("PSAMask", "mmseg.models.decode_heads.psa_head"),
-)
-"""(name, module of mmseg that would have imported it)."""
+
+class NotCompiled(ModuleNotFoundError):
+    """A compiled operator was called where there is none; the class that mmcv expects."""
+
+
+class StandIn(ModuleType):
+    """A module in which every operator is a function that raises `NotCompiled`.
+
+    Example:
+        >>> StandIn("mmcv._ext").nms(1, 2)
+        Traceback (most recent call last):
+        regional_al.engines.mmseg1.ops.NotCompiled: nms is a compiled operator of mmcv, ...
+    """
+
+    @staticmethod
+    def get_compiler_version() -> str:
+        """For mmcv's report of the environment."""
+        return "n/a"
+
+    get_compiling_cuda_version = get_compiler_version
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*_: Any, **__: Any) -> Any:
+            raise NotCompiled(
+                f"{name} is a compiled operator of mmcv, which is installed without them: install "
+                "an mmcv with compiled operators, or use a model that needs none"
+            )
+
+        return missing
+
+
+def compiled() -> bool:
+    """Whether mmcv has its extension; mmcv is not imported."""
+    spec = importlib.util.find_spec("mmcv")
+    folders = spec.submodule_search_locations if spec else None
+    return any(file for folder in folders or () for file in Path(folder).glob("_ext*"))
+
+
+def stand_in() -> None:
+    """Make `import mmcv.ops` succeed where mmcv has no extension; before mmseg is imported."""
+    if EXTENSION not in sys.modules and not compiled():
+        module = StandIn(EXTENSION)
+        module.__spec__ = ModuleSpec(EXTENSION, loader=None)  # which mmcv asks for
+        sys.modules[EXTENSION] = module
 
 
 def provide() -> None:
-    """Give mmseg's modules the operators that they lack, as far as those need nothing compiled."""
+    """Give mmseg's modules the operators that need nothing compiled, where mmcv's are."""
+    if not isinstance(sys.modules.get(EXTENSION), StandIn):
+        return
     for name, user in USERS:
         try:
             module = importlib.import_module(user)
         except ImportError:  # another release of mmseg
             continue
-        if getattr(module, name, ...) is None:
-            setattr(module, name, load(name))
-
-
-@cache
-def load(name: str) -> Any:
-    """A function or class of mmcv.ops, from its file alone."""
-    if name == "PSAMask":
-        return PSAMask
-    path = Path(mmcv.__file__).parent / "ops" / f"{FILES[name]}.py"
-    spec = importlib.util.spec_from_file_location(f"_regional_al_{FILES[name]}", path)
-    assert isinstance(spec, ModuleSpec)
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
+        setattr(module, name, globals()[name])
 
 
 class PSAMask(nn.Module):

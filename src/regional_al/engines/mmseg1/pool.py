@@ -6,7 +6,7 @@ import copy
 import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size
 from ...store.tiling import Tile
-from ...types import UNLABELED, LabelSpace, PoolItem
+from ...types import U8, UNLABELED, LabelSpace, PoolItem
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
 from ..mmseg.mixing import labelled_classes, mixed, unwrapped
+from ..mmseg.pool_stream import UNANSWERED
 from ..mmseg.tiled import NAME, Tiling
+from ..mmseg.transforms import GIVES_WAY
 from .config import first_line, type_name
 
 log = logging.getLogger("regional_al")
@@ -42,13 +44,14 @@ class Pool:
     label_space: LabelSpace
     mixtures: tuple[Mapping[str, Any], ...] = ()
 
-    def mix(self, dataset: Any) -> Any:
-        """Training samples of images of the pool, mixed and repeated as the config says. Raises
-        ConfigError."""
+    def mix(self, dataset: Any, count: Callable[[Any, int], None] | None = None) -> Any:
+        """Training samples of images of the pool, mixed and repeated as the config says. count:
+        see `mixed`; None: the labelled pixels are noted. Raises ConfigError."""
+        count = note_labelled if count is None else count
         classes = None  # of an image that preflight makes up
         if isinstance(dataset, ActiveLearningDataset):
             classes = functools.partial(labelled_classes, dataset, self.label_space)
-        return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, note_labelled, classes)
+        return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, count, classes)
 
 
 def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
@@ -209,8 +212,9 @@ def raw_to_train(
     return np.where((mapped < num_classes) | (mapped == UNLABELED), mapped, -1).astype(np.int16)
 
 
-def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
-    """A training sample of the data set's own pipeline with its labels read from `label_path`.
+def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | None = None) -> Any:
+    """A training sample of the data set's own pipeline with its labels read from `label_path`, or
+    replaced by `labels` when they have been read, which then are not counted.
 
     Also counts the labelled pixels right after they were loaded (metainfo `labelled_pixels`), so
     that what resizing and cropping lose can be told; a sample that is not packed, which a mixture
@@ -221,14 +225,15 @@ def read_sample(dataset: Any, index: int, label_path: Path | str) -> Any:
         data = leaf.get_data_info(inner)
         path, data["seg_map_path"] = data["img_path"], str(label_path)
         try:
-            sample, labelled = run_pipeline(leaf.pipeline.transforms, data)
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels)
         except Exception as error:  # cv2, Pillow and transforms raise all kinds
             raise DataError(
                 f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
             ) from None
         if sample is not None:
             if labelled is not None and "data_samples" in sample:
-                note_labelled(sample, labelled)
+                if labels is None:
+                    note_labelled(sample, labelled)
             elif labelled is not None:
                 sample["labelled_pixels"] = labelled
             return sample
@@ -240,13 +245,23 @@ def note_labelled(sample: Any, labelled: int) -> None:
     sample["data_samples"].set_metainfo({"labelled_pixels": labelled})
 
 
-def run_pipeline(transforms: Sequence[Any], data: Any) -> tuple[Any, int | None]:
-    """Apply transforms in order; also the number of labelled pixels when labels first appear."""
+def run_pipeline(
+    transforms: Sequence[Any], data: Any, labels: U8 | None = None
+) -> tuple[Any, int | None]:
+    """Apply transforms in order; also the number of labelled pixels when labels first appear.
+    labels: take their place then; of these the id 0 gives way to others when they shrink."""
     labelled: int | None = None
     for transform in transforms:
         data = transform(data)
         if data is None:
             return None, labelled
-        if labelled is None and isinstance(data, Mapping) and "gt_seg_map" in data:
-            labelled = int(np.count_nonzero(data["gt_seg_map"] != UNLABELED))
+        if labelled is None and isinstance(data, MutableMapping) and "gt_seg_map" in data:
+            if labels is not None:
+                data["gt_seg_map"], data[GIVES_WAY] = labels, UNANSWERED
+            labelled = 0 if labels is not None else labelled_pixels(data["gt_seg_map"])
     return data, labelled
+
+
+def labelled_pixels(mask: Any) -> int:
+    """Pixels of a label map with a label."""
+    return int(np.count_nonzero(mask != UNLABELED))

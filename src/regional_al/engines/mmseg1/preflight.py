@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 
 from ...checks import integer
+from ...config.unlabeled import Unlabeled
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
@@ -24,10 +25,14 @@ from ...store.images import image_size, read_ids, write_png
 from ...types import I64, JSON, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.domains import KEY as SOURCE_KEY
+from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads
 from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
+from ..mmseg.self_training import check_model as check_segmentor
+from ..mmseg.self_training import settings_of
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
@@ -37,8 +42,7 @@ from .losses import Generation1
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
-from .source import KEY as SOURCE_KEY
-from .source import SOURCE, Source
+from .source import Source
 
 log = logging.getLogger("regional_al")
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
@@ -197,6 +201,9 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
     if cfg.get("load_from") and not is_remote(cfg.load_from):
         check_fits(cfg.load_from, model, "load_from")
     check_losses(model.train(), pool, sparse)
+    settings = settings_of(cfg)
+    if settings is not None:
+        check_unlabeled(model, pool, settings)
     if source is not None:
         loss = source_loss(model, source)
         if not np.isfinite(loss):
@@ -227,6 +234,14 @@ def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
         check_heads(model, Generation1(), features, blank["data_samples"], some["data_samples"])
 
 
+def check_unlabeled(model: Any, pool: Pool, settings: Unlabeled) -> None:
+    """The segmentor gives what `acquisition.unlabeled` trains on."""
+    with failing(str(pool.items[0].image)), quiet_warnings():
+        samples = collated(invented_samples(pool, 1.0))
+        images = model.data_preprocessor(samples, True)["inputs"]
+        check_segmentor(model, images, settings, pool.label_space.num_classes)
+
+
 def invented_samples(pool: Pool, share: float) -> list[Any]:
     """Two training samples of the first image, of which a share is labelled at random."""
     mask = invented_mask(pool.items[0].shape, pool.label_space, np.random.default_rng(0), share)
@@ -247,7 +262,9 @@ def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Lo
     training, scoring, within = [], [], []
     if sum(counts.values()):
         samples = invented_samples(pool, 0.0)
-        batch = batch_bytes(samples, int(train.get("batch_size") or 1))
+        size, settings = int(train.get("batch_size") or 1), settings_of(cfg)
+        more = 0 if settings is None else settings.batch_size or size
+        batch = batch_bytes(samples, size + more)
         if source is not None:
             batch += batch_bytes([source.images[0]], source.batch_size)
         ahead = int(train.get("prefetch_factor") or PREFETCH)
