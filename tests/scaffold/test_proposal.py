@@ -28,7 +28,8 @@ from regional_al.scaffold import (
     recognise,
     sizes_of,
 )
-from regional_al.scaffold.proposal import budget_of, held_out, names_from
+from regional_al.scaffold.classes import names_from
+from regional_al.scaffold.proposal import budget_of, held_out
 
 TWO = Labels(("a", "b"), ((0, 0, 0), (9, 9, 9)))
 SMALL = Sizes((96, 128), 96, 128, mixed=False)

@@ -120,7 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-report", action="store_true", help="do not write report.html and figures at the end"
     )
     train.add_argument(
-        "--launcher", choices=("none", "pytorch"), help="default: pytorch under torchrun, else none"
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        help="default: pytorch under torchrun, else none; slurm: this is a task of srun",
     )
     train.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
 

@@ -11,6 +11,7 @@ from .. import shipped
 from ..checks import whole_number
 from ..errors import EnvironmentProblem
 from ..store.ledger import Ledger
+from . import train
 
 DATA, RUN = "streets", "run"
 SLIC, WINDOW = "streets/region_ripu_slic.py", "streets/region_ripu_window.py"
@@ -19,10 +20,11 @@ OLD = "mmseg0/streets_region_ripu.py"
 
 def run(args: argparse.Namespace) -> int:
     """Make the data and run, or resume, the demo in `args.folder`. Returns the exit code."""
+    processes = whole_number("--gpus", args.gpus)
+    train.set_threads(processes)  # before torch is imported
     from ..engines.loading import generation
     from ..testing import streets
 
-    processes = whole_number("--gpus", args.gpus)
     config = shipped.config(choose(generation(), importlib.util.find_spec("skimage") is not None))
     folder = args.folder.absolute()
     data, work_dir = folder / DATA, folder / RUN
@@ -74,6 +76,6 @@ def _start(config: Path, processes: int, more: list[str]) -> int:
         from . import launch
 
         return launch.run(config, str(processes), more)
-    from . import build_parser, train
+    from . import build_parser
 
     return train.run(build_parser().parse_args(["train", str(config), *more]))

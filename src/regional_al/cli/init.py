@@ -34,9 +34,10 @@ from ..scaffold import (
     recognise,
     sizes_of,
 )
+from ..scaffold.classes import names_from, split_names
 from ..scaffold.convert import new_folders
 from ..scaffold.masks import RGB
-from ..scaffold.proposal import budget_of, names_from, split_names
+from ..scaffold.proposal import budget_of
 from ..scaffold.render import blank_masks
 from ..store.images import replacing
 from ..types import JSON, LEVELS, UNLABELED
@@ -226,7 +227,16 @@ def _plan(
         model = ask(f"model, for {machine}", model_for(machine), _one_of(*MODELS))
     print(f"model: {model}, {MODELS[model].what} ({machine})")
     superpixels = importlib.util.find_spec("skimage") is not None
-    return propose(layout, sizes, labels, model, level, budget, annotator, superpixels)
+    if level == "region" and not superpixels:
+        print(
+            "scikit-image is not installed: grid cells instead of superpixels "
+            "(pip install scikit-image)"
+        )
+    plan = propose(layout, sizes, labels, model, level, budget, annotator, superpixels)
+    if layout.val is None and plan.layout.val is not None:
+        held = counted(len(plan.layout.val.names), "image")
+        print(f"there is no val/: each round is measured on {held}, which stay out of the pool")
+    return plan
 
 
 def budget_text(budget: JSON) -> str:

@@ -193,7 +193,8 @@ class MaskCounts:
             raise DataError(
                 f"the masks of {key} hold the ids 0 and 255 alone, and 255 is void: class "
                 f"{space.class_names[1]!r} would have no pixel; write 1 in place of 255 into the "
-                "masks, those of the training images too (regional-al init FOLDER makes such copies)"
+                "masks, those of the training images too (regional-al init FOLDER "
+                "makes such copies)"
             )
         if not dist.is_main() or not total:
             return
