@@ -80,9 +80,8 @@ def test_the_table_of_regions_is_complete() -> None:
     assert {*listed, "whole"} == {*PARTITIONS, "window"}  # whole: what level='image' is made of
 
 
-def test_every_heuristic_is_named_in_the_readme_and_on_its_page() -> None:
-    readme = first_column((ROOT / "README.md").read_text(), "heuristics")
-    assert sorted(re.findall(r"\w+", " ".join(readme))) == list(HEURISTICS)
+def test_every_heuristic_is_on_its_page_and_counted_in_the_readme() -> None:
+    assert f"[{len(list(HEURISTICS))} heuristics]" in (ROOT / "README.md").read_text()
     listed = ACQUISITION.split("## Heuristics")[1].split("## Budgets")[0]
     assert set(HEURISTICS) <= set(re.findall(r"`(\w+)`", listed))
     assert catalogue.page() == (ROOT / "docs" / "heuristics.md").read_text(), (

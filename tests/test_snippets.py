@@ -148,7 +148,7 @@ def test_scripts_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_there_are_blocks_of_both_kinds() -> None:
     pages = {block.page.name for block in SCRIPTS}
-    assert {"README.md", "domain_adaptation.md", "migrating.md"} <= pages
+    assert {"python_api.md", "domain_adaptation.md", "migrating.md"} <= pages
     assert len(PYTHON) - len(SCRIPTS) > 30
 
 
