@@ -69,6 +69,21 @@ def test_the_void_colour_of_voc_is_no_class(tmp_path: Path) -> None:
     assert labels.table == {(0, 0, 0): 0, (128, 0, 0): 1, (224, 224, 192): 255}
 
 
+def test_grey_with_alpha_is_no_mask_that_is_read(tmp_path: Path) -> None:
+    pixels = np.stack([IDS, np.full_like(IDS, 255)], axis=-1)
+    found = seen(save(tmp_path / "a.png", pixels))
+    assert (found.kind, found.coloured) == ("grey", True)
+    assert labels_of(found).table == {0: 0, 1: 1, 2: 2}
+    assert [found.code(v.value) for v in found.values] == [0, 0x10101, 0x20202]
+
+
+def test_instances_are_no_classes(tmp_path: Path) -> None:
+    many = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+    found = seen(save(tmp_path / "a.png", many))
+    with pytest.raises(DataError, match="are they instances"):
+        labels_of(found)
+
+
 def test_mistakes_in_masks(tmp_path: Path) -> None:
     index, rgb = mask(tmp_path / "a.png", "index"), mask(tmp_path / "b.png", "rgb")
     with pytest.raises(DataError, match=r"b\.png has colours, unlike .*a\.png"):

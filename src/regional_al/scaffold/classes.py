@@ -10,6 +10,8 @@ from ..errors import ConfigError, DataError
 from ..types import UNLABELED
 from .masks import RGB, Masks
 
+MOST = 254
+"""Classes: 255 is void, and 254 what `web` and `folder` take for an answer without a class."""
 _NAME_FILES = ("classes.txt", "labels.txt", "class_names.txt")
 
 
@@ -49,6 +51,7 @@ def labels_of(
 
     Raises:
         ConfigError: Names that do not fit the values, or are not told apart.
+        DataError: There are too many values.
 
     Example:
         >>> from regional_al.scaffold.masks import Value
@@ -79,6 +82,11 @@ def labels_of(
             kept, reduce_zero = [*ids], first == 1
     else:
         table = {**dict.fromkeys(void, UNLABELED), **{v: i for i, v in enumerate(kept)}}
+    if len(kept) > MOST:
+        raise DataError(
+            f"the masks have {len(kept)} values, at most {MOST} classes are possible: are they "
+            "instances? Save one value for each class"
+        )
     _check_names(names, len(kept))
     palette = [colours.get(v) or voc_colour(i) for i, v in enumerate(kept)]
     if len(set(palette)) < len(palette):  # an entry for several ids says nothing
@@ -190,5 +198,5 @@ def _check_names(names: Sequence[str] | None, many: int | None) -> None:
         raise ConfigError(
             f"--classes {names[0]}: at least two classes are needed; call what is left 'background'"
         )
-    if len(names) > 254:
-        raise ConfigError(f"--classes has {len(names)} names: at most 254 are possible")
+    if len(names) > MOST:
+        raise ConfigError(f"--classes has {len(names)} names: at most {MOST} are possible")

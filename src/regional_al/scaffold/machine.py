@@ -59,13 +59,13 @@ MODELS: dict[str, Model] = {
         *("effnet_lite0.py", None, 256, 8, 200, "backbone_kept"),
     ),
     "segformer_b0": Model(
-        "SegFormer-B0, ImageNet weights from openmmlab.com",
+        "SegFormer-B0, ImageNet weights from the network",
         *("mmseg::_base_/models/segformer_mit-b0.py", 6.0, 512, 4, 4000, "adamw"),
-        "https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/"
+        "https://mmassets.onedl.ai/mmsegmentation/v0.5/pretrain/segformer/"
         "mit_b0_20220624-7e0fe6dd.pth",
     ),
     "deeplabv3plus_r50": Model(
-        "DeepLabV3+ with ResNet-50, ImageNet weights from openmmlab.com",
+        "DeepLabV3+ with ResNet-50, ImageNet weights from the network",
         *("mmseg::_base_/models/deeplabv3plus_r50-d8.py", 16.0, 512, 4, 8000, "sgd"),
         auxiliary=True,
     ),

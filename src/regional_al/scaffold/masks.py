@@ -122,8 +122,8 @@ def read_codes(path: Path) -> tuple[I64, list[int] | None, bool]:
             ids = np.asarray(image).astype(np.int64)
             palette = image.getpalette() if mode == "P" else None
             return ids, palette, False
-        if mode in ("LA", "PA"):
-            return np.asarray(image)[..., 0].astype(np.int64), None, False
+        if mode in ("LA", "PA"):  # which nobody reads as ids
+            return np.asarray(image)[..., 0].astype(np.int64) * GREY, None, True
         if mode in ("RGB", "RGBA"):
             pixels = np.asarray(image).astype(np.int64)
             return (pixels[..., 0] << 16) + (pixels[..., 1] << 8) + pixels[..., 2], None, True
