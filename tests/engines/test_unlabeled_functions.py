@@ -319,6 +319,22 @@ def test_views_depend_on_seed_and_iteration_alone() -> None:
     assert len({first, loss(1, 5, 0), loss(2, 4, 0)}) == 3
 
 
+def test_half_precision() -> None:
+    """Under autocast confidences and losses are still float32, and gradients are finite."""
+    images, valid = batch()
+    training, model = begun(Unlabeled(threshold=0.0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = training.losses(model, images, valid, None)
+    assert found[LOSS].dtype == torch.float32
+    found[LOSS].backward()  # type: ignore[no-untyped-call]
+    gradient = model.decode_head.weight.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    training, model = begun(Unlabeled(threshold=0.0))
+    exact = training.losses(model, images, valid, None)[LOSS]
+    assert float(found[LOSS].detach()) == pytest.approx(float(exact.detach()), rel=0.02)
+
+
 def test_a_saved_state_goes_on_as_if_it_had_not_been_saved() -> None:
     training, model = begun(Unlabeled(ema=0.7))
     for _ in range(3):
