@@ -23,6 +23,7 @@ from ...types import I64, JSON, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.head_probe import check_blank, check_heads, flat
+from ..mmseg.loss_average import check_used
 from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
@@ -169,6 +170,7 @@ def check_model(cfg: Config, pool: Pool, sparse: bool) -> None:
     try:
         with quiet_warnings():
             check_losses(model.train(), pool, sparse)
+            check_used(model)
             settings = settings_of(cfg)
             if settings is not None:
                 batch = collate(invented_samples(pool, 1.0), samples_per_gpu=2)
