@@ -32,6 +32,7 @@ COVERED = [
     "loop",
     "metrics",
     "partitions",
+    "scaffold",
     "selection",
     "store",
     "testing.streets",

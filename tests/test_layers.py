@@ -65,6 +65,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Runs are processes of their own; a comparison reads configs, to refuse mistakes, and files.
     "compare": GROUND
     | {"config", "engines", "heuristics", "report", "runtime", "store", "version"},
+    "shipped": {"errors"},
+    "scaffold": GROUND | {"config", "runtime", "shipped", "store", "version"},
     "testing": GROUND | {"engines", "runtime", "store"},
 }
 # What saves and restores the global generators, which mm* uses.

@@ -44,6 +44,11 @@ FOREIGN_FLAGS = {  # of other programs
         "--ntasks",
         "--labels",
         "--nodata",
+        "--gpus-per-task",
+        "--kill-on-bad-exit",
+        "--signal",
+        "--index-url",
+        "--shm-size",
     ),
 }
 

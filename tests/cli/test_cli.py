@@ -240,12 +240,20 @@ def test_help_is_instant_and_loads_nothing_heavy() -> None:
         assert command in done.stdout
 
 
-def test_version_agrees_with_the_project_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_that_of_changelog_readme_and_citation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """pyproject.toml reads it from the package."""
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     version = capsys.readouterr().out.split()[1]
-    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
-    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    for file, text in (
+        ("CHANGELOG.md", f"## {version}"),
+        ("README.md", f"Version {version}"),
+        ("CITATION.cff", f"version: {version}\n"),
+        ("pyproject.toml", 'path = "src/regional_al/__init__.py"'),
+    ):
+        assert text in (ROOT / file).read_text(), file
 
 
 def test_tools_train_is_the_train_command(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ OLD = Facts(
     mmcv_ops=True,
     others={**ALL, "torchvision": "0.16.2", "yapf": "0.40.1"},
 )
+NMS = "RuntimeError: operator torchvision::nms does not exist"
 SYMBOL = "OSError: /site/mmcv/_ext.so: undefined symbol: _ZN3c106detail14torchCheckFail"
 
 
@@ -103,6 +104,29 @@ CASES = {
         {"cv2_error": "ImportError: libGL.so.1: cannot open shared object file"},
         "OpenCV, which mmcv needs, cannot be imported",
         "pip uninstall -y opencv-python && pip install opencv-python-headless",
+    ),
+    "torchvision of another build": (
+        FORKS,
+        {"torchvision_error": NMS, "others": {**ALL, "torchvision": "0.28.0"}},
+        "torchvision 0.28.0 does not fit torch 2.13.0+cpu (RuntimeError: operator torchvision::nms",
+        "pip install --force-reinstall --no-deps torchvision==0.28.0 --index-url "
+        "https://download.pytorch.org/whl/cpu",
+    ),
+    "torchvision of another torch": (
+        FORKS,
+        {
+            "torch": "2.12.1",
+            "torchvision_error": NMS,
+            "others": {**ALL, "torchvision": "0.28.0"},
+        },
+        "torchvision 0.28.0 does not fit torch 2.12.1",
+        "pip install --force-reinstall --no-deps torchvision==0.27.1",
+    ),
+    "torchvision of another build beside mmseg 0.x": (
+        OLD,
+        {"torchvision_error": NMS},
+        "torchvision 0.16.2 does not fit torch 2.1.2",
+        "pip install --force-reinstall --no-deps torchvision==0.16.2",
     ),
     "broken": (
         FORKS,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("mmcv.runner")
@@ -74,3 +75,27 @@ def test_evaluation_checkpoints_and_workflow_keep_their_meaning(
     assert all("grad_norm" in line for line in found if line["mode"] == "train" and "loss" in line)
     matrix = engine.evaluate(result.checkpoint)
     assert scores[-1] == pytest.approx(mean_iou(matrix), abs=1e-4)
+
+
+def test_label_maps_of_smaller_images_are_padded_as_unlabelled() -> None:
+    """mmseg's own padding is 0, which is a class; images are padded with 0 as ever."""
+    from mmcv.parallel import collate
+    from mmseg.datasets.pipelines.formatting import Collect, DefaultFormatBundle
+
+    from regional_al.engines.mmseg0.loaders import collated
+
+    def sample(height: int, width: int) -> dict[str, Any]:
+        image = np.ones((height, width, 3), np.float32)
+        found = {"img": image, "gt_semantic_seg": np.ones((height, width), np.uint8)}
+        found = DefaultFormatBundle()(found)
+        made: dict[str, Any] = Collect(["img", "gt_semantic_seg"], meta_keys=())(found)
+        return made
+
+    for make, value in ((collate, 0), (collated, 255)):
+        batch = make([sample(4, 6), sample(3, 8)], samples_per_gpu=2)
+        labels = batch["gt_semantic_seg"].data[0]
+        assert labels.shape == (2, 1, 4, 8)
+        assert (labels[0, 0, :, :6] == 1).all()
+        assert (labels[0, 0, :, 6:] == value).all()
+        assert (labels[1, 0, 3:] == value).all()
+        assert (batch["img"].data[0][1, :, 3:] == 0).all()

@@ -60,7 +60,7 @@ def tiny() -> Tiny0:
             {"workflow": [(("train", 3), ("query", 1)), (("train", 10),)]},
         ),
         (UnsupportedError, "workflow=", {"workflow": [("val", 1)]}),
-        (UnsupportedError, "source_dataloader.*mmseg1", {"source_dataloader": {"x": 1}}),
+        (ConfigError, "source_dataloader has no key 'x'", {"source_dataloader": {"x": 1}}),
         (UnsupportedError, "data.source", {"data__source": {"type": "CustomDataset"}}),
         (UnsupportedError, "lr_config.by_epoch", {"lr_config__by_epoch": True}),
         (UnsupportedError, "checkpoint_config.out_dir", {"checkpoint_config__out_dir": "x"}),

@@ -332,6 +332,14 @@ def test_other_names_are_told(root: Path, caplog: pytest.LogCaptureFixture) -> N
     assert "class 'bike' is trained as 'right'" in caplog.text
 
 
+def test_unlabelled_pixels_beside_a_source_are_refused(root: Path) -> None:
+    refused(
+        UnsupportedError,
+        r"acquisition\.unlabeled and source_dataloader cannot be combined",
+        lambda: make_engine(root, {"acquisition.unlabeled": {"threshold": 0.9}}),
+    )
+
+
 def test_source_masks_are_checked_before_training(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,7 +28,7 @@ from regional_al.testing import streets
 from regional_al.types import ImageAnswer
 
 pytestmark = [pytest.mark.mmseg1]
-WORKER = HELPERS / "mmseg1_source_worker.py"
+WORKER = HELPERS / "mmseg_source_worker.py"
 
 
 @pytest.fixture(scope="module")

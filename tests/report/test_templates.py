@@ -1,10 +1,6 @@
-"""The pages' templates: shipped as package data, and loaded from the package."""
+"""The pages' templates, loaded from the package (tests/cli/test_wheel.py: they are in a wheel)."""
 
 from __future__ import annotations
-
-import re
-from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 from paths import ROOT
@@ -19,21 +15,6 @@ def test_there_are_templates_of_both_pages() -> None:
     names = {f"{path.parents[1].name}/{path.name}" for path in TEMPLATES}
     assert {"report/report.html.j2", "report/style.css", "report/base.html.j2"} <= names
     assert {"compare/compare.html.j2", "compare/compare.css"} <= names
-
-
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: f"{path.parents[1].name}-{path.name}")
-def test_a_wheel_contains_every_template(path: Path) -> None:
-    """By the rules of setuptools: a pattern of package data holds in the folder of a package, and
-    a folder without `__init__` is a package only where namespace packages are searched for."""
-    setuptools = pytest.importorskip("setuptools")
-    text = (ROOT / "pyproject.toml").read_text()
-    section = text.partition("[tool.setuptools.packages.find]")[2].partition("[")[0]
-    assert "namespaces" not in section  # the default of pyproject.toml is true
-    packages = setuptools.find_namespace_packages(str(SRC))
-    assert ".".join(path.parent.relative_to(SRC).parts) in packages
-    listed = re.search(r'^"\*" = \[(.*)\]$', text, re.MULTILINE)
-    assert listed
-    assert any(fnmatch(path.name, pattern) for pattern in re.findall(r'"([^"]+)"', listed[1]))
 
 
 def test_pages_find_their_templates() -> None:

@@ -1,5 +1,5 @@
-"""The command line: `regional-al train | launch | compare | status | report | check |
-close-round | annotate | serve | export | import | doctor`.
+"""The command line: `regional-al demo | init | train | launch | compare | status | report |
+check | close-round | annotate | serve | export | import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -20,8 +20,15 @@ from ..errors import RegionalALError, TrainingStopped
 from . import outcome
 
 RESUME_HINT = "interrupted; resume with the same command and --resume"
+HINTS = {
+    "train": RESUME_HINT,
+    "launch": RESUME_HINT,
+    "demo": "interrupted; the same command goes on",
+}
 EXCHANGE = ("cvat", "label-studio", "labelme", "coco", "voc", "supervisely")
 """Formats of `export` and `import`: `EXCHANGE_FORMATS`, known here without importing it."""
+INIT_MODELS = ("effnet_lite0", "segformer_b0", "deeplabv3plus_r50")
+"""`scaffold.MODELS`, known here without importing it."""
 _USER_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -45,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return outcome.crash(error)
         return outcome.fail(str(error), 2)
     except KeyboardInterrupt:
-        return outcome.fail(RESUME_HINT if args.command in ("train", "launch") else "stopped", 130)
+        return outcome.fail(HINTS.get(args.command, "stopped"), 130)
     except Exception as error:
         return outcome.crash(error)
 
@@ -79,6 +86,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"regional-al {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    demo = commands.add_parser("demo", help="make street scenes and run region RIPU on them")
+    demo.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("regional_al_demo"),
+        help="of the scenes and the run (default: ./regional_al_demo)",
+    )
+    demo.add_argument("--gpus", default="1", metavar="N", help="number of processes (default: 1)")
+
+    _add_init(commands.add_parser("init", help="look at your images, write a config for them"))
+
     train = commands.add_parser("train", help="run or resume a config on one process")
     train.add_argument("config", type=Path, help="MMSegmentation config with an `acquisition` key")
     train.add_argument("--work-dir", type=Path, help="default: work_dirs/<config name>")
@@ -101,7 +120,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-report", action="store_true", help="do not write report.html and figures at the end"
     )
     train.add_argument(
-        "--launcher", choices=("none", "pytorch"), help="default: pytorch under torchrun, else none"
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        help="default: pytorch under torchrun, else none; slurm: this is a task of srun",
     )
     train.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
 
@@ -150,6 +171,21 @@ def build_parser() -> argparse.ArgumentParser:
     _add_exchange(commands)
     commands.add_parser("doctor", help="check the installation and suggest fixes")
     return parser
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    add = init.add_argument
+    add("folder", type=Path, help="your images, with or without masks")
+    add("--masks", type=Path, metavar="DIR", help="folder of the masks, if it is not found")
+    add("--classes", metavar="A,B,C", help="class names, in the order of the values of the masks")
+    add("--ignore", metavar="VALUES", help="values of the masks that are no class: 0 or #e0e0c0")
+    add("--annotator", choices=("oracle", "web"), help="who answers: the masks, or people")
+    add("--level", choices=("region", "image", "pixel"), help="what is asked (default: region)")
+    add("--budget", metavar="AMOUNT", help="of a round: 1%%, '200 regions' or '10 pixels'")
+    add("--model", choices=INIT_MODELS, help="default: the largest that this machine carries")
+    add("--output", type=Path, default=Path("config.py"), help="default: config.py")
+    add("--yes", action="store_true", help="ask nothing, take the defaults")
+    add("--force", action="store_true", help="overwrite the output")
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
@@ -267,6 +303,14 @@ def _count(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.command == "demo":
+        from . import demo
+
+        return demo.run(args)
+    if args.command == "init":
+        from . import init
+
+        return init.run(args)
     if args.command == "train":
         from . import train
 

@@ -80,6 +80,7 @@ class Facts:
     cuda_build: str | None = None
     cv2_error: str | None = None
     torch_scatter_error: str | None = None
+    torchvision_error: str | None = None
     import_error: str | None = None
     shared_memory: int | None = None
 
@@ -120,6 +121,7 @@ def find() -> Facts:
         cuda_build=build,
         cv2_error=_import_error("cv2") if mmcv.version else None,
         torch_scatter_error=_import_error("torch_scatter") if others["torch-scatter"] else None,
+        torchvision_error=_import_error("torchvision") if others["torchvision"] else None,
         import_error=_import_error("mmseg.models") if mmseg.version else None,
         shared_memory=shared_memory.free(),
     )
@@ -227,7 +229,14 @@ def engine_of(facts: Facts) -> str:
 def diagnose(facts: Facts) -> list[Problem]:
     """All problems found, fatal ones first."""
     engine = _mmseg0 if engine_of(facts) == "mmseg0" else _mmseg1
-    rules: list[Callable[[Facts], Iterator[Problem]]] = [_core, _mixed, engine, _ops, _opencv]
+    rules: list[Callable[[Facts], Iterator[Problem]]] = [
+        _core,
+        _mixed,
+        engine,
+        _ops,
+        _vision,
+        _opencv,
+    ]
     fatal = [p for rule in rules for p in rule(facts)]
     if not fatal and facts.import_error:
         fatal = [Problem(f"mmseg cannot be imported: {facts.import_error}", _reinstall(facts))]
@@ -357,6 +366,20 @@ def _ops(f: Facts) -> Iterator[Problem]:
         yield Problem(
             f"mmcv._ext was not built for torch {f.torch} ({f.mmcv_ops_error})",
             MMCV0_AGAIN if old else f"{PIP} --force-reinstall --no-deps --no-cache-dir {pin}",
+        )
+
+
+def _vision(f: Facts) -> Iterator[Problem]:
+    """torchvision, if present: one for another torch, or another build of it, fails on import
+    ('operator torchvision::nms does not exist'), and mmengine imports it to describe itself."""
+    wanted, have = _torchvision(f.torch), f.others.get("torchvision") or ""
+    fits = wanted == f"torchvision=={have.split('+')[0]}"
+    if f.torchvision_error and (fits or engine_of(f) == "mmseg1"):  # else `_mmseg0` has told it
+        build = (f.torch or "").partition("+")[2]
+        index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
+        yield Problem(
+            f"torchvision {have} does not fit torch {f.torch} ({f.torchvision_error})",
+            f"{PIP} --force-reinstall --no-deps {wanted}{index}",
         )
 
 

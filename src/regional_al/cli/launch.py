@@ -20,7 +20,7 @@ from typing import Any
 from ..checks import whole_number
 from ..errors import ConfigError, RegionalALError, TrainingStopped
 from .outcome import LAUNCHED, PID_FILE, STOPPED_FILE, say
-from .train import check_config, follow_parent
+from .train import check_config, follow_parent, set_threads
 
 DEFAULT_PORT = "29500"  # torchrun's, for several machines, where all must agree beforehand
 
@@ -53,15 +53,6 @@ def pass_on_warnings(folder: Path) -> None:
 
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, forward)
-
-
-def set_threads(processes: int) -> None:
-    """Divide the cores among the ranks, and let waiting threads spin briefly only: OpenMP's default
-    of milliseconds doubles the CPU time where other processes (ranks, data workers) compete."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def check_devices(processes: int) -> None:

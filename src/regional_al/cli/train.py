@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     check_config(args.config)
     options = parse_options(args.cfg_options)
     settle_launcher(args.launcher)
+    set_threads(processes_here())
     launcher = os.environ.get(LAUNCHED)
     if launcher:
         end_with_parent()
@@ -52,9 +53,26 @@ def command(args: argparse.Namespace) -> JSON:
         "cfg_options": list(args.cfg_options),
         "amp": bool(args.amp),
         "smoke": bool(args.smoke),
-        "processes": int(os.environ.get("WORLD_SIZE") or 1),
+        "processes": processes_here(),
         "no_report": bool(args.no_report),
     }
+
+
+def processes_here() -> int:
+    """Number of processes of the run on this machine."""
+    if "WORLD_SIZE" not in os.environ:
+        return 1
+    here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ["WORLD_SIZE"]
+    return whole_number("LOCAL_WORLD_SIZE", here or "1")
+
+
+def set_threads(processes: int) -> None:
+    """Divide the cores among the processes of this machine, and let waiting threads spin briefly
+    only: OpenMP's default of milliseconds doubles the CPU time where others compete."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def check_config(config: os.PathLike[str]) -> None:
@@ -72,6 +90,14 @@ def settle_launcher(launcher: str | None) -> None:
             f"--launcher pytorch needs torchrun's {missing[0]}, which is not set: start with "
             "`bash tools/dist_train.sh CONFIG GPUS`"
         )
+    if launcher == "slurm":
+        from .slurm import ranks
+
+        os.environ.update(ranks(os.environ))
+        cores = os.environ.get("SLURM_CPUS_PER_TASK", "")
+        if cores.isascii() and cores.isdigit():
+            os.environ.setdefault("OMP_NUM_THREADS", cores)
+        return
     if launcher == "none":
         for name in _RANK_VARIABLES:
             os.environ.pop(name, None)

@@ -73,6 +73,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     # What has to change after a run has gone out of memory or takes too long.
     ("train_dataloader.batch_size", Rule.RECORDED),
     ("source_dataloader.batch_size", Rule.RECORDED),
+    ("source_dataloader.samples_per_gpu", Rule.RECORDED),
     ("data.*samples_per_gpu", Rule.RECORDED),
     ("auto_scale_lr*", Rule.RECORDED),
     ("model*.with_cp", Rule.RECORDED),

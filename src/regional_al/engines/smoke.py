@@ -183,8 +183,10 @@ def _loaders(tree: Any, told: list[str]) -> None:
 
 def _images(tree: Any, told: list[str]) -> None:
     """The first images only: 0.x by a key that the engine reads, 1.x by `indices` of data sets."""
+    told.append(f"images: the first {TRAIN_IMAGES} for training, {VAL_IMAGES} for validation")
     if "data" in tree:
         tree["smoke"] = {"train_images": TRAIN_IMAGES, "val_images": VAL_IMAGES}
+        return
     for part, count in (
         ("train", TRAIN_IMAGES),
         ("val", VAL_IMAGES),
@@ -194,7 +196,6 @@ def _images(tree: Any, told: list[str]) -> None:
         for spec in dicts((tree.get(f"{part}_dataloader") or {}).get("dataset")):
             if "pipeline" in spec and not {"dataset", "datasets"} & set(spec):
                 spec.setdefault("indices", count)
-    told.append(f"images: the first {TRAIN_IMAGES} for training, {VAL_IMAGES} for validation")
 
 
 def _weights(model: Any, key: str, told: list[str]) -> None:

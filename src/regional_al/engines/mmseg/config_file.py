@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, DataError, EnvironmentProblem, RegionalALError
+from ...errors import (
+    ConfigError,
+    DataError,
+    EnvironmentProblem,
+    RegionalALError,
+    UnsupportedError,
+)
 from ...runtime import distributed as dist
 from ...types import I64, U8, UNLABELED, LabelSpace
 from ..specs import first_line, heads, missing_base, type_name
@@ -143,6 +149,24 @@ def check_ids(path: Path | str, mask: U8, space: LabelSpace) -> I64:
     return counts
 
 
+def check_void(table: Any, class_names: Sequence[str], dataset: Any) -> None:
+    """Raise UnsupportedError when a data set makes a class of 255, which marks unlabelled pixels.
+
+    Args:
+        table: int [256], what raw ids become.
+        class_names: By train id.
+        dataset: The data set, for the message.
+    """
+    train_id = int(table[UNLABELED])
+    if train_id != UNLABELED:
+        name = class_names[train_id] if 0 <= train_id < len(class_names) else train_id
+        raise UnsupportedError(
+            f"{type(dataset).__name__} makes {name!r} of the id {UNLABELED} of its masks, which "
+            "marks pixels without a label: write another id into the masks, e.g. 1 for 255 "
+            "(regional-al init FOLDER makes such copies)"
+        )
+
+
 class MaskCounts:
     """What the masks of a data set contain: pixels of each id and of each class, int64 [2, 256]."""
 
@@ -169,7 +193,8 @@ class MaskCounts:
             raise DataError(
                 f"the masks of {key} hold the ids 0 and 255 alone, and 255 is void: class "
                 f"{space.class_names[1]!r} would have no pixel; write 1 in place of 255 into the "
-                "masks, those of the training images too"
+                "masks, those of the training images too (regional-al init FOLDER "
+                "makes such copies)"
             )
         if not dist.is_main() or not total:
             return

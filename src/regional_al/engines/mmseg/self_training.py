@@ -16,6 +16,7 @@ from ...errors import UnsupportedError
 from ...runtime import distributed as dist
 from ...types import JSON
 from ..specs import dicts, heads, type_name
+from .domains import KEY as SOURCE_KEY
 from .unlabeled import (
     Norm,
     consistency_loss,
@@ -201,6 +202,8 @@ def check_config(cfg: Any, settings: Unlabeled, hooks: Any) -> None:
         settings: `acquisition.unlabeled`.
         hooks: `custom_hooks` of the config.
     """
+    if cfg.get(SOURCE_KEY) is not None:
+        raise UnsupportedError(f"{KEY} and {SOURCE_KEY} cannot be combined: leave out one of them")
     for name, head in heads(cfg["model"]):
         if not name.startswith("model.decode_head"):
             continue

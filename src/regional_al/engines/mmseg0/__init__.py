@@ -19,7 +19,7 @@ _KEYS = frozenset(
     | {"total_iters", "checkpoint_config", "evaluation", "log_config", "load_from", "resume_from"}
     | {"workflow", "custom_hooks", "custom_imports", "fp16", "seed", "deterministic", "device"}
     | {"cudnn_benchmark", "find_unused_parameters", "train_cfg", "test_cfg", "dist_params"}
-    | {"opencv_num_threads", "mp_start_method"}
+    | {"opencv_num_threads", "mp_start_method", "source_dataloader"}
 )
 """Top-level keys that have an effect."""
 

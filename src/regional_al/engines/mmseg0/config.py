@@ -207,11 +207,11 @@ def check_keys(cfg: Config) -> None:
     for key in ("max_iters", "max_epochs"):
         if key in runner:
             integer(f"runner.{key}", runner[key], 1)
-    for where, has in (("source_dataloader", cfg), ("source", cfg), ("data.source", cfg.data)):
-        if has.get(where.rpartition(".")[2]) is not None:
+    for where, has in (("source", cfg), ("data.source", cfg.data)):
+        if has.get("source") is not None:
             raise UnsupportedError(
-                f"{where}: a labelled source data set is trained on beside the pool by the engine "
-                "mmseg1 alone: use a 1.x config, or train on the source first and set load_from"
+                f"{where}: a labelled source data set is trained on beside the pool by "
+                "source_dataloader=dict(samples_per_gpu=..., dataset=dict(type=...))"
             )
     lr = cfg.get("lr_config") or {}
     if "max_iters" in runner and lr.get("by_epoch"):

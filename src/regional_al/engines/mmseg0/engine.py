@@ -20,6 +20,7 @@ from .hooks import calm_loggers
 from .losses import average_over_labels, weigh_images
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
+from .source import build_source
 from .unlabeled import check as check_unlabeled
 
 
@@ -27,7 +28,8 @@ class MMSeg0Engine(MMSegEngine):
     """Engine over a config of MMSegmentation 0.x (`data=dict(samples_per_gpu=...)`, `runner`, ...).
 
     cfg: as `engines.load` reads it; it is not changed. Building it builds the training data set
-    (not the model). Attributes: `label_space`, `pool`, `max_iterations` (None for epochs).
+    (not the model), and the source data set if the config has one. Attributes: `label_space`,
+    `pool`, `max_iterations` (None for epochs), `has_source`.
     Raises ConfigError, DataError, UnsupportedError.
     """
 
@@ -49,14 +51,17 @@ class MMSeg0Engine(MMSegEngine):
             weigh_images(self.cfg.model, self.cfg.get("acquisition") or {})
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
+        with quiet_warnings():
+            self._source = build_source(self.cfg, self.label_space, limit)
+        self.has_source = self._source is not None
         self.max_iterations = length_of(self.cfg).length
         self.predictor = Predictor(self.cfg)
 
     def preflight(self) -> None:
-        preflight.check(self.cfg, self._pool, self.validation, self.sparse)
+        preflight.check(self.cfg, self._pool, self.validation, self.sparse, self._source)
 
     def train(self, request: FitRequest) -> FitResult:
-        return fit.fit(self.cfg, self._pool, request)
+        return fit.fit(self.cfg, self._pool, request, self._source)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         return confusion(self.validation, self.predictor, checkpoint)

@@ -57,10 +57,11 @@ from .hooks import (
     plain_model,
     stretch_logger,
 )
-from .loaders import InBlocks, train_loader, val_loader
+from .loaders import InBlocks, loader_options, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
+from .source import Source, with_source
 from .unlabeled import PoolTraining, TeacherHook, pool_training, with_pool
 
 CHECKPOINT = "checkpoint.pth"
@@ -92,13 +93,14 @@ BLAME = Blame(
 )
 
 
-def fit(cfg: Config, pool: Pool, request: FitRequest) -> FitResult:
-    """Train one stretch; see FitRequest. `cfg`: with its losses already settled."""
+def fit(cfg: Config, pool: Pool, request: FitRequest, source: Source | None = None) -> FitResult:
+    """Train one stretch; see FitRequest. `cfg`: with its losses already settled. source: trained on
+    beside the labels, or alone when there are none."""
     share = LabelShareHook()
     count, epochs = share.count, epochs_between(cfg)
     stretch = Resumable(request, save_interval(cfg), accumulation(cfg), count, epochs)
     more = pool_training(cfg, pool, request, count)
-    runner, loaders = prepare(cfg, pool, request, share, stretch, more)
+    runner, loaders = prepare(cfg, pool, request, source, share, stretch, more)
     try:
         with stretch.stoppable(), quiet_warnings(), safe_loading():
             runner.run(loaders, phases(cfg))
@@ -115,6 +117,7 @@ def prepare(
     cfg: Config,
     pool: Pool,
     request: FitRequest,
+    source: Source | None,
     hook: Any,
     stretch: Resumable,
     more: PoolTraining | None = None,
@@ -129,10 +132,11 @@ def prepare(
     length = length_of(cfg)
     stop_at = length.stop(request)
     in_blocks = length.length is not None and length.continuous and len(phases(cfg)) == 1
-    dataset = pool.mix(labelled_dataset(pool, request, read_sample))
+    labelled = labelled_dataset(pool, request, read_sample, alone=source is not None)
+    dataset = pool.mix(labelled) if len(labelled) else labelled
     prepare_process(cfg, request.seed)
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
-        runner = make_runner(cfg, request, stop_at, pool, more)
+        runner = make_runner(cfg, request, stop_at, pool, source, more)
         try:
             register_hooks(runner, cfg, request, hook)
             begin(runner, start)
@@ -144,7 +148,7 @@ def prepare(
                 teacher = TeacherHook(more.state, checkpoint, accumulation(cfg))
                 teacher.begin(runner)
                 runner.register_hook(teacher, priority="VERY_LOW")
-            loaders = make_loaders(cfg, runner, dataset, request, first, more)
+            loaders = make_loaders(cfg, runner, dataset, request, first, source, more)
             if (in_blocks or epochs) and can_resume(loaders[0]):
                 stretch.save = lambda path, entry: write_state(runner, path, entry, more)
                 if epochs:
@@ -185,6 +189,7 @@ def make_runner(
     request: FitRequest,
     stop_at: int | None,
     pool: Pool,
+    source: Source | None,
     more: PoolTraining | None = None,
 ) -> Any:
     """A runner of its own for this stretch: fresh model, optimizer and logger."""
@@ -193,8 +198,11 @@ def make_runner(
     model.CLASSES = pool.label_space.class_names
     model.PALETTE = [list(colour) for colour in pool.label_space.palette]
     unused, again = bool(cfg.get("find_unused_parameters", False)), False
+    if source is not None:
+        with_source(model, source.weight)
     if more is not None:
         with_pool(model)
+    if source is not None or more is not None:
         again = any(spec.get("with_cp") for spec in dicts(cfg.model))
     model = wrapped(model, unused, static_graph=again)
     spec = schedule(cfg)
@@ -329,6 +337,7 @@ def make_loaders(
     dataset: Any,
     request: FitRequest,
     first: int,
+    source: Source | None,
     more: PoolTraining | None = None,
 ) -> list[Any]:
     """A loader for each phase of `workflow`; 'val' sees data.val by the training pipeline, as in
@@ -337,6 +346,8 @@ def make_loaders(
     iterations = None
     if isinstance(runner, IterBasedRunner):
         iterations = runner._max_iters - first
+    if source is not None:
+        return [source_loader(cfg, dataset, request.seed, source, iterations or 1)]
     loaders = [train_loader(cfg, dataset, request.seed, iterations, more)]
     if len(phases(cfg)) > 1:
         train, mixtures = unwrapped(cfg.data.train, "data.train", quiet=True)
@@ -349,6 +360,12 @@ def make_loaders(
         images = build_dataset(cfg.data.val, "data.val", limit_of(cfg, "val"), pipeline=pipeline)
         loaders.append(train_loader(cfg, images, request.seed, None))
     return loaders
+
+
+def source_loader(cfg: Config, dataset: Any, seed: int, source: Source, iterations: int) -> Any:
+    """The loader of the labelled images, if there are any, and the source."""
+    target = train_loader(cfg, dataset, seed, iterations) if len(dataset) else None
+    return source.loader(target, loader_options(cfg, "train_dataloader", seed), iterations)
 
 
 def save(runner: Any, out_dir: Path, more: PoolTraining | None = None) -> Path:

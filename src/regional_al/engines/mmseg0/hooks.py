@@ -131,7 +131,7 @@ class LabelShareHook(Hook):  # type: ignore[misc]
         self.count.steps += 1
         batch = runner.data_batch
         if "gt_semantic_seg" not in batch or "img_metas" not in batch:
-            return
+            return  # samples of the source, if there are any, are not counted: they have no number
         metas, masks = batch["img_metas"].data[0], batch["gt_semantic_seg"].data[0]
         for meta, mask in zip(metas, masks, strict=True):
             if meta.get("labelled_pixels") is not None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from mmcv import Config
+from mmcv.parallel import DataContainer, collate
 from mmseg.datasets import build_dataloader
 from torch.utils.data import ConcatDataset, Dataset
 
 from ...runtime import distributed as dist
+from ...types import UNLABELED
 from ..mmseg.pool_stream import order
 from ..mmseg.resumable import Resumable
 from .unlabeled import PoolTraining
+
+LABELS = "gt_semantic_seg"
 
 
 class Drawn(Dataset[Any]):
@@ -75,13 +80,39 @@ def train_loader(
             own = options["samples_per_gpu"]
             dataset = more.both(dataset, own)
             options["samples_per_gpu"] = own + more.images(own)
-        return build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
+        return padding(
+            build_dataloader(dataset, **{**options, "shuffle": False, "drop_last": True})
+        )
     if len(dataset) < batch:
         dataset = ConcatDataset([dataset] * -(-batch // len(dataset)))
     own = -(-len(dataset) // dist.world_size())
     if options["samples_per_gpu"] > 1 and own % options["samples_per_gpu"] == 1:
         options["drop_last"] = True
-    return build_dataloader(dataset, **options)
+    return padding(build_dataloader(dataset, **options))
+
+
+def padding(loader: Any) -> Any:
+    """The loader, whose batches are made by `collated`."""
+    size = loader.collate_fn.keywords["samples_per_gpu"]
+    loader.collate_fn = functools.partial(collated, samples_per_gpu=size)
+    return loader
+
+
+def collated(samples: list[Any], samples_per_gpu: int) -> Any:
+    """A batch as mmcv's `collate` makes it, but label maps of images smaller than the largest are
+    padded with 255: mmseg's DefaultFormatBundle leaves it at 0, which is a class.
+
+    Args:
+        samples: Of a training pipeline.
+        samples_per_gpu: Of mmcv's `collate`.
+    """
+    for sample in samples:
+        labels = sample.get(LABELS) if isinstance(sample, dict) else None
+        if isinstance(labels, DataContainer) and labels.stack:
+            sample[LABELS] = DataContainer(
+                labels.data, stack=True, padding_value=UNLABELED, pad_dims=labels.pad_dims
+            )
+    return collate(samples, samples_per_gpu=samples_per_gpu)
 
 
 def val_loader(cfg: Config, dataset: Any, seed: int) -> Any:

@@ -24,6 +24,7 @@ from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size, write_png
 from ...store.tiling import Tile
 from ...types import I64, U8, UNLABELED, LabelSpace, PoolItem
+from ..mmseg.config_file import check_void
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
@@ -216,12 +217,12 @@ def item_key(leaf: Any, index: int) -> str:
     return os.path.splitext(name)[0].replace(os.sep, "/")
 
 
-def loads_annotations(leaf: Any) -> Callable[[dict[str, Any]], Any]:
-    """The transform by which a training pipeline reads its labels."""
+def loads_annotations(leaf: Any, key: str = "data.train") -> Callable[[dict[str, Any]], Any]:
+    """The transform by which the training pipeline of `key` reads its labels."""
     for transform in leaf.pipeline.transforms:
         if "LoadAnnotations" in type(transform).__name__:
             return transform  # type: ignore[no-any-return]
-    raise ConfigError("data.train.pipeline has no LoadAnnotations: training would see no labels")
+    raise ConfigError(f"{key}.pipeline has no LoadAnnotations: training would see no labels")
 
 
 def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
@@ -243,6 +244,7 @@ def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
         load(results)
     ids: I64 = np.asarray(results["gt_semantic_seg"]).ravel().astype(np.int64)
     table = np.where((ids < classes) | (ids == UNLABELED), ids, -1).astype(np.int16)
+    check_void(table, leaf.CLASSES, leaf)
     palette = [(0, 0, 0)] * classes if leaf.PALETTE is None else leaf.PALETTE
     colours = tuple((int(r), int(g), int(b)) for r, g, b in np.asarray(palette).reshape(-1, 3))
     return LabelSpace(tuple(str(name) for name in leaf.CLASSES), colours, table)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv import Config
-from mmcv.parallel import collate
 
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
@@ -22,6 +21,8 @@ from ...store.images import image_size, read_ids, write_png
 from ...types import I64, JSON, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.domains import KEY as SOURCE_KEY
+from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads, flat
 from ..mmseg.loss_average import check_used
 from ..mmseg.memory import batch_bytes, check_shared_memory
@@ -35,17 +36,30 @@ from ..specs import first_line
 from .checkpoints import fetch, safe_loading
 from .config import inference_pipeline, length_of
 from .fit import in_epochs
-from .loaders import loader_options
+from .loaders import collated, loader_options
 from .losses import Generation0
 from .parallel import opened
-from .pool import Pool, image_path, label_space, leaves, loads_truth, locate, mask_path, read_sample
+from .pool import (
+    Pool,
+    image_path,
+    label_space,
+    leaves,
+    loads_annotations,
+    loads_truth,
+    locate,
+    mask_path,
+    read_sample,
+)
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
+from .source import Source
 
 log = logging.getLogger("regional_al")
 
 
-def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
+def check(
+    cfg: Config, pool: Pool, validation: Any, sparse: bool, source: Source | None = None
+) -> None:
     """All checks, cheap ones first; an error on one rank is raised on all."""
     check_classes(cfg.model, pool.label_space)
     check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), length_of(cfg))
@@ -59,11 +73,13 @@ def check(cfg: Config, pool: Pool, validation: Any, sparse: bool) -> None:
     dist.raise_together(error)
     counts.judge(pool.label_space, "data.val")
     try:
+        if source is not None:
+            check_source_masks(source)
         with unchanged():
-            check_model(cfg, pool, sparse)
-            check_shared_memory(worker_loads(cfg, pool))
+            check_model(cfg, pool, sparse, source)
+            check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
-            rehearse(cfg, pool, validation)
+            rehearse(cfg, pool, validation, source)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
@@ -134,20 +150,25 @@ def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> MaskCounts
     return counts
 
 
-def check_mask(image: Path, path: Path | None, space: LabelSpace) -> I64:
-    """Pixels of each id of one validation mask. Raises DataError naming the file."""
+def check_mask(
+    image: Path, path: Path | None, space: LabelSpace, key: str = "data.val", sized: bool = True
+) -> I64:
+    """Pixels of each id of one mask of `key`. Raises DataError naming the file; sized: also where
+    it is not of its image's size, which is otherwise only told."""
     if path is None:
-        raise ConfigError("data.val has no ann_dir; each round is measured on it")
+        why = "; each round is measured on it" if key == "data.val" else ""
+        raise ConfigError(f"{key} has no ann_dir{why}")
     size = image_size(image)
     mask = read_ids(path)
     if mask.shape != size:
-        raise DataError(
-            f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
-        )
+        text = f"{path} is {mask.shape[0]}x{mask.shape[1]}, its image {size[0]}x{size[1]} (HxW)"
+        if sized:
+            raise DataError(text)
+        log.warning("%s: right if the pipeline resizes both to one size", text)
     return check_ids(path, mask, space)
 
 
-def check_model(cfg: Config, pool: Pool, sparse: bool) -> None:
+def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = None) -> None:
     """The model is built and initialised; its loss of invented labels is finite, unlabelled pixels
     stay out of it when labels are sparse, and it predicts an image. Finds crops and sizes that do
     not fit, missing weights and absent ops."""
@@ -173,7 +194,7 @@ def check_model(cfg: Config, pool: Pool, sparse: bool) -> None:
             check_used(model)
             settings = settings_of(cfg)
             if settings is not None:
-                batch = collate(invented_samples(pool, 1.0), samples_per_gpu=2)
+                batch = collated(invented_samples(pool, 1.0), samples_per_gpu=2)
                 images = opened(batch, predictor.device)["img"]
                 check_segmentor(model, images, settings, pool.label_space.num_classes)
     except RegionalALError:
@@ -182,7 +203,42 @@ def check_model(cfg: Config, pool: Pool, sparse: bool) -> None:
         raise ConfigError(
             f"a training batch of {pool.items[0].image} fails: {first_line(error)}"
         ) from None
+    if source is not None:
+        loss = source_loss(model, source)
+        if not np.isfinite(loss):
+            raise UnsupportedError(f"the model's loss is {loss} on a batch of {SOURCE_KEY}")
     predictor.predict_one(model.eval(), pool.dataset, pool.items)
+
+
+def source_loss(model: Any, source: Source) -> float:
+    """Loss of one batch of the source domain."""
+    images, places = source.images, [i % len(source.images) for i in range(source.batch_size)]
+    device = next(model.parameters()).device
+    try:
+        with quiet_warnings(), torch.no_grad():
+            samples = [images[place] for place in places]
+            batch = opened(collated(samples, samples_per_gpu=len(samples)), device)
+            return sum(float(value) for _, value in flat(model.forward_train(**batch)))
+    except RegionalALError:
+        raise
+    except Exception as error:  # pipelines and models raise all kinds
+        raise ConfigError(f"a training batch of {SOURCE_KEY} fails: {first_line(error)}") from None
+
+
+def check_source_masks(source: Source) -> None:
+    """This rank's share of the source's masks are there and hold known ids; one that is not of its
+    image's size is told."""
+    dataset, key = source.images.dataset, f"{SOURCE_KEY}.dataset"
+    spaces = {id(leaf): label_space(leaf, loads_annotations(leaf, key)) for leaf in leaves(dataset)}
+
+    def look(index: int) -> None:
+        leaf, inner = locate(dataset, index)
+        check_mask(image_path(leaf, inner), mask_path(leaf, inner), spaces[id(leaf)], key, False)
+
+    mine = range(dist.rank(), len(dataset), dist.world_size())
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        for _ in progress(threads.map(look, mine), f"checking {SOURCE} masks", len(mine)):
+            pass
 
 
 def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
@@ -191,7 +247,7 @@ def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
     shares = (0.0, 0.5) if sparse else (1.0,)
     device = next(model.parameters()).device
     batches = [
-        opened(collate(invented_samples(pool, share), samples_per_gpu=2), device)
+        opened(collated(invented_samples(pool, share), samples_per_gpu=2), device)
         for share in shares
     ]
     if sparse:
@@ -223,19 +279,24 @@ def invented_samples(pool: Pool, share: float) -> list[Any]:
         return [samples[0] for _ in range(2)]
 
 
-def worker_loads(cfg: Config, pool: Pool) -> list[list[Load]]:
+def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Load]]:
     """What the workers of the training and the validation loader keep in shared memory; together
     where a training validates itself, since its own workers have loaded ahead by then (not between
     epochs, when they have ended)."""
     training, scoring = [], []
     options = loader_options(cfg, "train_dataloader", 0)
-    if options["workers_per_gpu"]:
+    counts = {workers_key(cfg, "train_dataloader"): int(options["workers_per_gpu"])}
+    if source is not None:  # one loader with the workers of both
+        counts[f"{SOURCE_KEY}.workers_per_gpu"] = source.num_workers
+    if sum(counts.values()):
         size, settings = int(options["samples_per_gpu"]), settings_of(cfg)
         more = 0 if settings is None else settings.batch_size or size
         batch = batch_bytes(invented_samples(pool, 0.0), size + more)
+        if source is not None:
+            batch += batch_bytes([source.images[0]], source.batch_size)
         ahead = int(options.get("prefetch_factor") or PREFETCH)
-        key = workers_key(cfg, "train_dataloader")
-        training.append(Load(key, batch, int(options["workers_per_gpu"]), ahead))
+        key = " + ".join(key for key, count in counts.items() if count)
+        training.append(Load(key, batch, sum(counts.values()), ahead))
     predictor = Predictor(cfg)
     if predictor.workers():
         # `Predictor.load` has torch's own prefetch factor and batches of one image

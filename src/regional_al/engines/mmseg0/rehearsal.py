@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from .config import phases
 from .fit import BLAME, close, prepare
 from .pool import Pool
 from .predict import Predictor, confusion
+from .source import Source
 from .unlabeled import pool_training
 
 
@@ -40,14 +42,15 @@ class OneIteration(Hook):  # type: ignore[misc]
             runner._max_epochs = runner.epoch + 1
 
 
-def rehearse(cfg: Config, pool: Pool, validation: Any) -> None:
+def rehearse(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
     """Build all that the first training builds, train one iteration on invented labels and evaluate
     one validation image. Raises RegionalALError naming the config key. No collectives."""
     cfg = lightened(cfg)
+    source = source and dataclasses.replace(source, num_workers=0)
     with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
         stretch = Resumable(request, INTERVAL, 1, LabelCount())
         more = pool_training(cfg, pool, request, stretch.count)
-        runner, loaders = prepare(cfg, pool, request, OneIteration(), stretch, more)
+        runner, loaders = prepare(cfg, pool, request, source, OneIteration(), stretch, more)
         try:
             # mmcv pauses for the sake of worker processes, of which there are none
             pauses = patch.object(time, "sleep", lambda _: None)

@@ -20,6 +20,7 @@ from ...errors import UnsupportedError
 from ...runtime import distributed as dist
 from ...types import JSON, UNLABELED
 from ..base import FitRequest
+from ..mmseg.domains import mixed
 from ..mmseg.pool_stream import PoolStream, stream_of
 from ..mmseg.self_training import ENTRY, SelfTraining, check_config, on_cpu, settings_of
 from ..mmseg.training import LabelCount
@@ -89,8 +90,7 @@ def norm_of(meta: Any, images: torch.Tensor) -> Norm | None:
 
 def with_pool(model: Any) -> None:
     """Make a segmentor train on images of the pool, too, in place."""
-    parent = type(model)
-    model.__class__ = type(parent.__name__, (WithPool, parent), {})
+    model.__class__ = mixed(WithPool, type(model))
 
 
 class Both(Dataset[Any]):

@@ -20,6 +20,7 @@ from ...errors import ConfigError, DataError, UnsupportedError
 from ...store.images import image_size
 from ...store.tiling import Tile
 from ...types import U8, UNLABELED, LabelSpace, PoolItem
+from ..mmseg.config_file import check_void
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
@@ -193,6 +194,7 @@ def label_space(dataset: Any, key: str = "train_dataloader.dataset") -> LabelSpa
     if len(classes) >= UNLABELED:
         raise UnsupportedError(f"{len(classes)} classes do not fit label ids 0..254")
     table = raw_to_train(len(classes), meta.get("reduce_zero_label"), meta.get("label_map"))
+    check_void(table, classes, dataset)
     palette = meta.get("palette") or [(0, 0, 0)] * len(classes)
     colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
     return LabelSpace(tuple(str(name) for name in classes), colours, table)

@@ -25,6 +25,8 @@ from ...store.images import image_size, read_ids, write_png
 from ...types import I64, JSON, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
+from ..mmseg.domains import KEY as SOURCE_KEY
+from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads
 from ..mmseg.loss_average import check_used
 from ..mmseg.memory import batch_bytes, check_shared_memory
@@ -41,8 +43,7 @@ from .losses import Generation1
 from .pool import Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
-from .source import KEY as SOURCE_KEY
-from .source import SOURCE, Source
+from .source import Source
 
 log = logging.getLogger("regional_al")
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")

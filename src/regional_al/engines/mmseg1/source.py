@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import copy
 import itertools
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS
 from mmseg.registry import MODELS
@@ -25,13 +23,20 @@ from torch.utils.data import Dataset, Sampler
 
 from ...checks import check_keys, integer
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...runtime import distributed as dist
 from ...types import LabelSpace
+from ..mmseg.domains import (
+    KEY,
+    SOURCE,
+    TARGET,
+    check_label_space,
+    loss_weight,
+    mixed,
+    of_source,
+)
 from .config import dicts, first_line
 from .pool import build_dataset, label_space, leaves
 
 DOMAIN = "domain"  # key of a sample's metainfo; absent: target
-SOURCE, TARGET = "source", "target"
 
 
 class SplitByDomain:
@@ -72,20 +77,10 @@ class SumOfDomains:
         losses: dict[str, Any] = {}
         if SOURCE in inputs:
             own = parent.loss(inputs[SOURCE], data_samples[SOURCE])
-            for name, value in own.items():
-                # By its name, as mmengine's parse_losses tells losses from what is only logged.
-                weight = self.source_weight if "loss" in name else 1.0
-                losses[f"{SOURCE}.{name}"] = scaled(value, weight)
+            losses.update(of_source(own, self.source_weight))
         if TARGET in inputs:
             losses.update(parent.loss(inputs[TARGET], data_samples[TARGET]))
         return losses
-
-
-def scaled(value: Any, weight: float) -> Any:
-    """A loss tensor, or a list of them, times `weight`."""
-    if isinstance(value, torch.Tensor):
-        return value * weight
-    return [item * weight for item in value]
 
 
 @MODELS.register_module(name="WithSource")  # type: ignore[untyped-decorator]
@@ -105,11 +100,6 @@ def with_source(segmentor: Any, weight: float, data_preprocessor: Any = None) ->
     return model
 
 
-def mixed(mixin: Any, parent: Any) -> Any:
-    """A class of the parent's name that has the mixin's methods before its own."""
-    return type(parent.__name__, (mixin, parent), {})
-
-
 def static_graph(cfg: Config) -> None:
     """With gradient checkpointing, tell DistributedDataParallel that parameters are used more than
     once in a step and that it stays so, in place."""
@@ -124,10 +114,8 @@ def static_graph(cfg: Config) -> None:
     }
 
 
-KEY = "source_dataloader"
 KEYS = ("batch_size", "num_workers", "persistent_workers", "sampler", "dataset", "loss_weight")
 SHUFFLED = {"type": "InfiniteSampler", "shuffle": True}
-log = logging.getLogger("regional_al")
 
 
 @dataclass(frozen=True)
@@ -185,50 +173,22 @@ def build_source(cfg: Config, space: LabelSpace) -> Source | None:
         )
     if cfg.train_dataloader.get("batch_sampler") is not None:
         raise UnsupportedError(f"{KEY} and train_dataloader.batch_sampler: leave the latter out")
-    weight = spec.get("loss_weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
-        raise ConfigError(f"{KEY}.loss_weight={weight!r} must be a number above 0")
+    weight = loss_weight(spec.get("loss_weight", 1.0))
     default = cfg.train_dataloader.get("batch_size") or 1
     dataset = build_dataset(spec.get("dataset"), f"{KEY}.dataset")
     if not len(dataset):
         raise DataError(f"{KEY}.dataset holds no image: check data_root and data_prefix")
     for leaf in leaves(dataset):
-        check_label_space(label_space(leaf, f"{KEY}.dataset"), space)
+        own = label_space(leaf, f"{KEY}.dataset")
+        check_label_space(own, space, "train_dataloader.dataset", "metainfo=dict(classes={})")
     return Source(
         SourceImages(dataset),
         integer(f"{KEY}.batch_size", spec.get("batch_size", default), 1),
         spec.get("sampler") or SHUFFLED,
-        float(weight),
+        weight,
         integer(f"{KEY}.num_workers", spec.get("num_workers") or 0, 0),
         bool(spec.get("persistent_workers")),
     )
-
-
-def check_label_space(source: LabelSpace, target: LabelSpace) -> None:
-    """The source's train ids must mean the pool's classes. Raises ConfigError; other names at the
-    same places are only told, because data sets call one thing by several names."""
-    if source.num_classes != target.num_classes:
-        raise ConfigError(
-            f"{KEY}.dataset has {source.num_classes} classes, train_dataloader.dataset "
-            f"{target.num_classes}: give it metainfo=dict(classes=...) of the latter, and masks "
-            "with its ids"
-        )
-    pairs = zip(source.class_names, target.class_names, strict=True)
-    other = [(ours, theirs) for ours, theirs in pairs if ours != theirs]
-    if other and set(source.class_names) == set(target.class_names):
-        raise ConfigError(
-            f"{KEY}.dataset has the classes of train_dataloader.dataset in another order "
-            f"({other[0][0]!r} where {other[0][1]!r} is): give it "
-            f"metainfo=dict(classes={target.class_names})"
-        )
-    if other and dist.is_main():
-        log.warning(
-            "%s.dataset: class %r is trained as %r%s",
-            KEY,
-            other[0][0],
-            other[0][1],
-            f", and {len(other) - 1} more" if other[1:] else "",
-        )
 
 
 class SourceImages(Dataset[Any]):

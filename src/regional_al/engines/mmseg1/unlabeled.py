@@ -23,22 +23,13 @@ from ...config.unlabeled import KEY, Unlabeled
 from ...errors import UnsupportedError
 from ...types import UNLABELED
 from ..base import FitRequest
+from ..mmseg.domains import TARGET, mixed
 from ..mmseg.pool_stream import Draws, PoolStream, stream_of
 from ..mmseg.self_training import ENTRY, SelfTraining, check_config, on_cpu, settings_of
 from ..mmseg.training import LabelCount
 from ..mmseg.unlabeled import Norm
 from .pool import Pool, read_sample
-from .source import (
-    DOMAIN,
-    SHUFFLED,
-    TARGET,
-    Domains,
-    DomainSampler,
-    SplitByDomain,
-    mixed,
-    static_graph,
-)
-from .source import KEY as SOURCE_KEY
+from .source import DOMAIN, SHUFFLED, Domains, DomainSampler, SplitByDomain, static_graph
 
 POOL = "pool"
 
@@ -54,8 +45,6 @@ def check(cfg: Config) -> Unlabeled | None:
             f"{KEY} needs training in iterations, because an epoch over a few labelled images "
             "hardly sees the pool: train_cfg=dict(type='IterBasedTrainLoop', max_iters=...)"
         )
-    if cfg.get(SOURCE_KEY) is not None:
-        raise UnsupportedError(f"{KEY} and {SOURCE_KEY} cannot be combined: leave out one of them")
     if cfg.train_dataloader.get("batch_sampler") is not None:
         raise UnsupportedError(f"{KEY} and train_dataloader.batch_sampler: leave the latter out")
     check_config(cfg, settings, cfg.get("custom_hooks"))

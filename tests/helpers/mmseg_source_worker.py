@@ -1,4 +1,4 @@
-"""One rank of a training on two domains: `torchrun mmseg1_source_worker.py CONFIG LABELS OUT`."""
+"""One rank of a training on two domains: `torchrun mmseg_source_worker.py CONFIG LABELS OUT`."""
 
 from __future__ import annotations
 
