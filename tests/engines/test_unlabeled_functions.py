@@ -14,10 +14,11 @@ from torch import nn
 
 from regional_al.config.unlabeled import NO_COLOR, Color, Unlabeled
 from regional_al.engines.mmseg import unlabeled as core
+from regional_al.engines.mmseg.loss_average import weigh_images
 from regional_al.engines.mmseg.pool_stream import Draws, PoolStream, order, unanswered
-from regional_al.engines.mmseg.self_training import LOSS, PseudoCount, SelfTraining
+from regional_al.engines.mmseg.self_training import LOSS, PseudoCount, SelfTraining, check_config
 from regional_al.engines.mmseg.transforms import keep_labels
-from regional_al.errors import DataError
+from regional_al.errors import DataError, UnsupportedError
 from regional_al.store.labels import LabelStore
 from regional_al.types import ImageAnswer, PoolItem
 
@@ -317,6 +318,16 @@ def test_views_depend_on_seed_and_iteration_alone() -> None:
     first = loss(1, 4, 0)
     assert first == loss(1, 4, 9)
     assert len({first, loss(1, 5, 0), loss(2, 4, 0)}) == 3
+
+
+def test_heads_that_predict_sets_are_refused_by_name() -> None:
+    head = {"type": "Mask2FormerHead", "num_classes": 3, "loss_cls": {}, "loss_mask": {}}
+    model = {"type": "EncoderDecoder", "decode_head": head}
+    told = r"model\.decode_head \(Mask2FormerHead\)"
+    with pytest.raises(UnsupportedError, match=rf"unlabeled needs logits .* {told} predicts a set"):
+        check_config({"model": model}, Unlabeled(), None)
+    with pytest.raises(UnsupportedError, match=rf"loss_average='image': {told} .* of masks"):
+        weigh_images(model, {"loss_average": "image"}, lambda *_: None)  # type: ignore[arg-type,return-value]
 
 
 def test_half_precision() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from ...errors import UnsupportedError
 from ...types import UNLABELED
-from ..specs import first_line, heads, type_name
+from ..specs import first_line, heads, predicts_sets, type_name
 from .loss_probe import Probe, sample
 
 KEY = "acquisition.loss_average"
@@ -78,6 +78,11 @@ def weigh_images(
     if acquisition.get("loss_average", "pixel") != "image":
         return
     for name, head in heads(model):
+        if predicts_sets(head):
+            raise UnsupportedError(
+                f"{KEY}='image': {name} ({type_name(head)}) computes losses of masks, not of "
+                "pixels: use another head, or loss_average='pixel'"
+            )
         if head.get("sampler"):
             raise UnsupportedError(
                 f"{KEY}='image' and {name}.sampler={type_name(head['sampler'])!r} both weigh "
