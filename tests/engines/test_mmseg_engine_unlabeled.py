@@ -227,6 +227,35 @@ def test_maps_follow_the_image_through_the_pipeline(tiny: Tiny, root: Path, tmp_
     assert len(flips) > 1
 
 
+def test_a_pixel_that_covers_an_answer_is_not_open(tiny: Tiny, root: Path, tmp_path: Path) -> None:
+    """At half size, by brute force."""
+    engine = engine_of(root)
+    store, rng = LabelStore(tmp_path / "labels"), np.random.default_rng(0)
+    item = engine.pool[0]
+    answered = rng.random(item.shape) < 0.1
+    labels = np.where(rng.random(item.shape) < 0.5, 255, 2).astype(np.uint8)
+    store.write(ImageAnswer(item.key, labels, answered), 0)
+    height, width = item.shape[0] // 2, item.shape[1] // 2
+    scale = {"scale" if tiny.name == "mmseg1" else "img_scale": (width, height)}
+    spec, steps = tiny.train_spec(engine), []
+    for step in spec["pipeline"]:
+        if "Resize" in step["type"]:
+            steps.append({"type": "Resize", "keep_ratio": False, **scale})
+        elif "Flip" in step["type"]:
+            steps.append({**step, "prob": 0.0})
+        elif not any(name in step["type"] for name in ("Crop", "Photo", "Pad")):
+            steps.append(step)
+    changes = {tiny.train_set: {**spec, "pipeline": steps, "_delete_": True}}
+    other: Any = make_engine(root, {"acquisition.unlabeled": ON, **changes})
+    stream = stream_of(*arguments(tiny, other, store, tmp_path))
+    assert stream is not None
+    place = stream.dataset.indices.tolist().index(0)
+    _, states = image_and_map(tiny, stream.dataset[place])
+    cells = answered.reshape(height, 2, width, 2).any(axis=(1, 3))
+    assert np.array_equal(states == 255, cells)
+    assert 0.3 < cells.mean() < 0.4
+
+
 def one_channel(tiny: Tiny, root: Path, tmp_path: Path) -> Any:
     lines = tiny.one_channel + "\nacquisition['unlabeled'] = True\n"
     path = tmp_path / "tiny.py"

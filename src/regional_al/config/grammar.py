@@ -34,6 +34,7 @@ from .schedule import Iterations, parse_iterations
 from .unlabeled import Unlabeled
 
 MIN_TILE = 16
+LOSS_AVERAGES = ("pixel", "image")
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 # A training's seed is seed * 1000 + round, plus a number for each process and data worker; numpy's
 # generators take no more than 2**32 - 1.
@@ -115,6 +116,7 @@ class Acquisition:
         keep_pipeline: Leave transforms of the training pipeline that lose sparse labels as they
             are; otherwise they are replaced below image level.
         unlabeled: How pixels without an answer are trained on; None: they are not.
+        loss_average: 'pixel' or 'image': what the loss of a batch averages over.
         resolved: Every key with its value in force, JSON-able.
 
     Example:
@@ -140,6 +142,7 @@ class Acquisition:
     previews: int
     keep_pipeline: bool
     unlabeled: Unlabeled | None
+    loss_average: str
     resolved: JSON = field(repr=False, compare=False)
 
     @staticmethod
@@ -202,6 +205,7 @@ KEYS = (
     "previews",
     "keep_pipeline",
     "unlabeled",
+    "loss_average",
 )
 
 parse = Acquisition.parse
@@ -262,6 +266,9 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         previews=integer("acquisition.previews", raw.get("previews", 4), 0),
         keep_pipeline=flag("acquisition.keep_pipeline", raw.get("keep_pipeline", False)),
         unlabeled=Unlabeled.parse(raw.get("unlabeled")),
+        loss_average=choice(
+            "acquisition.loss_average", raw.get("loss_average", "pixel"), LOSS_AVERAGES
+        ),
         resolved={},
     )
     acquisition.resolved.update(_resolved(acquisition))

@@ -53,6 +53,16 @@ def heads(model: Any) -> Iterator[tuple[str, Any]]:
                 yield name, item
 
 
+def predicts_sets(head: Mapping[str, Any]) -> bool:
+    """Whether a head predicts a set of masks (MaskFormer, Mask2Former), by its losses.
+
+    Example:
+        >>> predicts_sets({"loss_cls": {}, "loss_mask": {}}), predicts_sets({"loss_decode": {}})
+        (True, False)
+    """
+    return "loss_mask" in head
+
+
 def without_traceback(error: Any) -> Any:
     """The error itself; one that crossed from a worker holds that worker's traceback, and its own
     line at the end."""

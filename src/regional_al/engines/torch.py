@@ -73,11 +73,17 @@ class TorchEngine:
 
     def check_acquisition(self, acquisition: Acquisition) -> None:
         """Raise ConfigError for queries after the end of the training, and for
-        `round_init='pretrained'` without `load_from`; UnsupportedError for `unlabeled`."""
+        `round_init='pretrained'` without `load_from`; UnsupportedError for `unlabeled` and
+        `loss_average`."""
         if acquisition.unlabeled is not None:
             raise UnsupportedError(
                 "acquisition.unlabeled needs a config of MMSegmentation: the torch engine trains "
                 "on labelled pixels alone"
+            )
+        if acquisition.loss_average != "pixel":
+            raise UnsupportedError(
+                f"acquisition.loss_average={acquisition.loss_average!r} needs a config of "
+                "MMSegmentation: the torch engine averages over pixels"
             )
         if acquisition.queries and acquisition.queries[-1] > self.iterations:
             raise ConfigError(

@@ -83,6 +83,18 @@ KEYS: list[tuple[str, Any, str]] = [
     ("unlabeled gray", unlabeled(color={"gray": 1.5}), r"unlabeled\.color\.gray=1\.5"),
     ("unlabeled drop text", unlabeled(drop="x"), r"unlabeled\.drop='x'"),
     ("unlabeled keep", unlabeled(keep="teacherr"), "keep='teacherr'.*Did you mean 'teacher'"),
+    # loss_average
+    (
+        "average with the toy engine",
+        {"loss_average": "image"},
+        r"loss_average='image' needs a conf",
+    ),
+    (
+        "average over units",
+        {"loss_average": "unit"},
+        "loss_average='unit' is unknown.*image, pixel",
+    ),
+    ("average None", {"loss_average": None}, r"acquisition\.loss_average=None"),
     # rounds
     ("rounds negative", {"rounds": -1}, "rounds=-1 must be a whole number"),
     ("rounds too many", {"rounds": 254}, "rounds=254 exceeds the maximum of 253"),

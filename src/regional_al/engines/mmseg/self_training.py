@@ -15,7 +15,7 @@ from ...config.unlabeled import KEY, Unlabeled
 from ...errors import UnsupportedError
 from ...runtime import distributed as dist
 from ...types import JSON
-from ..specs import dicts, heads, type_name
+from ..specs import dicts, heads, predicts_sets, type_name
 from .domains import KEY as SOURCE_KEY
 from .unlabeled import (
     Norm,
@@ -207,6 +207,11 @@ def check_config(cfg: Any, settings: Unlabeled, hooks: Any) -> None:
     for name, head in heads(cfg["model"]):
         if not name.startswith("model.decode_head"):
             continue
+        if predicts_sets(head):
+            raise UnsupportedError(
+                f"{KEY} needs logits of each pixel, but {name} ({type_name(head)}) predicts a set "
+                "of masks: use another head, or leave out unlabeled"
+            )
         if 1 in (head.get("num_classes"), head.get("out_channels")):
             raise UnsupportedError(
                 f"{KEY} needs a logit for each class, which {name} with one channel has not: give "

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from mmseg.core import build_pixel_sampler
+from mmseg.core.seg.builder import PIXEL_SAMPLERS
 from mmseg.models import losses as stock_losses
 from mmseg.models.builder import HEADS, LOSSES, build_loss
 from mmseg.models.decode_heads import EncHead, FCNHead, STDCHead
 
 from ...types import UNLABELED
-from ..mmseg import head_probe, loss_probe, masked_heads, masked_losses
+from ..mmseg import head_probe, loss_average, loss_probe, masked_heads, masked_losses
 
 
 @LOSSES.register_module()
@@ -79,6 +80,9 @@ class LabelledSTDCHead(STDCHead, KnownDetails):  # type: ignore[misc]
         return super().losses(seg_logit, seg_label)
 
 
+PIXEL_SAMPLERS.register_module(name=loss_average.SAMPLER, module=loss_average.ImageWeights)
+
+
 def build(head: Any, loss: Any) -> loss_probe.HeadLoss:
     """The loss of a head's config, as the head calls it."""
     spec = head.get("sampler")
@@ -112,6 +116,11 @@ SETTLING = loss_probe.Settling(
 def average_over_labels(model: Any, refuse: bool) -> None:
     """Rewrite the heads of a model config and their losses, in place; see `loss_probe`."""
     loss_probe.average_over_labels(model, refuse, SETTLING)
+
+
+def weigh_images(model: Any, acquisition: Any) -> None:
+    """Rewrite the heads of a model config, in place; see `loss_average`."""
+    loss_average.weigh_images(model, acquisition, build)
 
 
 class Generation0(head_probe.Generation):

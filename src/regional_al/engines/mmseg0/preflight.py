@@ -24,6 +24,7 @@ from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.domains import KEY as SOURCE_KEY
 from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads, flat
+from ..mmseg.loss_average import check_used
 from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
@@ -190,6 +191,7 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
     try:
         with quiet_warnings():
             check_losses(model.train(), pool, sparse)
+            check_used(model)
             settings = settings_of(cfg)
             if settings is not None:
                 batch = collated(invented_samples(pool, 1.0), samples_per_gpu=2)

@@ -11,11 +11,11 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models import losses as stock_losses
 from mmseg.models.decode_heads import EncHead, FCNHead, STDCHead
-from mmseg.registry import MODELS
+from mmseg.registry import MODELS, TASK_UTILS
 from mmseg.structures import SegDataSample, build_pixel_sampler
 
 from ...types import UNLABELED
-from ..mmseg import head_probe, loss_probe, masked_heads, masked_losses
+from ..mmseg import head_probe, loss_average, loss_probe, masked_heads, masked_losses
 
 
 @MODELS.register_module()
@@ -98,6 +98,9 @@ class LabelledSTDCHead(STDCHead, KnownDetails):  # type: ignore[misc]
         return super().loss_by_feat(seg_logits, batch_data_samples)
 
 
+TASK_UTILS.register_module(name=loss_average.SAMPLER, module=loss_average.ImageWeights)
+
+
 def build(head: Any, loss: Any) -> loss_probe.HeadLoss:
     """The loss of a head's config, as the head calls it."""
     spec = head.get("sampler")
@@ -139,6 +142,11 @@ SETTLING = loss_probe.Settling(
 def average_over_labels(model: Any, refuse: bool) -> None:
     """Rewrite the heads of a model config and their losses, in place; see `loss_probe`."""
     loss_probe.average_over_labels(model, refuse, SETTLING)
+
+
+def weigh_images(model: Any, acquisition: Any) -> None:
+    """Rewrite the heads of a model config, in place; see `loss_average`."""
+    loss_average.weigh_images(model, acquisition, build)
 
 
 class Generation1(head_probe.Generation):

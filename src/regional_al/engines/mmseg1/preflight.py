@@ -28,6 +28,7 @@ from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.domains import KEY as SOURCE_KEY
 from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads
+from ..mmseg.loss_average import check_used
 from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
@@ -201,6 +202,7 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
     if cfg.get("load_from") and not is_remote(cfg.load_from):
         check_fits(cfg.load_from, model, "load_from")
     check_losses(model.train(), pool, sparse)
+    check_used(model)
     settings = settings_of(cfg)
     if settings is not None:
         check_unlabeled(model, pool, settings)

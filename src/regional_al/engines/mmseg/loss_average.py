@@ -1,0 +1,133 @@
+"""What the loss of the labels averages over (`acquisition.loss_average`). Only torch.
+
+An average over pixels lets one superpixel outweigh many scattered pixels. Heads of MMSegmentation
+hand their losses a weight for each pixel, which they get from a pixel sampler; so an average over
+images is a sampler that returns such weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import UnsupportedError
+from ...types import UNLABELED
+from ..specs import first_line, heads, predicts_sets, type_name
+from .loss_probe import Probe, sample
+
+KEY = "acquisition.loss_average"
+SAMPLER = "ImageAverage"
+"""The name under which each generation registers `ImageWeights`."""
+
+
+def image_weights(labels: torch.Tensor, ignore: int = UNLABELED) -> torch.Tensor:
+    """Weights by which a mean over labelled pixels is the mean of the images' means.
+
+    Args:
+        labels: int64 [N, H, W].
+        ignore: Label of pixels without one.
+
+    Returns:
+        float32 [N, H, W]: P / (M p) at the p labelled pixels of an image, of P in all M images that
+        have labels, so that their mean is 1; 0 elsewhere.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 1, 1]], [[2, 255, 255]], [[255, 255, 255]]])
+        >>> image_weights(labels).flatten(1)[:, 0].round(decimals=3).tolist()
+        [0.667, 2.0, 0.0]
+    """
+    labelled = labels != ignore
+    counts = labelled.flatten(1).sum(dim=1)
+    images = (counts > 0).sum().clamp(min=1)
+    weights = counts.sum() / (images * counts.clamp(min=1)).float()
+    return labelled * weights[:, None, None]
+
+
+class ImageWeights:
+    """A pixel sampler: `image_weights` of the labels that a head compares with.
+
+    Attributes:
+        used: Whether a head has asked for weights.
+    """
+
+    def __init__(self, context: Any = None) -> None:
+        self.used = False
+
+    def sample(self, seg_logit: Any, seg_label: torch.Tensor) -> torch.Tensor:
+        """seg_label int64 [N, 1, H, W] -> float32 [N, H, W]."""
+        self.used = True
+        return image_weights(seg_label.squeeze(1))
+
+
+def weigh_images(
+    model: Any, acquisition: Mapping[str, Any], build: Callable[[Any, Any], Probe]
+) -> None:
+    """Make all heads of a model config average over images if `acquisition` says so, in place.
+
+    Args:
+        model: Of the config, its losses settled.
+        acquisition: As written.
+        build: See `loss_probe.Settling`.
+
+    Raises:
+        UnsupportedError: A head has a sampler of its own, or a loss does not weigh pixels.
+    """
+    if acquisition.get("loss_average", "pixel") != "image":
+        return
+    for name, head in heads(model):
+        if predicts_sets(head):
+            raise UnsupportedError(
+                f"{KEY}='image': {name} ({type_name(head)}) computes losses of masks, not of "
+                "pixels: use another head, or loss_average='pixel'"
+            )
+        if head.get("sampler"):
+            raise UnsupportedError(
+                f"{KEY}='image' and {name}.sampler={type_name(head['sampler'])!r} both weigh "
+                "pixels: leave out one of them"
+            )
+        spec = head.get("loss_decode", {"type": "CrossEntropyLoss"})
+        for loss in spec if isinstance(spec, (list, tuple)) else [spec]:
+            reason = unweighted(head, loss, build)
+            if reason is not None:
+                raise UnsupportedError(
+                    f"{KEY}='image' needs losses that weigh pixels, but {name}.loss_decode of type "
+                    f"{type_name(loss)!r} {reason}: use a CrossEntropyLoss, or "
+                    "loss_average='pixel'"
+                )
+        head["sampler"] = {"type": SAMPLER}
+
+
+def unweighted(head: Any, loss: Any, build: Callable[[Any, Any], Probe]) -> str | None:
+    """Why a loss does not weigh pixels, or None when it does: the gradient at each pixel must be
+    its weight times that without weights."""
+    logits, target = sample(head)
+    target[1, 4:] = UNLABELED
+    try:
+        plain = _gradient(build(head, loss), logits, target)
+        weighted = _gradient(build({**head, "sampler": {"type": SAMPLER}}, loss), logits, target)
+    except Exception as error:  # losses raise all kinds
+        return f"fails with weights ({first_line(error)})"
+    if torch.allclose(weighted, image_weights(target)[:, None] * plain, rtol=1e-3, atol=1e-7):
+        return None
+    return "does not multiply by them"
+
+
+def _gradient(probe: Probe, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    leaf = logits.clone().requires_grad_(True)
+    probe(leaf, target).backward()  # type: ignore[no-untyped-call]
+    return torch.zeros_like(logits) if leaf.grad is None else leaf.grad
+
+
+def check_used(model: nn.Module) -> None:
+    """Raise UnsupportedError naming a head of a model that never asked for weights, though its loss
+    has been computed."""
+    for module in model.modules():
+        sampler = getattr(module, "sampler", None)
+        if isinstance(sampler, ImageWeights) and not sampler.used:
+            raise UnsupportedError(
+                f"{KEY}='image': {type(module).__name__} computes its loss without weights for "
+                "pixels: use another head, or loss_average='pixel'"
+            )
