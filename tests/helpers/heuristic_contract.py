@@ -65,6 +65,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"type": "Stochastic", "heuristic": {"type": "BALD", "passes": 2}},
         ANYWHERE,
     ),
+    "Maximum": ({"type": "Maximum", "heuristic": "Entropy"}, ANYWHERE - {"pixel"}),
     "Combine": ({"type": "Combine", "parts": PARTS}, ANYWHERE),
     "Combine-product": ({"type": "Combine", "parts": PARTS, "how": "product"}, ANYWHERE),
     "Combine-views": (

@@ -19,6 +19,7 @@ from .classes import ClaSPPE, ClassAwareRandom, ClassBalance
 from .combine import Combine
 from .disagreement import BALD, EquAL
 from .diversity import BADGE, ContextualDiversity, CoreSet
+from .maximum import Maximum
 from .random import Random
 from .real import ReAL
 from .redal import ReDAL
@@ -44,6 +45,7 @@ __all__ = [
     "Heuristic",
     "LeastConfidence",
     "Margin",
+    "Maximum",
     "Observation",
     "PixelHeuristic",
     "PixelPick",
