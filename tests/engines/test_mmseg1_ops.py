@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -35,6 +36,19 @@ def test_attention_masks_by_the_definition(kind: str, mask: tuple[int, int]) -> 
                     else:
                         expected[:, row * width + column, y, x] = value
     assert torch.equal(ops.PSAMask(kind, mask)(given), expected)
+
+
+def test_modules_that_were_imported_before_get_what_they_lack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if ops.compiled():
+        pytest.skip("this mmcv has compiled operators")
+    ops.stand_in()
+    modules = [(importlib.import_module(user), name) for name, user in ops.USERS]
+    for module, name in modules:
+        monkeypatch.setattr(module, name, None)
+    ops.provide()
+    assert all(callable(getattr(module, name)) for module, name in modules)
 
 
 def test_mmcv_ops_can_be_imported_without_their_extension() -> None:

@@ -21,8 +21,15 @@ import torch
 from torch import nn
 
 EXTENSION = "mmcv._ext"
-USERS = (("PSAMask", "mmseg.models.decode_heads.psa_head"),)
-"""(name of an operator below, module of mmseg that imports mmcv's)."""
+USERS = (
+    ("point_sample", "mmseg.models.utils.point_sample"),
+    ("point_sample", "mmseg.models.decode_heads.point_head"),
+    ("point_sample", "mmseg.models.decode_heads.san_head"),
+    ("point_sample", "mmseg.utils.mask_classification"),
+    ("CrissCrossAttention", "mmseg.models.decode_heads.cc_head"),
+    ("PSAMask", "mmseg.models.decode_heads.psa_head"),
+)
+"""(name of an operator that needs nothing compiled, module of mmseg that imports it)."""
 
 
 class NotCompiled(ModuleNotFoundError):
@@ -74,15 +81,20 @@ def stand_in() -> None:
 
 
 def provide() -> None:
-    """Give mmseg's modules the operators that need nothing compiled, where mmcv's are."""
+    """Where mmcv has no extension, give mmseg's modules the operators that need nothing compiled:
+    the one written here, and what they lack that were imported before `stand_in`."""
     if not isinstance(sys.modules.get(EXTENSION), StandIn):
         return
+    ops = importlib.import_module("mmcv.ops")
     for name, user in USERS:
         try:
             module = importlib.import_module(user)
         except ImportError:  # another release of mmseg
             continue
-        setattr(module, name, globals()[name])
+        if name == PSAMask.__name__:
+            setattr(module, name, PSAMask)
+        elif getattr(module, name, ...) is None:
+            setattr(module, name, getattr(ops, name))
 
 
 class PSAMask(nn.Module):
