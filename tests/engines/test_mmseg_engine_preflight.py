@@ -273,8 +273,7 @@ def test_workers_that_have_batches_at_the_same_time(root: Path, tiny: Tiny) -> N
     found = []
     for options in ({**both, **tiny.validating(2)}, {**both, **tiny.epochs(2)}):
         engine: Any = make_engine(root, options)
-        needed = [engine.cfg, engine._pool, *([None] if tiny.name == "mmseg1" else [])]
-        groups = tiny.part("preflight").worker_loads(*needed)
+        groups = tiny.part("preflight").worker_loads(engine.cfg, engine._pool, None)
         found.append([[load.workers for load in group] for group in groups])
     assert [len(loads) for loads in found[0]] == [2, 1]
     assert [len(loads) for loads in found[1]] == [1, 1]

@@ -270,6 +270,8 @@ def test_heads_and_schedules_that_cannot(tiny: Tiny, root: Path, tmp_path: Path)
         engine_of(root, model__decode_head__loss_decode__use_sigmoid=True)
     with pytest.raises(UnsupportedError, match=r"acquisition\.unlabeled needs training in iter"):
         make_engine(root, {"acquisition.unlabeled": ON, **tiny.epochs(2)})
+    with pytest.raises(UnsupportedError, match=r"unlabeled and source_dataloader cannot be comb"):
+        engine_of(root, source_dataloader={"dataset": {"type": "CustomDataset"}})
     with pytest.raises(ConfigError, match=r"acquisition\.unlabeled\.views=0 must be"):
         engine_of(root, {"views": 0})
 
