@@ -49,11 +49,11 @@ def test_modules_that_were_imported_before_get_what_they_lack(
         monkeypatch.setattr(module, name, None)
     ops.provide()
     assert all(callable(getattr(module, name)) for module, name in modules)
+    assert [getattr(module, name) for module, name in modules if name == "PSAMask"] == [ops.PSAMask]
 
 
 def test_mmcv_ops_can_be_imported_without_their_extension() -> None:
-    """In a fresh process: operators of plain torch work, compiled ones say what is missing, and
-    mmseg finds the one that is written here."""
+    """In a fresh process: operators of plain torch work, compiled ones say what is missing."""
     code = """
 import torch
 from regional_al.engines.mmseg1 import ops
@@ -69,9 +69,6 @@ except ImportError as error:
     print(type(error).__name__, error)
 from mmcv.utils import collect_env
 print(collect_env()["MMCV Compiler"])
-ops.provide()
-from mmseg.models.decode_heads import psa_head
-print(psa_head.PSAMask is ops.PSAMask)
 """
     if ops.compiled():
         pytest.skip("this mmcv has compiled operators")
@@ -82,4 +79,4 @@ print(psa_head.PSAMask is ops.PSAMask)
     assert done.returncode == 0, done.stderr
     assert lines[0] == "[3.0, 2.0]"
     assert lines[1].startswith("NotCompiled nms is a compiled operator of mmcv")
-    assert lines[2:] == ["n/a", "True"]
+    assert lines[2:] == ["n/a"]
