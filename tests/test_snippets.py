@@ -49,6 +49,7 @@ FOREIGN_FLAGS = {  # of other programs
         "--signal",
         "--index-url",
         "--shm-size",
+        "--find-links",
     ),
 }
 
