@@ -66,6 +66,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
         ANYWHERE,
     ),
     "Maximum": ({"type": "Maximum", "heuristic": "Entropy"}, ANYWHERE - {"pixel"}),
+    "ByClass": ({"type": "ByClass", "heuristic": "Margin"}, {"window", "pixel"}),
     "Combine": ({"type": "Combine", "parts": PARTS}, ANYWHERE),
     "Combine-product": ({"type": "Combine", "parts": PARTS, "how": "product"}, ANYWHERE),
     "Combine-views": (

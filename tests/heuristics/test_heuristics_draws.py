@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from regional_al import functional
 from regional_al.acquisition.candidates import make_picks, window_candidates
 from regional_al.config import grammar as config
-from regional_al.errors import UnsupportedError
+from regional_al.errors import ConfigError, UnsupportedError
 from regional_al.heuristics import HEURISTICS, Observation, PoolHeuristic
 from regional_al.heuristics.stochastic import log_shares, perturbed, soft_ranks
 from regional_al.heuristics.uncertainty import draw
@@ -251,3 +251,27 @@ def test_noise_on_a_draw_is_refused_before_anything_is_trained(
 
 
 # Mixtures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_by_class_draws_as_stochastic_does(beta: float) -> None:
+    """The same scores, of pixels and of windows, from the same generator; RIPU by default."""
+    logits = torch.randn(4, 12, 16, generator=torch.Generator().manual_seed(0))
+    spec = {"type": "Stochastic", "heuristic": "RIPU", "beta": beta, "per_class": True}
+    own, other = HEURISTICS.build({"type": "ByClass", "beta": beta}), HEURISTICS.build(spec)
+    for method, more in (("pixel_scores", ()), ("window_scores", (1,))):
+        found = [
+            getattr(one, method)(Observation(logits, np.random.default_rng(5)), *more)
+            for one in (own, other)
+        ]
+        assert torch.equal(*found)
+    assert (own.levels, own.regions, own.needs) == (other.levels, other.regions, other.needs)
+
+
+def test_by_class_names_itself() -> None:
+    with pytest.raises(UnsupportedError, match="heuristic ByClass: heuristic='PixelPick' draws"):
+        HEURISTICS.build({"type": "ByClass", "heuristic": "PixelPick"})
+    with pytest.raises(ConfigError, match=r"heuristic ByClass: beta=0"):
+        HEURISTICS.build({"type": "ByClass", "beta": 0})
+    with pytest.raises(UnsupportedError, match=r"^heuristic ByClass: ClassBalance|picks from"):
+        HEURISTICS.build({"type": "ByClass", "heuristic": "ClassBalance"})

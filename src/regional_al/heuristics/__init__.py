@@ -24,7 +24,7 @@ from .random import Random
 from .real import ReAL
 from .redal import ReDAL
 from .ripu import RIPU
-from .stochastic import Stochastic
+from .stochastic import ByClass, Stochastic
 from .uncertainty import BvSB, Entropy, LeastConfidence, Margin, PixelPick
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "HEURISTICS",
     "RIPU",
     "BvSB",
+    "ByClass",
     "ClaSPPE",
     "ClassAwareRandom",
     "ClassBalance",

@@ -82,14 +82,15 @@ class Stochastic(Heuristic):
         beta: float = 1.0,
         per_class: bool = False,
     ) -> None:
-        self.inner = build_inner("heuristic Stochastic: heuristic", heuristic)
+        name = name_of(self)
+        self.inner = build_inner(f"heuristic {name}: heuristic", heuristic)
         if self.inner.draws:
             raise UnsupportedError(
-                f"heuristic Stochastic: heuristic={name_of(self.inner)!r} draws at random by "
-                "itself, which noise on its scores would undo: use it without Stochastic"
+                f"heuristic {name}: heuristic={name_of(self.inner)!r} draws at random by "
+                f"itself, which noise on its scores would undo: use it without {name}"
             )
-        self.kind = choice("heuristic Stochastic: kind", kind, ("power", "softmax", "rank"))
-        self.scale = 1.0 / positive("heuristic Stochastic: beta", beta)
+        self.kind = choice(f"heuristic {name}: kind", kind, ("power", "softmax", "rank"))
+        self.scale = 1.0 / positive(f"heuristic {name}: beta", beta)
         self.levels, self.regions = self.inner.levels, self.inner.regions
         self.needs = self.inner.needs
         self.pixel_suppress_radius = self.inner.pixel_suppress_radius
@@ -98,9 +99,13 @@ class Stochastic(Heuristic):
             where = "heuristic Stochastic: kind='rank'"
             self.levels = common_levels(where, [self.inner], ("image", "region"))
             self.regions = ("units",)
-        self.per_class = flag("heuristic Stochastic: per_class", per_class)
+        self.per_class = flag(f"heuristic {name}: per_class", per_class)
         if self.per_class:
-            where = "heuristic Stochastic: per_class=True"
+            where = (
+                f"heuristic {name}: per_class=True"
+                if type(self) is not ByClass
+                else (f"heuristic {name}")
+            )
             if kind != "power":
                 raise ConfigError(f"{where} draws with kind='power', not {kind!r}: leave kind out")
             self.levels = common_levels(where, [self.inner], ("region", "pixel"))
@@ -127,6 +132,51 @@ class _StochasticScores(Stochastic, PixelHeuristic):
         if self.per_class:
             return log_shares(scores, seen, 1.0 / self.scale) + added
         return perturbed(scores, added, self.kind)
+
+
+@HEURISTICS.register("ByClass")
+class ByClass(_StochasticScores):
+    """Equal shares for every predicted class, drawn by another heuristic's score.
+
+    The best way to choose windows that was measured here (docs/results.md). The draw depends on
+    seed, round and image. It is `Stochastic` with kind='power' and per_class=True.
+
+    Args:
+        heuristic: A name or dict(type=...), any that scores windows or pixels and does not draw at
+            random already.
+        beta: The larger, the closer a draw is to the best of its class; above 0.
+
+    Source:
+        This project; the noise is that of Kirsch et al., "Stochastic Batch Acquisition: A Simple
+        Baseline for Deep Active Learning", TMLR 2023, arXiv 2106.12059.
+    Score:
+        ln s - (1 / beta) ln sum s'^beta + e, e ~ Gumbel(0, 1/beta), the sum over the open pixels
+        (window centres) of the image with the same predicted class; -inf in a class without any.
+    Cost:
+        That of the inner heuristic.
+    Deviations:
+        None; there is no published version.
+    Config:
+        dict(level='region', region='window', heuristic='ByClass')
+    Raises:
+        ConfigError: An argument is unknown or out of range.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from regional_al.heuristics import ByClass, Observation
+        >>> logits = torch.tensor([[[2.0, 1.0, 1.0]], [[1.0, 1.5, 1.2]]])
+        >>> drawn = ByClass("Margin", beta=1e9)  # no noise: the best of each class is at 0
+        >>> scores = drawn.pixel_scores(Observation(logits, np.random.default_rng(0)))
+        >>> [round(score, 3) + 0.0 for score in scores[0].tolist()]
+        [0.0, -0.159, 0.0]
+    """
+
+    def __new__(cls, heuristic: str | dict[str, Any] = "RIPU", beta: float = 2.0) -> ByClass:
+        """An instance, whatever the inner heuristic is."""
+        return Heuristic.__new__(cls)
+
+    def __init__(self, heuristic: str | dict[str, Any] = "RIPU", beta: float = 2.0) -> None:
+        super().__init__(heuristic, "power", beta, per_class=True)
 
 
 class _StochasticRanks(Stochastic, PoolHeuristic):
