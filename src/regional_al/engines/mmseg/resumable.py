@@ -8,8 +8,12 @@ never interrupted, whatever the number of workers.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import itertools
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -264,6 +268,27 @@ class SeededWorker:
         randomness.seed(*self.numbers, worker)
 
 
+class EndsWithParent:
+    """`worker_init_fn` of a loader: the worker ends with the process that starts it, even by
+    SIGKILL, then the loader's own. torch's workers look at their parent themselves, but one whose
+    parent is killed while it starts takes another process for it, and waits for ever.
+
+    own: of the loader, or None.
+    """
+
+    def __init__(self, own: Callable[[int], None] | None) -> None:
+        self.own, self.parent = own, os.getpid()
+
+    def __call__(self, worker: int) -> None:
+        if sys.platform == "linux":
+            parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+            ctypes.CDLL(None).prctl(parent_death_signal, int(signal.SIGKILL), 0, 0, 0)
+            if os.getppid() != self.parent:  # it has ended already
+                os._exit(1)
+        if self.own is not None:
+            self.own(worker)
+
+
 def can_resume(loader: Any) -> bool:
     """Whether a loader's batches can be given in blocks: its data set is indexed."""
     return isinstance(loader, DataLoader) and loader.batch_sampler is not None
@@ -281,7 +306,7 @@ def over(loader: Any, batches: list[Any], worker_init_fn: Callable[[int], None] 
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,
         timeout=loader.timeout,
-        worker_init_fn=worker_init_fn,
+        worker_init_fn=EndsWithParent(worker_init_fn) if loader.num_workers else None,
         multiprocessing_context=loader.multiprocessing_context,
         generator=loader.generator,
         **options,
