@@ -239,9 +239,9 @@ run with `--smoke` on the CPU: two rounds of one iteration, on generated scenes.
 {tried} have been tried: **{region} run at region level**, {image} more at image level. `make sweep`
 tries those that are missing and writes this page. *Seconds* are those of a whole smoke run on a
 busy machine, one or two threads, imports not included. Losses and heads marked *replaced* are those
-of [sparse labels](sparse_labels.md). convnext, maskformer, mask2former and poolformer ran with
-mmpretrain and mmdet beside an mmcv without compiled operators; without those packages they are
-refused by one line that names them.
+of [sparse labels](sparse_labels.md). mmcv had no compiled operators. convnext and
+poolformer need mmpretrain, maskformer and mask2former mmdet: without them they are refused by one
+line that names the package.
 
 | family | config | level | seconds | |
 |---|---|---|---|---|

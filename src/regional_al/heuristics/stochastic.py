@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ class Stochastic(Heuristic):
 
     draws = True
     may_be_negative = True
+    _argument: ClassVar[str] = ": per_class=True"
+    """What asks for equal shares, in errors."""
 
     def __new__(
         cls,
@@ -101,11 +103,7 @@ class Stochastic(Heuristic):
             self.regions = ("units",)
         self.per_class = flag(f"heuristic {name}: per_class", per_class)
         if self.per_class:
-            where = (
-                f"heuristic {name}: per_class=True"
-                if type(self) is not ByClass
-                else (f"heuristic {name}")
-            )
+            where = f"heuristic {name}{self._argument}"
             if kind != "power":
                 raise ConfigError(f"{where} draws with kind='power', not {kind!r}: leave kind out")
             self.levels = common_levels(where, [self.inner], ("region", "pixel"))
@@ -170,6 +168,8 @@ class ByClass(_StochasticScores):
         >>> [round(score, 3) + 0.0 for score in scores[0].tolist()]
         [0.0, -0.159, 0.0]
     """
+
+    _argument = ""
 
     def __new__(cls, heuristic: str | dict[str, Any] = "RIPU", beta: float = 2.0) -> ByClass:
         """An instance, whatever the inner heuristic is."""

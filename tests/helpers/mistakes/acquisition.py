@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from mistakes.table import Case
+from mistakes.training import TRAINING
 
 NAN, INF = math.nan, math.inf
 WINDOW = {"type": "window"}
@@ -19,10 +20,6 @@ def heuristic(kind: str, /, **arguments: Any) -> dict[str, Any]:
 
 def region(kind: str, /, **arguments: Any) -> dict[str, Any]:
     return {"region": {"type": kind, **arguments}}
-
-
-def unlabeled(**keys: Any) -> dict[str, Any]:
-    return {"unlabeled": keys}
 
 
 def annotator(kind: str, /, **arguments: Any) -> dict[str, Any]:
@@ -59,42 +56,7 @@ KEYS: list[tuple[str, Any, str]] = [
     ("region a list", {"region": ["slic"]}, r"acquisition\.region=\['slic'\]"),
     ("region at pixel level", {**PIXEL, "region": "slic"}, r"region='slic'.*level='pixel'"),
     ("region at image level", {**IMAGE, "region": "slic"}, r"region='slic'.*level='image'"),
-    # unlabeled
-    (
-        "unlabeled with the toy engine",
-        {"unlabeled": True},
-        r"acquisition\.unlabeled needs a config",
-    ),
-    ("unlabeled a number", {"unlabeled": 0.95}, r"unlabeled=0\.95 must be a dict"),
-    ("unlabeled a list", {"unlabeled": ["ema"]}, r"unlabeled=\['ema'\] must be a dict"),
-    ("unlabeled key unknown", unlabeled(wieght=1), "'wieght'.*Did you mean 'weight'"),
-    ("unlabeled threshold in percent", unlabeled(threshold=95), r"unlabeled\.threshold=95"),
-    ("unlabeled threshold text", unlabeled(threshold="0.9"), r"unlabeled\.threshold='0\.9'"),
-    ("unlabeled ema 1", unlabeled(ema=1), r"unlabeled\.ema=1 would leave.*below 1"),
-    ("unlabeled ema negative", unlabeled(ema=-0.1), r"unlabeled\.ema=-0\.1"),
-    ("unlabeled weight negative", unlabeled(weight=-1), r"unlabeled\.weight=-1"),
-    ("unlabeled weight NaN", unlabeled(weight=NAN), r"unlabeled\.weight=nan"),
-    ("unlabeled weight infinite", unlabeled(weight=INF), r"unlabeled\.weight=inf"),
-    ("unlabeled batch 0", unlabeled(batch_size=0), r"unlabeled\.batch_size=0"),
-    ("unlabeled views True", unlabeled(views=True), r"unlabeled\.views=True"),
-    ("unlabeled cutmix None", unlabeled(cutmix=None), r"unlabeled\.cutmix=None"),
-    ("unlabeled color too strong", unlabeled(color=2), r"unlabeled\.color=2"),
-    ("unlabeled color key", unlabeled(color={"hue": 0.1}), r"unlabeled\.color has no key 'hue'"),
-    ("unlabeled gray", unlabeled(color={"gray": 1.5}), r"unlabeled\.color\.gray=1\.5"),
-    ("unlabeled drop text", unlabeled(drop="x"), r"unlabeled\.drop='x'"),
-    ("unlabeled keep", unlabeled(keep="teacherr"), "keep='teacherr'.*Did you mean 'teacher'"),
-    # loss_average
-    (
-        "average with the toy engine",
-        {"loss_average": "image"},
-        r"loss_average='image' needs a conf",
-    ),
-    (
-        "average over units",
-        {"loss_average": "unit"},
-        "loss_average='unit' is unknown.*image, pixel",
-    ),
-    ("average None", {"loss_average": None}, r"acquisition\.loss_average=None"),
+    *TRAINING,
     # rounds
     ("rounds negative", {"rounds": -1}, "rounds=-1 must be a whole number"),
     ("rounds too many", {"rounds": 254}, "rounds=254 exceeds the maximum of 253"),

@@ -7,7 +7,6 @@ wraps, and parameters keep their names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,8 +19,9 @@ from ...errors import UnsupportedError
 from ...runtime import distributed as dist
 from ...types import JSON, UNLABELED
 from ..base import FitRequest
+from ..mmseg import pool_training as shared
 from ..mmseg.domains import mixed
-from ..mmseg.pool_stream import PoolStream, stream_of
+from ..mmseg.pool_stream import PoolStream
 from ..mmseg.self_training import ENTRY, SelfTraining, check_config, on_cpu, settings_of
 from ..mmseg.training import LabelCount
 from ..mmseg.unlabeled import Norm
@@ -117,18 +117,8 @@ class Both(Dataset[Any]):
         return self.stream[(number * self.more + place - self.batch) * self.ranks + rank]
 
 
-@dataclass(frozen=True)
-class PoolTraining:
-    """What a stretch needs. stream: None where every pixel has an answer; the teacher follows the
-    student then, too."""
-
-    settings: Unlabeled
-    state: SelfTraining
-    stream: PoolStream | None
-
-    def images(self, batch: int) -> int:
-        """Images of the pool in a batch of so many labelled ones."""
-        return 0 if self.stream is None else self.settings.batch_size or batch
+class PoolTraining(shared.PoolTraining):
+    """What a stretch of mmcv's runner needs."""
 
     def both(self, labelled: Any, batch: int) -> Any:
         """The labelled images, with those of the pool in each batch."""
@@ -149,13 +139,7 @@ def pool_training(
     cfg: Config, pool: Pool, request: FitRequest, count: LabelCount
 ) -> PoolTraining | None:
     """From `acquisition.unlabeled`; None when it is off. count: of the stretch."""
-    settings = settings_of(cfg)
-    if settings is None:
-        return None
-    stream = stream_of(pool, request, read_sample, mark)
-    state = SelfTraining(settings, pool.label_space.num_classes, request.seed)
-    count.pseudo = state.count
-    return PoolTraining(settings, state, stream)
+    return PoolTraining.of(cfg, pool, request, count, read_sample, mark)
 
 
 def mark(sample: Any) -> None:

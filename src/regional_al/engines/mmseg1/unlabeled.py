@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,8 +22,9 @@ from ...config.unlabeled import KEY, Unlabeled
 from ...errors import UnsupportedError
 from ...types import UNLABELED
 from ..base import FitRequest
+from ..mmseg import pool_training as shared
 from ..mmseg.domains import TARGET, mixed
-from ..mmseg.pool_stream import Draws, PoolStream, stream_of
+from ..mmseg.pool_stream import Draws
 from ..mmseg.self_training import ENTRY, SelfTraining, check_config, on_cpu, settings_of
 from ..mmseg.training import LabelCount
 from ..mmseg.unlabeled import Norm
@@ -95,21 +95,15 @@ def with_pool(segmentor: Any, data_preprocessor: Any = None) -> Any:
     return model
 
 
-@dataclass(frozen=True)
-class PoolTraining:
-    """What a stretch needs. stream: None where every pixel has an answer; the teacher follows the
-    student then, too."""
-
-    settings: Unlabeled
-    state: SelfTraining
-    stream: PoolStream | None
+class PoolTraining(shared.PoolTraining):
+    """What a stretch of mmengine's Runner needs."""
 
     def loader(self, loader: dict[str, Any]) -> dict[str, Any]:
         """`loader` (of the labelled images) with images of the pool in every batch."""
         if self.stream is None:
             return loader
         batch = int(loader.get("batch_size") or 1)
-        more = self.settings.batch_size or batch
+        more = self.images(batch)
         return {
             **loader,
             "dataset": Domains(loader["dataset"], self.stream),
@@ -136,13 +130,7 @@ def pool_training(
     cfg: Config, pool: Pool, request: FitRequest, count: LabelCount
 ) -> PoolTraining | None:
     """From `acquisition.unlabeled`; None when it is off. count: of the stretch."""
-    settings = settings_of(cfg)
-    if settings is None:
-        return None
-    stream = stream_of(pool, request, read_sample, mark)
-    state = SelfTraining(settings, pool.label_space.num_classes, request.seed)
-    count.pseudo = state.count
-    return PoolTraining(settings, state, stream)
+    return PoolTraining.of(cfg, pool, request, count, read_sample, mark)
 
 
 def mark(sample: Any) -> None:
