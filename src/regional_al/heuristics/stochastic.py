@@ -166,7 +166,7 @@ class ByClass(_StochasticScores):
         >>> drawn = ByClass("Margin", beta=1e9)  # no noise: the best of each class is at 0
         >>> scores = drawn.pixel_scores(Observation(logits, np.random.default_rng(0)))
         >>> [round(score, 3) + 0.0 for score in scores[0].tolist()]
-        [0.0, -0.159, 0.0]
+        [0.0, -0.176, 0.0]
     """
 
     _argument = ""
