@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import json
 import os
 import tempfile
 import time
@@ -43,6 +44,7 @@ from regional_al.store.repair import sweep
 from regional_al.types import I64, PICK_DTYPE, UNLABELED, ImageAnswer, LabelSpace, PoolItem
 
 SIZE, CLASSES, ROUNDS_OF_RUN = 16, 19, 5
+SECONDS = "seconds.json"
 BUILD_S = 3.0
 """What building the MMSegmentation engine of a small pool takes on the machine of the figures."""
 Seconds = dict[str, list[float]]
@@ -108,16 +110,28 @@ class Quick:
         return "answers come by themselves"
 
 
+def pool_of(root: Path, images: int) -> list[PoolItem]:
+    """The images of a pool, in folders of 2000; their files are not touched."""
+    keys = [f"town{i // 2000:03d}/image_{i:06d}" for i in range(images)]
+    return [PoolItem(key, root / f"{key}.png", None, (SIZE, SIZE)) for key in keys]
+
+
 def make_pool(root: Path, images: int) -> list[PoolItem]:
-    """Tiny image files in folders of 2000."""
-    content, items = encode_png(np.zeros((SIZE, SIZE), np.uint8)), []
-    for i in range(images):
-        key = f"town{i // 2000:03d}/image_{i:06d}"
-        path = root / f"{key}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        items.append(PoolItem(key, path, None, (SIZE, SIZE)))
-    return items
+    """Such a pool with its files, each a tiny image."""
+    content, pool = encode_png(np.zeros((SIZE, SIZE), np.uint8)), pool_of(root, images)
+    for folder in sorted({item.image.parent for item in pool}):
+        folder.mkdir(parents=True, exist_ok=True)
+    for item in pool:
+        item.image.write_bytes(content)
+    return pool
+
+
+def prepare(root: Path, images: int, seed: int) -> None:
+    """Make a pool and a run that waits for half of its last round below `root`, and keep the
+    seconds of its rounds: what `measure` then finds there."""
+    with silent():
+        seconds = make_run(root / "run", make_pool(root / "images", images), seed)
+    (root / SECONDS).write_text(json.dumps(seconds), encoding="utf-8")
 
 
 def ask(folder: Path, round_: int, pool: Sequence[PoolItem], chosen: Sequence[int]) -> Query:
@@ -262,13 +276,17 @@ def recount(labels: Path) -> None:
     store.trainable_keys(SPACE.trainable)
 
 
-def measure(images: int, seed: int, brief: bool = False) -> dict[str, object]:
+def measure(
+    images: int, seed: int, brief: bool = False, prepared: Path | None = None
+) -> dict[str, object]:
     """Simulate a run and time its books, after comparing them with a count of all files.
 
     Args:
         images: Of the pool; all are labelled in the end.
         seed: Of the labels.
         brief: Only what has a goal, once.
+        prepared: Folder in which `prepare` has made the run, with the same images and seed; None:
+            made here.
 
     Returns:
         `rows` (what, seconds, goal) and what they are about.
@@ -286,12 +304,12 @@ def measure(images: int, seed: int, brief: bool = False) -> dict[str, object]:
         print(f"{what}: {found['median_s']:.2f} s", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        pool = make_pool(root / "images", images)
-        run = root / "run"
+        root = prepared or Path(folder)
+        if prepared is None:
+            prepare(root, images, seed)
+        pool, run = pool_of(root / "images", images), root / "run"
         labels, trainable = run / "labels", SPACE.trainable
-        with silent():
-            seconds = make_run(run, pool, seed)
+        seconds = defaultdict(list, json.loads((root / SECONDS).read_text(encoding="utf-8")))
 
         def built(what: str) -> None:
             with silent():
@@ -355,7 +373,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2,000 images; no file is written")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER",
+                        help="only make the run there, to be measured later")  # fmt: skip
     args = parser.parse_args()
+    if args.prepare is not None:
+        prepare(args.prepare, args.images, args.seed)
+        return
     found: dict[str, Any] = measure(2000 if args.quick else args.images, args.seed)
     rows = found.pop("rows")
     print_table(rows)

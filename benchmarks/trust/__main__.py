@@ -17,6 +17,7 @@ once all parts are there, the result file is written.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -125,28 +126,34 @@ def collect(args: argparse.Namespace, folder: Path, kept: Kept) -> list[str]:
 
     data = streets.generate(folder / "streets", train=8, val=2, size=(64, 96), seed=args.seed)
     names = parts_of(args.only, args.engines, args.quick)
-    for name in names:
-        if name in getattr(args, "keep", ()):
-            print(f"... {name}: kept", flush=True)
-            continue
-        began, place = time.monotonic(), folder / name.replace(" ", "-")
-        place.mkdir()
-        try:
-            rows = attempt(name, args, place, data)
-        except Exception:
-            traceback.print_exc()
-            lines = traceback.format_exc().strip().splitlines()
-            rows = [{"part": name, "tried": 0, "failures": [f"it did not end: {lines[-1]}"]}]
-        seconds = round(time.monotonic() - began, 1)
-        kept[name] = [
-            {"seconds": seconds, **row, "revision": revision(), "seed": args.seed} for row in rows
-        ]
-        if not args.quick:
-            save(kept)
-        shutil.rmtree(place, ignore_errors=True)
-        tried = sum(row["tried"] for row in rows)
-        failed = sum(len(row["failures"]) for row in rows)
-        print(f"... {name}: {tried} in {seconds} s, {failed} failures", flush=True)
+    kept_names = getattr(args, "keep", ())
+    with contextlib.ExitStack() as stack:
+        if "scale" in names and "scale" not in kept_names:
+            run = ScaleRun(folder / "run-of-scale", _images(args.quick), args.seed)
+            args.run_of_scale = stack.enter_context(contextlib.closing(run))
+        for name in names:
+            if name in kept_names:
+                print(f"... {name}: kept", flush=True)
+                continue
+            began, place = time.monotonic(), folder / name.replace(" ", "-")
+            place.mkdir()
+            try:
+                rows = attempt(name, args, place, data)
+            except Exception:
+                traceback.print_exc()
+                lines = traceback.format_exc().strip().splitlines()
+                rows = [{"part": name, "tried": 0, "failures": [f"it did not end: {lines[-1]}"]}]
+            seconds = round(time.monotonic() - began, 1)
+            kept[name] = [
+                {"seconds": seconds, **row, "revision": revision(), "seed": args.seed}
+                for row in rows
+            ]
+            if not args.quick:
+                save(kept)
+            shutil.rmtree(place, ignore_errors=True)
+            tried = sum(row["tried"] for row in rows)
+            failed = sum(len(row["failures"]) for row in rows)
+            print(f"... {name}: {tried} in {seconds} s, {failed} failures", flush=True)
     return names
 
 
@@ -164,7 +171,7 @@ def attempt(name: str, args: argparse.Namespace, folder: Path, data: Path) -> li
     if name == "readers":
         return [inputs.readers(size(200, 5), seed)]
     if name == "scale":
-        return [scale(size(100_000, 500), seed)]
+        return [scale(args.run_of_scale)]
     launcher, toy = Launcher("torch"), Setup("torch", data, ACQUISITION)
     few = ["RIPU", "Margin"] if quick else []
     if name == "pairs":
@@ -185,12 +192,45 @@ def attempt(name: str, args: argparse.Namespace, folder: Path, data: Path) -> li
     return rows
 
 
-def scale(images: int, seed: int) -> Row:
+def _images(quick: bool) -> int:
+    return 500 if quick else 100_000
+
+
+class ScaleRun:
+    """A run with many images, made by another process while other parts are tried.
+
+    Args:
+        folder: Where.
+        images: Of its pool.
+        seed: Of its labels.
+    """
+
+    def __init__(self, folder: Path, images: int, seed: int) -> None:
+        self.folder, self.images, self.seed = folder, images, seed
+        script = ROOT / "benchmarks/bench_scale.py"
+        options = ["--images", str(images), "--seed", str(seed), "--prepare", str(folder)]
+        self._process = subprocess.Popen([sys.executable, "-W", "ignore", str(script), *options])
+
+    def wait(self) -> Path:
+        """The folder, once it is complete. Raises RuntimeError if the process has failed."""
+        code = self._process.wait()
+        if code:
+            raise RuntimeError(f"bench_scale.py --prepare ended with exit code {code}")
+        return self.folder
+
+    def close(self) -> None:
+        """End the process, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+
+
+def scale(run: ScaleRun) -> Row:
     """Open a run with so many images and do the books of a round, each checked by a recount."""
     from bench_scale import measure
 
-    took = {}
-    for row in measure(images, seed, brief=True)["rows"]:  # type: ignore[attr-defined]
+    took, images = {}, run.images
+    found = measure(images, run.seed, brief=True, prepared=run.wait())
+    for row in found["rows"]:  # type: ignore[attr-defined]
         if row["goal_s"]:
             seconds, goal = row["median_s"], row["goal_s"]
             missed = "" if seconds < goal else ", missed"
