@@ -15,15 +15,16 @@ import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import engines
 from ..checks import check_keys
 from ..config import grammar
+from ..config.auto import AUTO, recommend
 from ..errors import ConfigError, DataError
 from ..heuristics import HEURISTICS
 from ..store.reading import read_json
-from ..types import JSON
+from ..types import JSON, Level
 
 START, FULL = "_start", "_full"
 BASELINE = "Random"  # the heuristic that every other is measured against
@@ -451,9 +452,14 @@ def rounds_of(acquisition: Mapping[str, Any]) -> int:
 
 
 def heuristic_of(acquisition: Mapping[str, Any]) -> str:
-    """The heuristic's name, whether it is written as a name or as dict(type=...)."""
+    """The heuristic's name, whether it is written as a name, as dict(type=...) or as 'auto'."""
     spec = acquisition.get("heuristic", "RIPU")
-    return str(spec.get("type")) if isinstance(spec, Mapping) else str(spec)
+    name = str(spec.get("type")) if isinstance(spec, Mapping) else str(spec)
+    if name != AUTO:
+        return name
+    level, region, answer = query_type(acquisition)
+    kind = (json.loads(region) or {}).get("type", level)
+    return str(recommend(cast(Level, level), kind, answer).heuristic["type"])
 
 
 def query_type(acquisition: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -29,6 +29,7 @@ from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
 from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit, Tiles
+from .auto import AUTO, Recommendation, recommend
 from .budget import Budget
 from .schedule import Iterations, parse_iterations
 from .unlabeled import Unlabeled
@@ -118,6 +119,7 @@ class Acquisition:
         unlabeled: How pixels without an answer are trained on; None: they are not.
         loss_average: 'pixel' or 'image': what the loss of a batch averages over.
         resolved: Every key with its value in force, JSON-able.
+        auto: What `heuristic='auto'` has become, and why; None: a heuristic was named.
 
     Example:
         >>> acquisition = Acquisition.parse({"level": "region", "heuristic": "RIPU"})
@@ -144,6 +146,7 @@ class Acquisition:
     unlabeled: Unlabeled | None
     loss_average: str
     resolved: JSON = field(repr=False, compare=False)
+    auto: Recommendation | None = field(default=None, repr=False, compare=False)
 
     @staticmethod
     def parse(raw: Mapping[str, Any] | Acquisition) -> Acquisition:
@@ -216,11 +219,11 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         raise ConfigError(f"acquisition must be a dict(level=..., heuristic=...), not {raw!r}")
     check_keys("acquisition", raw, KEYS)
     level = choice("acquisition.level", raw.get("level", "region"), LEVELS)
-    heuristic = registered("acquisition.heuristic", raw.get("heuristic", "RIPU"), HEURISTICS)
     region = _region(raw.get("region"), level)
     annotator = registered("acquisition.annotator", raw.get("annotator", "oracle"), ANNOTATORS)
     answer = annotator.get("answer", "full")
     choice("acquisition.annotator.answer", answer, ANSWERS)
+    heuristic, auto = _heuristic(raw.get("heuristic", "RIPU"), level, region["type"], answer)
     if answer != "full" and (level != "region" or region["type"] == "window"):
         raise UnsupportedError(
             f"acquisition.annotator.answer={answer!r} is about whole regions of a partition; use "
@@ -251,6 +254,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     acquisition = Acquisition(
         level=cast(Level, level),
         heuristic=heuristic,
+        auto=auto,
         region=region,
         budget=budget,
         warm_start=warm_start,
@@ -325,6 +329,19 @@ def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
     if (warm.level, warm.region) != (a.level, a.region):
         out.update(level=warm.level, region=warm.region)
     return out
+
+
+def _heuristic(
+    raw: Any, level: str, region: str, answer: str
+) -> tuple[JSON, Recommendation | None]:
+    """The heuristic; with its reason where 'auto' left the choice to this package."""
+    where = "acquisition.heuristic"
+    given = typed(where, raw)
+    if given["type"] == AUTO:
+        check_keys(where, given, ("type",))
+        found = recommend(cast(Level, level), region, answer)
+        return dict(found.heuristic), found
+    return registered(where, raw, HEURISTICS, AUTO), None
 
 
 def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:

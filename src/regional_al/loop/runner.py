@@ -195,6 +195,8 @@ def preflight(loop: ActiveLearningLoop) -> None:
         raise ConfigError("the training data set has no images: check its data_root and prefixes")
     if dist.is_main():
         tell_overlooked(loop.records.origin.images, len(engine.pool))
+        if config.auto is not None:
+            print(config.auto, flush=True)
     queries = config.queries
     nothing = config.warm_start is None and not has_source(engine)
     if nothing and queries and queries[0] > 0:

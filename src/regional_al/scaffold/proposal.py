@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..checks import choice
 from ..config import grammar
+from ..config.auto import AUTO
 from ..config.budget import DEFAULTS, UNITS
 from ..errors import ConfigError, DataError
 from ..registry import nearest
@@ -18,7 +19,6 @@ from .classes import Labels
 from .layout import Layout
 from .machine import MODELS
 
-HEURISTIC = {"image": "Entropy", "region": "RIPU", "pixel": "Margin"}
 HELD_OUT = 5
 """One image of so many is held out where there is no val/."""
 FEW = 100
@@ -185,11 +185,11 @@ def acquisition_of(
     Example:
         >>> budget = budget_of("pixel", None)
         >>> acquisition_of("pixel", budget, "oracle", True, 640)["heuristic"]
-        'Margin'
+        'auto'
     """
     level = choice("--level", level, tuple(LEVELS))
     annotator = choice("--annotator", annotator, ("oracle", "web"))
-    key: JSON = {"level": level, "heuristic": HEURISTIC[level]}
+    key: JSON = {"level": level, "heuristic": AUTO}
     if level == "region":
         key["region"] = "slic" if superpixels else "grid"
     key |= {"rounds": 5, "budget": budget, "warm_start": dict(budget)}
