@@ -1,4 +1,4 @@
-"""`heuristic='auto'`: what it becomes, that it runs, and its reasons, which are measured figures."""
+"""`heuristic='auto'`: what it becomes, and that its reasons are the measured figures."""
 
 from __future__ import annotations
 

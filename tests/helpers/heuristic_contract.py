@@ -35,7 +35,9 @@ WORKS = {
     "ReAL": {"grid", "slic"},
     "ClassBalance": {"grid", "slic"},
     "PixelPick": {"pixel"},
-    **dict.fromkeys(("BADGE", "ClaSPPE", "ContextualDiversity", "CoreSet", "ReDAL"), UNITS),
+    **dict.fromkeys(
+        ("BADGE", "ClaSPPE", "ContextualDiversity", "CoreSet", "MaxHerding", "ReDAL"), UNITS
+    ),
 }
 # Arguments: those without which it cannot be built, and modes that are paths of their own.
 PARTS = [{"type": "Entropy"}, {"type": "BvSB", "weight": 2.0}]

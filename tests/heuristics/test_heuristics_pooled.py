@@ -26,9 +26,10 @@ NAMES = (
     "ClassBalance",
     "ContextualDiversity",
     "CoreSet",
+    "MaxHerding",
     "ReDAL",
 )
-SHORT = ("BADGE", "ContextualDiversity", "CoreSet", "ReDAL")  # have `candidates`
+SHORT = ("BADGE", "ContextualDiversity", "CoreSet", "MaxHerding", "ReDAL")  # have `candidates`
 
 
 @pytest.mark.parametrize("short", [None, 3, "20%"])

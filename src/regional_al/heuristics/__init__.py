@@ -19,6 +19,7 @@ from .classes import ClaSPPE, ClassAwareRandom, ClassBalance
 from .combine import Combine
 from .disagreement import BALD, EquAL
 from .diversity import BADGE, ContextualDiversity, CoreSet
+from .herding import MaxHerding
 from .maximum import Maximum
 from .random import Random
 from .real import ReAL
@@ -46,6 +47,7 @@ __all__ = [
     "Heuristic",
     "LeastConfidence",
     "Margin",
+    "MaxHerding",
     "Maximum",
     "Observation",
     "PixelHeuristic",

@@ -62,6 +62,34 @@ def d2_sampling(
         np.minimum(nearest, distance_to(place), out=nearest)
 
 
+def herding(reach: Reach, covered: F32, similar_to: Callable[[int], F32]) -> None:
+    """Take the usable row that adds most to the coverage, the sum over all rows of the similarity
+    to the most similar one chosen, until none is usable (MaxHerding; Bae et al., ECCV 2024).
+    Ties: the first row.
+
+    covered: float32 [n], similarity of each row to what is chosen already (0: nothing is); changed
+    in place. similar_to(place): float32 [n], similarities to one row. What a row adds never grows,
+    in floating point either, so it is computed again only for rows that may be the best (lazy
+    greedy; Minoux, 1978): the picks are those of computing all of them for each pick.
+    """
+
+    def gain(place: int) -> float:
+        return float(np.maximum(similar_to(place) - covered, 0).sum(dtype=np.float64))
+
+    waiting = [(-gain(place), place) for place in np.flatnonzero(reach.usable).tolist()]
+    heapq.heapify(waiting)
+    while waiting:
+        place = heapq.heappop(waiting)[1]
+        if not reach.usable[place]:
+            continue
+        found = (-gain(place), place)
+        if waiting and found > waiting[0]:
+            heapq.heappush(waiting, found)
+            continue
+        reach.take(place)
+        np.maximum(covered, similar_to(place), out=covered)
+
+
 def draw(weights: npt.ArrayLike, usable: Bool, rng: np.random.Generator) -> int:
     """A place with probability proportional to its weight (finite, 0 where not usable); uniform
     over the usable ones when all weights are 0. One number of `rng` a draw."""
