@@ -14,7 +14,7 @@ from regional_al.acquisition import scorer
 from regional_al.acquisition.acquirer import Acquirer
 from regional_al.acquisition.candidates import make_picks
 from regional_al.config.grammar import parse
-from regional_al.errors import BudgetError
+from regional_al.errors import BudgetError, RegionalALError
 from regional_al.heuristics import HEURISTICS, Observation, PixelHeuristic, PoolHeuristic
 from regional_al.runtime.progress import Stopwatch
 from regional_al.selection import Basket
@@ -22,7 +22,7 @@ from regional_al.selection.pool_table import PoolTable, TableWriter
 from regional_al.store.labels import LabelStore
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
-from regional_al.types import LabelSpace
+from regional_al.types import LabelSpace, PredictRequest
 
 SPACE = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
 
@@ -209,3 +209,55 @@ def test_scoring_beside_the_next_forward_pass_changes_no_pick(
         found.append(query.picks)
     assert found[0].tobytes() == found[1].tobytes()
     assert threads == ({True} if way == "dropout passes" else {True, False})
+
+
+def warm(acquirer: Acquirer) -> list[tuple[int, int]]:
+    """(image, unit) of the picks of round 0."""
+    query = acquirer.query(0, None, Stopwatch(), warm=True)
+    assert query is not None
+    return list(zip(query.picks["image"].tolist(), query.picks["unit"].tolist(), strict=True))
+
+
+def test_a_warm_start_is_chosen_by_its_own_heuristic(data: Path, tmp_path: Path) -> None:
+    amount = {"amount": 3, "unit": "region"}
+    grid = {"region": {"type": "grid", "cell": 8}, "heuristic": "Random", "budget": amount}
+    by_entropy = acquirer(
+        data, tmp_path / "e", **grid, warm_start={**amount, "heuristic": "Entropy"}
+    )
+    taken = warm(by_entropy)
+    # the mean entropies of the cells by the start of the model, computed here
+    engine, scores = by_entropy.engine, {}
+    for seen in engine.predict(None, range(2), PredictRequest()):
+        p = seen.logits.double().softmax(0)
+        entropy = -(p * p.clamp_min(1e-30).log()).sum(0).reshape(5, 8, 6, 8).mean((1, 3))
+        scores |= {(seen.index, i): v for i, v in enumerate(entropy.reshape(-1).tolist())}
+    assert taken == sorted(scores, key=lambda unit: -scores[unit])[:3]
+    at_random = warm(acquirer(data, tmp_path / "r", **grid, warm_start=amount))
+    assert at_random != taken
+    named = acquirer(data, tmp_path / "n", **grid, warm_start={**amount, "heuristic": "Random"})
+    assert warm(named) == at_random
+
+
+def test_a_warm_start_of_a_pool_heuristic_at_another_level(data: Path, tmp_path: Path) -> None:
+    start = {"level": "image", "amount": 1, "heuristic": {"type": "MaxHerding", "sigma": 0.5}}
+    mine = acquirer(data, tmp_path, level="pixel", heuristic="Margin", budget=2, warm_start=start)
+    assert mine.config.resolved["warm_start"]["heuristic"] == start["heuristic"]
+    assert len(warm(mine)) == 1
+    later = mine.query(1, None, Stopwatch(), warm=False)
+    assert later is not None
+    assert len(later.picks) == 4  # two pixels an image, by Margin
+
+
+def test_a_heuristic_that_a_warm_start_cannot_have_is_refused(data: Path, tmp_path: Path) -> None:
+    for start, message in (
+        ({"level": "pixel", "amount": 5, "heuristic": "CoreSet"}, "'CoreSet' is not supported"),
+        ({"amount": 5, "heuristic": "Entrpy"}, "warm_start.heuristic: unknown heuristic 'Entrpy'"),
+        ({"amount": 5, "heuristic": {"type": "MaxHerding", "sigma": 0}}, "sigma=0"),
+    ):
+        with pytest.raises(RegionalALError, match=message):
+            acquirer(data, tmp_path, warm_start=start)
+
+
+def test_a_random_warm_start_is_recorded_as_before() -> None:
+    assert "heuristic" not in parse({"warm_start": {"amount": 5}}).resolved["warm_start"]
+    assert "heuristic" not in parse({}).resolved["warm_start"]

@@ -183,6 +183,31 @@ def test_features_of_the_classifier(engine: Any, trained: Path, other: Path, roo
     assert next(sliding.predict(trained, [0], PredictRequest(features=True))).features is None
 
 
+def test_features_before_any_training_are_those_of_the_backbone(
+    engine: Any, root: Path, trained: Path
+) -> None:
+    """The head is random then; with `load_from` it may be trained."""
+    given = make_engine(root, load_from=str(trained))
+    for one, of_the_backbone in ((engine, True), (given, False)):
+        model = one.network(None)
+        maps: list[torch.Tensor] = []
+        entering: list[torch.Tensor] = []
+        hooks = [
+            model.backbone.register_forward_hook(lambda _, args, out, m=maps: m.append(out[-1][0])),
+            model.decode_head.conv_seg.register_forward_pre_hook(
+                lambda _, args, e=entering: e.append(args[0][0])
+            ),
+        ]
+        try:
+            (prediction,) = one.predict(None, [0], PredictRequest(features=True))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        assert prediction.features is not None
+        assert torch.equal(prediction.features.values, maps[0]) == of_the_backbone
+        assert torch.equal(prediction.features.values, entering[0]) != of_the_backbone
+
+
 @pytest.mark.parametrize("divisor", [16, 32])
 def test_features_of_a_padded_input(
     tiny: Tiny, engine: Any, root: Path, trained: Path, divisor: int

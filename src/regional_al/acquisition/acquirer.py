@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..config.budget import Budget
-from ..config.grammar import Acquisition
+from ..config.grammar import AT_RANDOM, Acquisition
 from ..engines.base import Engine
 from ..errors import BudgetError, RegionalALError
 from ..heuristics import HEURISTICS, GroupsUnits, PoolHeuristic
@@ -106,12 +106,14 @@ class Acquirer:
         config = self.config
         self.files = WorkDir(self.work_dir)
         self.heuristic = HEURISTICS.build(config.heuristic)
-        self.random = HEURISTICS.build("Random")
         check_supported(config, self.heuristic)
         cache = config.cache_dir or self.files.cache
         self.target = Target.build(config.level, config.region, cache)
         warm = config.warm_start
         self.warm_target = self.target
+        self.warm_heuristic = HEURISTICS.build(AT_RANDOM if warm is None else warm.heuristic)
+        if warm is not None:
+            check_supported(warm, self.warm_heuristic)
         if warm is not None and (warm.level, warm.region) != (config.level, config.region):
             self.warm_target = Target.build(warm.level, warm.region, cache)
         self.nothing_left = ""
@@ -129,13 +131,13 @@ class Acquirer:
     def _missing_views(self) -> RegionalALError | None:
         """Why the model cannot predict dropout passes or the ensemble, if so: the engine says it
         when it is asked to predict, here for no image at all."""
-        needs = self.heuristic.needs
-        if needs is None or (needs.passes == 1 and not needs.ensemble):
-            return None
-        try:
-            next(self.engine.predict(None, [], needs), None)
-        except RegionalALError as error:
-            return error
+        for needs in (self.heuristic.needs, self.warm_heuristic.needs):
+            if needs is None or (needs.passes == 1 and not needs.ensemble):
+                continue
+            try:
+                next(self.engine.predict(None, [], needs), None)
+            except RegionalALError as error:
+                return error
         return None
 
     def share(self) -> range:
@@ -158,7 +160,7 @@ class Acquirer:
         self, round_: int, checkpoint: Path | None, warm: bool = False, extra: int = 0
     ) -> Selector:
         """What selects in a round: by a table of the pool for units of a pool heuristic, else by
-        a stream of candidates. warm: the random warm start; extra: see `query`."""
+        a stream of candidates. warm: the warm start; extra: see `query`."""
         config = self.config
         target, heuristic, budget, answer = (
             self.target,
@@ -169,7 +171,7 @@ class Acquirer:
         if warm:
             assert config.warm_start is not None
             assert config.warm_start.budget is not None
-            target, heuristic = self.warm_target, self.random
+            target, heuristic = self.warm_target, self.warm_heuristic
             budget, answer = config.warm_start.budget, config.warm_start.answer
         request = SelectionRequest(
             pool=self.engine.pool,
@@ -202,7 +204,7 @@ class Acquirer:
             round_: The round; 0 is the warm start.
             checkpoint: Of the model that scores; None: the config's own start.
             watch: Measures the stages.
-            warm: The random warm start; nothing is predicted then.
+            warm: The warm start, by its own heuristic and budget.
             extra: Added to the budget of this round if it is over the pool, in its unit.
 
         Returns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.budget import Budget
-from ..config.grammar import Acquisition
+from ..config.grammar import Acquisition, WarmStart
 from ..errors import UnsupportedError
 from ..heuristics import Heuristic, PixelHeuristic, PoolHeuristic, UnitHeuristic
 from ..partitions import PARTITIONS
@@ -146,7 +146,7 @@ class SelectionRequest:
         return self.work_dir.scores(self.round) / "table"
 
 
-def check_supported(config: Acquisition, heuristic: Heuristic) -> None:
+def check_supported(config: Acquisition | WarmStart, heuristic: Heuristic) -> None:
     """Raise UnsupportedError where a heuristic does not support the level or the region type."""
     name, region = config.heuristic["type"], config.region["type"]
     if not isinstance(heuristic, (PixelHeuristic, UnitHeuristic, PoolHeuristic)):

@@ -34,6 +34,7 @@ from .budget import Budget
 from .schedule import Iterations, parse_iterations
 from .unlabeled import Unlabeled
 
+AT_RANDOM: JSON = {"type": "Random"}
 MIN_TILE = 16
 LOSS_AVERAGES = ("pixel", "image")
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
@@ -74,10 +75,11 @@ class WarmStart:
     Args:
         level: 'image', 'region' or 'pixel'.
         region: Region type and its arguments, as in `Acquisition`.
-        budget: Random units within this budget; None with `run` or `labels`.
+        budget: Units within this budget, random ones by default; None with `run` or `labels`.
         answer: 'full', 'dominant' or 'multiclass'.
         run: Work dir of another run whose round 0 is taken over, checkpoint included.
         labels: Work dir of another run whose labels are all taken over; round 0 trains on them.
+        heuristic: `type` and arguments of what chooses the units, by the config's own start.
 
     Example:
         >>> asked = {"warm_start": {"level": "image", "amount": 4}}
@@ -92,6 +94,7 @@ class WarmStart:
     answer: str
     run: Path | None = None
     labels: Path | None = None
+    heuristic: JSON = field(default_factory=lambda: dict(AT_RANDOM))
 
 
 @dataclass(frozen=True)
@@ -294,8 +297,8 @@ def _resolved(a: Acquisition) -> JSON:
 
 
 def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
-    """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope and level, region;
-    or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: the default for what is left out."""
+    """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope, level, region,
+    heuristic; or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what is left out."""
     if raw is None:
         return None
     if not isinstance(raw, Mapping):
@@ -308,8 +311,11 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
             if key == "run":
                 return replace(same, budget=None, run=folder)
             return replace(same, budget=None, labels=folder)
-    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", "level", "region"))
-    amounts = {key: value for key, value in raw.items() if key not in ("level", "region")}
+    others = ("level", "region", "heuristic")
+    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", *others))
+    amounts = {key: value for key, value in raw.items() if key not in others}
+    asked = raw.get("heuristic", AT_RANDOM)
+    heuristic = registered("acquisition.warm_start.heuristic", asked, HEURISTICS)
     level = choice("acquisition.warm_start.level", raw.get("level", same.level), LEVELS)
     if level == same.level and "region" not in raw:
         region, answer = same.region, same.answer
@@ -318,7 +324,7 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
         key = "acquisition.warm_start.region"
         region, answer = _region(raw.get("region", default), level, key), "full"
     budget = Budget.parse(amounts, level, region["type"], answer, key="warm_start")
-    return WarmStart(cast(Level, level), region, budget, answer)
+    return WarmStart(cast(Level, level), region, budget, answer, heuristic=heuristic)
 
 
 def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
@@ -328,6 +334,8 @@ def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
     out = asdict(warm.budget)
     if (warm.level, warm.region) != (a.level, a.region):
         out.update(level=warm.level, region=warm.region)
+    if warm.heuristic != AT_RANDOM:
+        out["heuristic"] = warm.heuristic
     return out
 
 

@@ -150,20 +150,35 @@ def classifier(model: Any) -> Any:
 
 
 @contextmanager
-def captured(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """What enters the `classifier`, float [D, h, w] a call; empty for models without one and, so
-    that all images of a pool are alike, for sliding windows, whatever number an image takes."""
+def captured(model: Any, wanted: bool, head: bool = True) -> Iterator[list[torch.Tensor]]:
+    """Features of an image, float [D, h, w] a call: what enters the `classifier`, or, without the
+    head, the last feature map of the backbone. Empty for models without one and, so that all images
+    of a pool are alike, for sliding windows, whatever number an image takes."""
     found: list[torch.Tensor] = []
-    layer = classifier(model)
     slides = dict(getattr(model, "test_cfg", None) or {}).get("mode") == "slide"
-    if not wanted or layer is None or slides:
-        yield found
-        return
-    handle = layer.register_forward_pre_hook(lambda _, args: found.append(args[0][0].float()))
+    backbone, layer = getattr(model, "backbone", None), classifier(model)
+    if not wanted or slides:
+        handle = None
+    elif not head and isinstance(backbone, nn.Module):
+        handle = backbone.register_forward_hook(lambda _, args, out: found.extend(last_map(out)))
+    elif layer is not None:
+        handle = layer.register_forward_pre_hook(lambda _, args: found.append(args[0][0].float()))
+    else:
+        handle = None
     try:
         yield found
     finally:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
+
+
+def last_map(out: Any) -> list[torch.Tensor]:
+    """The last feature map [D, h, w] of the first image that a backbone gives; none where its last
+    output is no map."""
+    last = out[-1] if isinstance(out, (list, tuple)) and out else out
+    if isinstance(last, torch.Tensor) and last.ndim == 4:
+        return [last[0].float()]
+    return []
 
 
 def sample_or_reason(make: Any, path: str) -> Any:

@@ -84,12 +84,14 @@ class MaxHerding(PoolHeuristic):
 def unit_length(points: F32) -> F32:
     """Rows of points [n, d] divided by their Euclidean length; rows of zeros stay."""
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    return np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
+    out: F32 = np.divide(points, lengths, out=np.zeros_like(points), where=lengths > 0)
+    return out
 
 
 def similarity(squared: F32, sigma: float) -> F32:
     """float32 [n]: exp(-d / sigma^2) of squared distances d."""
-    return np.exp(squared * np.float32(-1.0 / sigma**2))
+    out: F32 = np.exp(squared * np.float32(-1.0 / sigma**2))
+    return out
 
 
 def similar_to(points: F32, sigma: float) -> Callable[[int], F32]:

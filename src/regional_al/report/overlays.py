@@ -164,10 +164,13 @@ def labelled_classes(pair: tuple[U8, U8] | None, results: Results, round_: int, 
 
 
 def _score_caption(score: F32, results: Results, query: Query) -> str:
-    heuristic: Any = results.acquisition.get("heuristic")
+    asked: Any = results.acquisition
+    warm_start = asked.get("warm_start")
+    heuristic = asked.get("heuristic")
+    if query.info.round == 0 and warm_start is not None:
+        heuristic = warm_start.get("heuristic", "Random")
     name = heuristic.get("type") if isinstance(heuristic, dict) else heuristic
-    warm_start = query.info.round == 0 and results.acquisition.get("warm_start") is not None
-    if warm_start or name == "Random":
+    if name == "Random":
         return "score: random"
     if not np.isfinite(score).any():
         return "score: none kept"

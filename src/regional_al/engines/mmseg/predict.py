@@ -51,6 +51,8 @@ class Predictor(ABC):
         self._model: Any = None
         self._loaded: tuple[str, int] | None = None
         self._members: dict[Path, Any] = {}
+        self.head_is_trained = True
+        """Of the model in use; the features of a random head say less than the backbone's."""
 
     @abstractmethod
     def build(self) -> Any:
@@ -123,6 +125,8 @@ class Predictor(ABC):
         seeded by image and pass, so they do not depend on how ranks share the images.
         """
         model, members = self.model(checkpoint), self.members(request.ensemble)
+        given = any(self.cfg.get(key) for key in ("load_from", "resume_from"))
+        self.head_is_trained = checkpoint is not None or given
         fix = "set model.decode_head.dropout_ratio above 0"
         refuse_without_dropout(model, request.passes, fix)
         images = self.images(dataset, indices)
@@ -239,7 +243,7 @@ class View:
         with (
             self.owner.autocast(),
             self._pass(number, flipped),
-            captured(self.model, with_features) as found,
+            captured(self.model, with_features, self.owner.head_is_trained) as found,
         ):
             out = self.owner.infer(self.model, inputs, meta)
         if flipped:
