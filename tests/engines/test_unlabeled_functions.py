@@ -14,7 +14,7 @@ from torch import nn
 
 from regional_al.config.unlabeled import NO_COLOR, Color, Unlabeled
 from regional_al.engines.mmseg import unlabeled as core
-from regional_al.engines.mmseg.loss_average import weigh_images
+from regional_al.engines.mmseg.loss_average import weigh_pixels
 from regional_al.engines.mmseg.pool_stream import Draws, PoolStream, order, unanswered
 from regional_al.engines.mmseg.self_training import LOSS, PseudoCount, SelfTraining, check_config
 from regional_al.engines.mmseg.transforms import keep_labels
@@ -289,6 +289,45 @@ def test_all_or_none_confident(threshold: float, share: float) -> None:
     assert bool(gradient.any()) == bool(share)
 
 
+@given(
+    seed=st.integers(0, 10**6), share=st.sampled_from([0.0, 0.1, 0.5, 1.0]), n=st.integers(1, 60)
+)
+def test_thresholds_of_classes_let_the_surest_share_count(seed: int, share: float, n: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (1, 1, n), generator=generator)
+    sure = torch.rand(1, 1, n, generator=generator)
+    valid = torch.rand(1, 1, n, generator=generator) < 0.8
+    found = core.class_thresholds(labels, sure, valid, 4, 0.7, share)
+    assert found.shape == (4,)
+    assert found.max() <= 0.7  # in float32; never stricter than the common threshold
+    for c in range(4):
+        mine = sorted(sure[valid & (labels == c)].tolist(), reverse=True)
+        wanted = math.ceil(round(share * len(mine), 6))
+        counted = [one for one in mine if one >= found[c].item()]
+        by_threshold = [one for one in mine if one >= torch.tensor(0.7).item()]
+        assert len(counted) == max(wanted, len(by_threshold))
+
+
+def test_a_share_of_each_class_counts_in_the_loss() -> None:
+    images, valid = batch()
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        settings = Unlabeled(views=1, cutmix=0.0, color=NO_COLOR, drop=0.0, threshold=0.999,
+                             class_share=share)  # fmt: skip
+        training, model = begun(settings)
+        losses = training.losses(model, images, valid, None)
+        labels, sure = core.pseudo_labels(core.pixel_logits(training.teacher, images))
+        least = core.class_thresholds(labels, sure, valid, 3, 0.999, share)
+        wanted = brute_loss(core.pixel_logits(model, images), labels, sure,
+                            valid & (sure >= least[labels]), 0.0)  # fmt: skip
+        scale = int((valid & (sure >= least[labels])).sum()) / int(valid.sum())
+        assert losses[LOSS].item() == pytest.approx(wanted * scale, rel=1e-5)
+        found[share] = training.count.result()["confident"]
+    assert sum(found[0.0]) == 0
+    assert found[1.0] == torch.bincount(labels[valid], minlength=3).tolist()
+    assert found[0.5] == [math.ceil(one / 2) for one in found[1.0]]
+
+
 def test_weight_scales_the_loss_and_zero_leaves_the_model_alone() -> None:
     images, valid = batch()
     values = []
@@ -327,7 +366,7 @@ def test_heads_that_predict_sets_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=rf"unlabeled needs logits .* {told} predicts a set"):
         check_config({"model": model}, Unlabeled(), None)
     with pytest.raises(UnsupportedError, match=rf"loss_average='image': {told} .* of masks"):
-        weigh_images(model, {"loss_average": "image"}, lambda *_: None)  # type: ignore[arg-type,return-value]
+        weigh_pixels(model, {"loss_average": "image"}, lambda *_: None)  # type: ignore[arg-type,return-value]
 
 
 def test_half_precision() -> None:

@@ -47,6 +47,8 @@ class Unlabeled:
 
     Args:
         threshold: Confidence of the teacher from which a pixel counts, [0, 1].
+        class_share: Of the pixels of a batch that the teacher gives to a class, at least this share
+            counts, the most confident ones, [0, 1].
         ema: Largest share of itself that the teacher keeps at an optimizer step, [0, 1).
         weight: Of the loss on these pixels beside that of the labels.
         batch_size: Images per process and iteration that are drawn from the pool beside the
@@ -64,6 +66,7 @@ class Unlabeled:
     """
 
     threshold: float = 0.95
+    class_share: float = 0.0
     ema: float = 0.996
     weight: float = 1.0
     batch_size: int | None = None
@@ -98,7 +101,7 @@ class Unlabeled:
             raise ConfigError(f"{KEY}={raw!r} must be a dict(threshold=0.95, ...), True or None")
         check_keys(KEY, given, tuple(one.name for one in fields(Unlabeled)))
         found: dict[str, Any] = dict(given)
-        for name in ("threshold", "cutmix", "drop"):
+        for name in ("threshold", "class_share", "cutmix", "drop"):
             if name in found:
                 found[name] = within(f"{KEY}.{name}", found[name], 0, 1)
         if "ema" in found:

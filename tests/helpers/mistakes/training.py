@@ -30,6 +30,7 @@ TRAINING: list[tuple[str, Any, str]] = [
     ("unlabeled weight infinite", unlabeled(weight=INF), r"unlabeled\.weight=inf"),
     ("unlabeled batch 0", unlabeled(batch_size=0), r"unlabeled\.batch_size=0"),
     ("unlabeled views True", unlabeled(views=True), r"unlabeled\.views=True"),
+    ("unlabeled share 2", unlabeled(class_share=2), r"unlabeled\.class_share=2"),
     ("unlabeled cutmix None", unlabeled(cutmix=None), r"unlabeled\.cutmix=None"),
     ("unlabeled color too strong", unlabeled(color=2), r"unlabeled\.color=2"),
     ("unlabeled color key", unlabeled(color={"hue": 0.1}), r"unlabeled\.color has no key 'hue'"),
@@ -45,7 +46,7 @@ TRAINING: list[tuple[str, Any, str]] = [
     (
         "average over units",
         {"loss_average": "unit"},
-        "loss_average='unit' is unknown.*image, pixel",
+        "loss_average='unit' is unknown.*",
     ),
     ("average None", {"loss_average": None}, r"acquisition\.loss_average=None"),
 ]

@@ -1,8 +1,8 @@
 """What the loss of the labels averages over (`acquisition.loss_average`). Only torch.
 
-An average over pixels lets one superpixel outweigh many scattered pixels. Heads of MMSegmentation
-hand their losses a weight for each pixel, which they get from a pixel sampler; so an average over
-images is a sampler that returns such weights.
+An average over pixels lets one superpixel outweigh many scattered pixels, and frequent classes
+outweigh rare ones. Heads of MMSegmentation hand their losses a weight for each pixel, which they get
+from a pixel sampler; so an average over images or classes is a sampler that returns such weights.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..specs import first_line, heads, predicts_sets, type_name
 from .loss_probe import Probe, sample
 
 KEY = "acquisition.loss_average"
-SAMPLER = "ImageAverage"
-"""The name under which each generation registers `ImageWeights`."""
+SAMPLER = "LossAverage"
+"""The name under which each generation registers `AverageWeights`."""
 
 
 def image_weights(labels: torch.Tensor, ignore: int = UNLABELED) -> torch.Tensor:
@@ -46,26 +46,56 @@ def image_weights(labels: torch.Tensor, ignore: int = UNLABELED) -> torch.Tensor
     return labelled * weights[:, None, None]
 
 
-class ImageWeights:
-    """A pixel sampler: `image_weights` of the labels that a head compares with.
+def class_weights(labels: torch.Tensor, ignore: int = UNLABELED) -> torch.Tensor:
+    """Weights by which a mean over labelled pixels is the mean of the classes' means.
+
+    Args:
+        labels: int64 [N, H, W], below 256.
+        ignore: Label of pixels without one.
+
+    Returns:
+        float32 [N, H, W]: P / (C p) at the p pixels of a class, of P in all C classes that have
+        labels in the batch, so that their mean is 1; 0 elsewhere.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 1, 1]], [[1, 255, 255]]])
+        >>> class_weights(labels).flatten(1).round(decimals=3).tolist()
+        [[2.0, 0.667, 0.667], [0.667, 0.0, 0.0]]
+    """
+    labelled = labels != ignore
+    counts = torch.bincount(labels[labelled], minlength=256)
+    classes = (counts > 0).sum().clamp(min=1)
+    weights = counts.sum() / (classes * counts.clamp(min=1)).float()
+    return labelled * weights[labels.masked_fill(~labelled, 0)]
+
+
+WEIGHTS = {"image": image_weights, "class": class_weights}
+"""Of what `acquisition.loss_average` names, 'pixel' excepted, which needs none."""
+
+
+class AverageWeights:
+    """A pixel sampler: weights of the labels that a head compares with.
+
+    Args:
+        over: A key of `WEIGHTS`.
 
     Attributes:
         used: Whether a head has asked for weights.
     """
 
-    def __init__(self, context: Any = None) -> None:
-        self.used = False
+    def __init__(self, over: str, context: Any = None) -> None:
+        self.over, self.used = over, False
 
     def sample(self, seg_logit: Any, seg_label: torch.Tensor) -> torch.Tensor:
         """seg_label int64 [N, 1, H, W] -> float32 [N, H, W]."""
         self.used = True
-        return image_weights(seg_label.squeeze(1))
+        return WEIGHTS[self.over](seg_label.squeeze(1))
 
 
-def weigh_images(
+def weigh_pixels(
     model: Any, acquisition: Mapping[str, Any], build: Callable[[Any, Any], Probe]
 ) -> None:
-    """Make all heads of a model config average over images if `acquisition` says so, in place.
+    """Make all heads of a model config average over what `acquisition` says, in place.
 
     Args:
         model: Of the config, its losses settled.
@@ -75,42 +105,44 @@ def weigh_images(
     Raises:
         UnsupportedError: A head has a sampler of its own, or a loss does not weigh pixels.
     """
-    if acquisition.get("loss_average", "pixel") != "image":
+    over = acquisition.get("loss_average", "pixel")
+    if over not in WEIGHTS:
         return
     for name, head in heads(model):
         if predicts_sets(head):
             raise UnsupportedError(
-                f"{KEY}='image': {name} ({type_name(head)}) computes losses of masks, not of "
+                f"{KEY}={over!r}: {name} ({type_name(head)}) computes losses of masks, not of "
                 "pixels: use another head, or loss_average='pixel'"
             )
         if head.get("sampler"):
             raise UnsupportedError(
-                f"{KEY}='image' and {name}.sampler={type_name(head['sampler'])!r} both weigh "
+                f"{KEY}={over!r} and {name}.sampler={type_name(head['sampler'])!r} both weigh "
                 "pixels: leave out one of them"
             )
         spec = head.get("loss_decode", {"type": "CrossEntropyLoss"})
         for loss in spec if isinstance(spec, (list, tuple)) else [spec]:
-            reason = unweighted(head, loss, build)
+            reason = unweighted(head, loss, build, over)
             if reason is not None:
                 raise UnsupportedError(
-                    f"{KEY}='image' needs losses that weigh pixels, but {name}.loss_decode of type "
-                    f"{type_name(loss)!r} {reason}: use a CrossEntropyLoss, or "
+                    f"{KEY}={over!r} needs losses that weigh pixels, but {name}.loss_decode of "
+                    f"type {type_name(loss)!r} {reason}: use a CrossEntropyLoss, or "
                     "loss_average='pixel'"
                 )
-        head["sampler"] = {"type": SAMPLER}
+        head["sampler"] = {"type": SAMPLER, "over": over}
 
 
-def unweighted(head: Any, loss: Any, build: Callable[[Any, Any], Probe]) -> str | None:
+def unweighted(head: Any, loss: Any, build: Callable[[Any, Any], Probe], over: str) -> str | None:
     """Why a loss does not weigh pixels, or None when it does: the gradient at each pixel must be
     its weight times that without weights."""
     logits, target = sample(head)
     target[1, 4:] = UNLABELED
     try:
         plain = _gradient(build(head, loss), logits, target)
-        weighted = _gradient(build({**head, "sampler": {"type": SAMPLER}}, loss), logits, target)
+        sampler = {"type": SAMPLER, "over": over}
+        weighted = _gradient(build({**head, "sampler": sampler}, loss), logits, target)
     except Exception as error:  # losses raise all kinds
         return f"fails with weights ({first_line(error)})"
-    if torch.allclose(weighted, image_weights(target)[:, None] * plain, rtol=1e-3, atol=1e-7):
+    if torch.allclose(weighted, WEIGHTS[over](target)[:, None] * plain, rtol=1e-3, atol=1e-7):
         return None
     return "does not multiply by them"
 
@@ -126,8 +158,8 @@ def check_used(model: nn.Module) -> None:
     has been computed."""
     for module in model.modules():
         sampler = getattr(module, "sampler", None)
-        if isinstance(sampler, ImageWeights) and not sampler.used:
+        if isinstance(sampler, AverageWeights) and not sampler.used:
             raise UnsupportedError(
-                f"{KEY}='image': {type(module).__name__} computes its loss without weights for "
-                "pixels: use another head, or loss_average='pixel'"
+                f"{KEY}={sampler.over!r}: {type(module).__name__} computes its loss without "
+                "weights for pixels: use another head, or loss_average='pixel'"
             )

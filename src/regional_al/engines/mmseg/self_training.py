@@ -19,6 +19,7 @@ from ..specs import dicts, heads, predicts_sets, type_name
 from .domains import KEY as SOURCE_KEY
 from .unlabeled import (
     Norm,
+    class_thresholds,
     consistency_loss,
     drop_channels,
     ema_ratio,
@@ -135,12 +136,15 @@ class SelfTraining:
         """
         settings = self.settings
         with torch.no_grad():
-            labels, confidence = pseudo_labels(pixel_logits(self.teacher, images))
-            confident = confidence >= settings.threshold
+            logits = pixel_logits(self.teacher, images)
+            labels, confidence = pseudo_labels(logits)
+            classes, share = logits.shape[1], settings.class_share
+            least = class_thresholds(labels, confidence, valid, classes, settings.threshold, share)
+            confident = confidence >= least[labels]
             self.count.add(labels, confident, valid)
-            share = (confident & valid).sum() / valid.sum().clamp(min=1)
+            counted = (confident & valid).sum() / valid.sum().clamp(min=1)
         if settings.weight == 0:
-            return {LOSS: images.new_zeros(()), CONFIDENT: share}
+            return {LOSS: images.new_zeros(()), CONFIDENT: counted}
         rng = np.random.default_rng([self.seed, dist.rank(), self.iteration])
         with torch.no_grad():
             views = strong_views(images, labels, confidence, valid, settings, norm, rng)
@@ -153,10 +157,10 @@ class SelfTraining:
             views.labels,
             views.confidence,
             views.valid,
-            settings.threshold,
+            least,
             settings.views,
         )
-        return {LOSS: settings.weight * loss, CONFIDENT: share}
+        return {LOSS: settings.weight * loss, CONFIDENT: counted}
 
     def saved(self) -> JSON:
         """The state, for `begin`: tensors on the CPU and plain values."""

@@ -11,6 +11,7 @@ scale.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,12 +94,57 @@ def pseudo_labels(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return labels, confidence
 
 
+def class_thresholds(
+    labels: torch.Tensor,
+    confidence: torch.Tensor,
+    valid: torch.Tensor,
+    num_classes: int,
+    threshold: float,
+    share: float,
+) -> torch.Tensor:
+    """The confidence from which a pixel counts, by the class that the teacher gives it: lower than
+    `threshold` where fewer than `share` of the pixels of a class would count.
+
+    A class that is rare among the labels is predicted with little confidence, so that a single
+    threshold leaves it out. Source: Zou et al., "Unsupervised Domain Adaptation for Semantic
+    Segmentation via Class-Balanced Self-Training", ECCV 2018; their shares are of a whole data set
+    and grow, these are of a batch.
+
+    Args:
+        labels: int64 [N, H, W].
+        confidence: float32 [N, H, W].
+        valid: bool [N, H, W]; other pixels are not looked at.
+        num_classes: C, above every label.
+        threshold: Upper bound, and that of classes without a pixel.
+        share: [0, 1]; the number of pixels is rounded up.
+
+    Returns:
+        float32 [C].
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 1, 1]]])
+        >>> sure = torch.tensor([[[0.99, 0.98, 0.6, 0.5]]])
+        >>> class_thresholds(labels, sure, labels >= 0, 3, 0.95, 0.5).tolist()
+        [0.949999988079071, 0.6000000238418579, 0.949999988079071]
+    """
+    found = confidence.new_full((num_classes,), threshold)
+    if share == 0:
+        return found
+    counted = valid & ~confidence.isnan()
+    labels, confidence = labels[counted], confidence[counted]
+    for c in torch.unique(labels).tolist():
+        mine = confidence[labels == c]
+        least = len(mine) + 1 - math.ceil(round(share * len(mine), 6))
+        found[c] = torch.minimum(found[c], mine.kthvalue(least).values)
+    return found
+
+
 def consistency_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,
     confidence: torch.Tensor,
     valid: torch.Tensor,
-    threshold: float,
+    threshold: float | torch.Tensor,
     views: int = 1,
 ) -> torch.Tensor:
     """Cross entropy at valid pixels of which the teacher is sure, divided by the number of valid
@@ -109,7 +155,7 @@ def consistency_loss(
         labels: int64 [views * N, H, W].
         confidence: float [views * N, H, W].
         valid: bool [views * N, H, W]; other pixels have no gradient.
-        threshold: Least confidence of a pixel that counts.
+        threshold: Least confidence of a pixel that counts; or float [C], that of each class.
         views: Number of views.
 
     Returns:
@@ -124,7 +170,8 @@ def consistency_loss(
         >>> round(loss.item(), 4)  # 2 * ln 2 / 3
         0.4621
     """
-    counted = valid & (confidence >= threshold)
+    least = threshold[labels] if isinstance(threshold, torch.Tensor) else threshold
+    counted = valid & (confidence >= least)
     losses = nnf.cross_entropy(
         logits.float(),
         labels.masked_fill(~counted, IGNORED),

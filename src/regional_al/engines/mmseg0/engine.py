@@ -17,7 +17,7 @@ from ..quiet import quiet_warnings
 from . import datasets, fit, preflight
 from .config import check_keys, fit_to_cpu, length_of
 from .hooks import calm_loggers
-from .losses import average_over_labels, weigh_images
+from .losses import average_over_labels, weigh_pixels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
@@ -48,7 +48,7 @@ class MMSeg0Engine(MMSegEngine):
             limit = fit.limit_of(self.cfg, "train")
             self._pool = build_pool(spec, limit, self.tiling)
             average_over_labels(self.cfg.model, refuse=self.sparse)
-            weigh_images(self.cfg.model, self.cfg.get("acquisition") or {})
+            weigh_pixels(self.cfg.model, self.cfg.get("acquisition") or {})
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
         with quiet_warnings():

@@ -80,7 +80,7 @@ class LabelledSTDCHead(STDCHead, KnownDetails):  # type: ignore[misc]
         return super().losses(seg_logit, seg_label)
 
 
-PIXEL_SAMPLERS.register_module(name=loss_average.SAMPLER, module=loss_average.ImageWeights)
+PIXEL_SAMPLERS.register_module(name=loss_average.SAMPLER, module=loss_average.AverageWeights)
 
 
 def build(head: Any, loss: Any) -> loss_probe.HeadLoss:
@@ -118,9 +118,9 @@ def average_over_labels(model: Any, refuse: bool) -> None:
     loss_probe.average_over_labels(model, refuse, SETTLING)
 
 
-def weigh_images(model: Any, acquisition: Any) -> None:
+def weigh_pixels(model: Any, acquisition: Any) -> None:
     """Rewrite the heads of a model config, in place; see `loss_average`."""
-    loss_average.weigh_images(model, acquisition, build)
+    loss_average.weigh_pixels(model, acquisition, build)
 
 
 class Generation0(head_probe.Generation):

@@ -18,7 +18,7 @@ from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight, set_heads  # noqa: F401
 from .config import check_packages, fit_to_cpu
 from .hooks import quiet_warnings
-from .losses import average_over_labels, weigh_images
+from .losses import average_over_labels, weigh_pixels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
@@ -55,7 +55,7 @@ class MMSeg1Engine(MMSegEngine):
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
             average_over_labels(self.cfg.model, refuse=self.sparse)
-            weigh_images(self.cfg.model, self.cfg.get("acquisition") or {})
+            weigh_pixels(self.cfg.model, self.cfg.get("acquisition") or {})
             self._pool = build_pool(spec, self.tiling)
         check_packages(self.cfg.model)
         self.dataset, self.read_sample = self._pool.dataset, read_sample

@@ -98,7 +98,7 @@ class LabelledSTDCHead(STDCHead, KnownDetails):  # type: ignore[misc]
         return super().loss_by_feat(seg_logits, batch_data_samples)
 
 
-TASK_UTILS.register_module(name=loss_average.SAMPLER, module=loss_average.ImageWeights)
+TASK_UTILS.register_module(name=loss_average.SAMPLER, module=loss_average.AverageWeights)
 
 
 def build(head: Any, loss: Any) -> loss_probe.HeadLoss:
@@ -144,9 +144,9 @@ def average_over_labels(model: Any, refuse: bool) -> None:
     loss_probe.average_over_labels(model, refuse, SETTLING)
 
 
-def weigh_images(model: Any, acquisition: Any) -> None:
+def weigh_pixels(model: Any, acquisition: Any) -> None:
     """Rewrite the heads of a model config, in place; see `loss_average`."""
-    loss_average.weigh_images(model, acquisition, build)
+    loss_average.weigh_pixels(model, acquisition, build)
 
 
 class Generation1(head_probe.Generation):
