@@ -1,8 +1,8 @@
 """What the loss of the labels averages over (`acquisition.loss_average`). Only torch.
 
 An average over pixels lets one superpixel outweigh many scattered pixels, and frequent classes
-outweigh rare ones. Heads of MMSegmentation hand their losses a weight for each pixel, which they get
-from a pixel sampler; so an average over images or classes is a sampler that returns such weights.
+outweigh rare ones. Heads of MMSegmentation hand their losses a weight for each pixel, which they
+get from a pixel sampler; so an average over images or classes is a sampler that returns weights.
 """
 
 from __future__ import annotations
