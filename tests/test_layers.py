@@ -43,6 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"config", "engines.base", "heuristics", "partitions", "runtime", "selection", "store"},
     # What people have spent stands in the log of answers, which `annotators` replays.
     "report": GROUND | {"annotators", "metrics", "store", "version"},
+    # Models judge labels; the page is one like the report.
+    "review": GROUND | {"engines.base", "report", "store", "version"},
     # The loop sees engines and annotators by their protocols; only `run` builds them.
     "loop": GROUND
     | {

@@ -251,6 +251,8 @@ def _add_annotate(annotate: argparse.ArgumentParser) -> None:
 
 
 def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _add_suspects(commands.add_parser("suspects", help="rank likely label errors of a run"))
+
     export = commands.add_parser("export", help="write what a run asks for a labelling tool")
     export.add_argument("work_dir", type=Path, help="of a run with annotator='folder' that waits")
     export.add_argument(
@@ -302,6 +304,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _add_suspects(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("work_dir", type=Path, help="of a run with at least one trained round")
+    parser.add_argument("--config", type=Path, help="default: the one the run was started with")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE",
+                        action="extend", help="override config keys")  # fmt: skip
+    parser.add_argument("--top", type=int, default=100, help="shown on the page (default: 100)")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv",
+                        help="default: WORK_DIR/suspects.csv; the page lies beside it")  # fmt: skip
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.command == "demo":
         from . import demo
@@ -331,6 +343,10 @@ def _run(args: argparse.Namespace) -> int:
         from . import check
 
         return check.run(args.work_dir, args.repair, args.accept_labels)
+    if args.command == "suspects":
+        from . import suspects
+
+        return suspects.run(args.work_dir, args.config, args.cfg_options, args.top, args.out)
     if args.command == "close-round":
         from ..loop.closing import close_round
 

@@ -148,7 +148,9 @@ def _row(
     name = f"round_{round_:03d}_{key.replace('/', '__')}.png"
     write_png(folder / name, np.concatenate(strip, axis=1))
     return [
-        Panel(_jpeg(picture), f"{what} of {key}, round {round_}", text, size[1] // 2, size[0] // 2)
+        Panel(
+            jpeg_uri(picture), f"{what} of {key}, round {round_}", text, size[1] // 2, size[0] // 2
+        )
         for picture, what, text in pictures
     ]
 
@@ -190,7 +192,7 @@ def _query_caption(items: I32) -> str:
     return f"query: {_count(count, 'region')}, {full(pixels)} pixels"
 
 
-def _jpeg(picture: U8) -> str:
+def jpeg_uri(picture: U8) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
