@@ -35,6 +35,7 @@ WORKS = {
     "ReAL": {"grid", "slic"},
     "ClassBalance": {"grid", "slic"},
     "PixelPick": {"pixel"},
+    "BalEnt": {"pixel"},
     **dict.fromkeys(
         ("BADGE", "ClaSPPE", "ContextualDiversity", "CoreSet", "MaxHerding", "ReDAL"), UNITS
     ),
@@ -44,6 +45,7 @@ PARTS = [{"type": "Entropy"}, {"type": "BvSB", "weight": 2.0}]
 VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     **{name: ({"type": name}, WORKS.get(name, ANYWHERE)) for name in HEURISTICS},
     "BALD": ({"type": "BALD", "passes": 3}, ANYWHERE),
+    "BalEnt": ({"type": "BalEnt", "passes": 3}, {"pixel"}),
     "BALD-ensemble": ({"type": "BALD", "checkpoints": ["OTHER"]}, ANYWHERE),
     "RIPU": ({"type": "RIPU", "radius": 3}, ANYWHERE),
     "RIPU-published": ({"type": "RIPU", "radius": 3, "compat": "published"}, {"window", "pixel"}),

@@ -6,6 +6,7 @@ imported by `custom_imports` of a config (docs/add_a_heuristic.md).
 
 from __future__ import annotations
 
+from .balanced_entropy import BalEnt
 from .base import (
     HEURISTICS,
     GroupsUnits,
@@ -33,6 +34,7 @@ __all__ = [
     "BALD",
     "HEURISTICS",
     "RIPU",
+    "BalEnt",
     "BvSB",
     "ByClass",
     "ClaSPPE",
