@@ -24,8 +24,7 @@ METHODS |= {"FileHandler", "open_memmap"}
 
 # module:function -> why its plain write is safe.
 ALLOWED = {
-    "cli.outcome:stopped": "a message to the launcher, in the launcher's own temporary folder",
-    "cli.outcome:_write_error_file": "a temporary name of its own, renamed",
+    "cli.outcome:_leave": "a temporary name of its own, renamed",
     "cli.train:run": "the process id for the launcher, in the launcher's own temporary folder",
     "compare.runner:_start": "a log, which is appended to",
     "engines.mmseg0.hooks:stretch_logger": "a log, which is appended to",

@@ -37,8 +37,12 @@ def run_training(config, work_dir, resume, cfg_options, amp, **more):
             raise DataError("img.png is 3x3")
         if how == "bug":
             raise ValueError("a bug")
-        if how == "kill":
+        if how == "kill" or (how == "kill once" and not os.path.exists("killed")):
+            open("killed", "w").close()
             os.kill(os.getpid(), 9)
+        if how == "stop":
+            from regional_al.errors import TrainingStopped
+            raise TrainingStopped("stopped, saved")
     if how == "sleep":
         print("pid", os.getpid(), file=open(work_dir / f"pid{rank}", "w"), flush=True)
         time.sleep(120)
@@ -133,6 +137,43 @@ def test_a_killed_rank_is_named(place: Path) -> None:
         "error: rank 1 was ended by SIGKILL (out of memory?); "
         "run the same command with --resume to continue\n"
     )
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_started_again_and_resumes(place: Path) -> None:
+    more = ["--max-restarts", "1", "--cfg-options", "how=kill once"]
+    code, out, err = finish(start(place, "2", *more))
+    assert (code, err) == (0, "")
+    assert out.startswith("ranks 2 ")
+    assert " True {'how': 'kill once'}" in out  # --resume, which was not given
+
+
+@pytest.mark.slow
+def test_restarts_end(place: Path) -> None:
+    code, out, err = finish(start(place, "2", "--max-restarts=2", "--cfg-options", "how=kill"))
+    assert code == 128 + signal.SIGKILL
+    assert out == ""
+    said = [line for line in err.splitlines() if "gloo" not in line]  # torch's C++ part
+    assert len(said) == 1
+    assert said[0].startswith("error: rank 1 was ended by SIGKILL")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [("all", 2, "error: img.png is missing\n"), ("stop", 75, "stopped, saved\n")],
+)
+def test_nothing_is_tried_again_after_a_mistake_or_a_stop(
+    place: Path, how: str, code: int, said: str
+) -> None:
+    more = ["--max-restarts", "3", "--cfg-options", f"how={how}"]
+    assert finish(start(place, "2", *more)) == (code, "", said)
+
+
+def test_a_number_of_restarts_is_a_number(place: Path) -> None:
+    line = "error: --max-restarts='x' must be a whole number of at least 0\n"
+    assert finish(start(place, "2", "--max-restarts", "x")) == (2, "", line)
+    assert launch.split_restarts(["--max-restarts=2", "--amp"]) == (2, ["--amp"])
 
 
 def test_a_port_in_use_is_named(place: Path) -> None:

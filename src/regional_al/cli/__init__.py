@@ -129,7 +129,12 @@ def build_parser() -> argparse.ArgumentParser:
     launch = commands.add_parser("launch", help="run or resume a config on several processes")
     launch.add_argument("config", type=Path)
     launch.add_argument("gpus", metavar="GPUS", help="number of processes on this machine")
-    launch.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of `train`")
+    launch.add_argument(
+        "rest",
+        nargs=argparse.REMAINDER,
+        help="arguments of `train`, and --max-restarts N: how often processes that were killed or "
+        "failed are started again to resume (default: 0)",
+    )
 
     _add_compare(
         commands.add_parser("compare", help="run several strategies and seeds, and compare them")

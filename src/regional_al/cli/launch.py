@@ -22,6 +22,7 @@ from ..errors import ConfigError, RegionalALError, TrainingStopped
 from .outcome import LAUNCHED, PID_FILE, STOPPED_FILE, say
 from .train import check_config, follow_parent, set_threads
 
+MAX_RESTARTS = "--max-restarts"
 DEFAULT_PORT = "29500"  # torchrun's, for several machines, where all must agree beforehand
 
 
@@ -32,6 +33,7 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     processes = whole_number("GPUS", gpus)
     check_devices(processes)
     set_threads(processes)
+    restarts, rest = split_restarts(rest)
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
     # torch before 2.2 checks its ranks every 5 s only, longer than `outcome.crash` waits.
     watch = ["--monitor-interval", "0.1"]
@@ -39,7 +41,25 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
         os.environ[LAUNCHED] = logs
         pass_on_warnings(Path(logs))
         arguments = [*torchrun_arguments(processes, os.environ), *watch, "--log-dir", logs]
+        arguments += ["--max-restarts", str(restarts)]
         return _elastic([*arguments, *worker], Path(logs))
+
+
+def split_restarts(rest: Sequence[str]) -> tuple[int, list[str]]:
+    """How often ranks may be started again (`--max-restarts N`), and the other arguments.
+
+    Example:
+        >>> split_restarts(["--resume", "--max-restarts", "3"])
+        (3, ['--resume'])
+    """
+    found, others, given = 0, [], iter(rest)
+    for argument in given:
+        name, _, value = argument.partition("=")
+        if name == MAX_RESTARTS:
+            found = whole_number(MAX_RESTARTS, value if "=" in argument else next(given, ""), 0)
+        else:
+            others.append(argument)
+    return found, others
 
 
 def pass_on_warnings(folder: Path) -> None:

@@ -13,10 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+from ..errors import TrainingStopped
+
 LAUNCHED = "REGIONAL_AL_LAUNCHED"
-"""Environment variable that `launch` sets for its ranks: the folder where they leave `PID_FILE` and
-`STOPPED_FILE`."""
-PID_FILE, STOPPED_FILE = "pid-{}", "stopped"
+"""Environment variable that `launch` sets for its ranks: the folder where they leave `PID_FILE`,
+`STOPPED_FILE` and `FAILED_FILE`."""
+PID_FILE, STOPPED_FILE, FAILED_FILE = "pid-{}", "stopped", "failed"
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 SETTLE_SECONDS = 3.0
 LONGEST = 1000
@@ -41,10 +43,12 @@ def say(message: str) -> None:
 def fail(message: str, code: int) -> int:
     """Report a user's mistake once for all ranks. Returns `code`."""
     rank = os.environ.get("RANK", "0")
-    file = os.environ.get(ERROR_FILE)
+    file, folder = os.environ.get(ERROR_FILE), os.environ.get(LAUNCHED)
     if file:
         _write_error_file(Path(file), one_line(message))
-    if not (file and os.environ.get(LAUNCHED)):
+    if file and folder:
+        _leave(Path(folder) / FAILED_FILE, f"{code} {one_line(message)}")
+    else:
         say(message if rank == "0" else f"[rank {rank}] {message}")
     return code
 
@@ -56,10 +60,26 @@ def stopped(message: str, code: int) -> int:
     if file:
         _write_error_file(Path(file), one_line(message))
     if file and folder:
-        (Path(folder) / STOPPED_FILE).write_text(one_line(message))
+        _leave(Path(folder) / STOPPED_FILE, one_line(message))
     elif os.environ.get("RANK", "0") == "0":
         print(one_line(message), file=sys.stderr, flush=True)
     return code
+
+
+def ended_before(folder: Path) -> int | None:
+    """The exit code of a run that was started again though it cannot go on: by a signal, which
+    asked it to stop, or by a mistake, which would be met again. None: it can.
+
+    Args:
+        folder: `LAUNCHED`.
+    """
+    stopped_file, failed_file = folder / STOPPED_FILE, folder / FAILED_FILE
+    if stopped_file.is_file():
+        return stopped(stopped_file.read_text(), TrainingStopped.exit_code)
+    if failed_file.is_file():
+        code, message = failed_file.read_text().split(" ", 1)
+        return fail(message, int(code))
+    return None
 
 
 def crash(error: BaseException) -> int:
@@ -73,10 +93,15 @@ def crash(error: BaseException) -> int:
     raise error
 
 
+def _leave(file: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
 def _write_error_file(file: Path, message: str) -> None:
     """Write the message in the form that torchelastic reads into `ProcessFailure.message`."""
     extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}))
-    os.replace(temporary, file)
+    _leave(file, json.dumps({"message": {"message": message, "extraInfo": extra}}))

@@ -14,8 +14,9 @@ from ..compare import WITH_PARENT
 from ..errors import ConfigError
 from ..types import JSON
 from .options import parse_options
-from .outcome import LAUNCHED, PID_FILE
+from .outcome import LAUNCHED, PID_FILE, ended_before
 
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
@@ -27,8 +28,12 @@ def run(args: argparse.Namespace) -> int:
     settle_launcher(args.launcher)
     set_threads(processes_here())
     launcher = os.environ.get(LAUNCHED)
+    restarted = launcher is not None and int(os.environ.get(RESTARTS) or 0) > 0
     if launcher:
         end_with_parent()
+        ended = ended_before(Path(launcher)) if restarted else None
+        if ended is not None:
+            return ended
         name = PID_FILE.format(os.environ.get("RANK", "0"))
         (Path(launcher) / name).write_text(str(os.getpid()))
     from ..loop.runner import run_training
@@ -36,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     return run_training(
         args.config,
         args.work_dir,
-        args.resume,
+        args.resume or restarted,
         options,
         args.amp,
         report=not args.no_report,
