@@ -162,6 +162,8 @@ def signature(
     """Annotations as they are written, `F32 | None`, not what they stand for."""
     if what not in ("class", "function", "method") or not callable(obj) or args is None:
         return None
+    if getattr(obj, "_is_protocol", False):  # nobody constructs one
+        return "", ""
     try:
         written = inspect.signature(obj)
     except ValueError:
