@@ -54,8 +54,8 @@ napoleon_custom_sections = ["Source", "Score", "Cost", "Deviations", "Config"]
 # a signature mentions and nobody outside the package makes.
 INTERNAL = (
     *("AnswerTuple", "BudgetUnit", "Colour", "ConfigReader", "Entry", "FileStamp", "Files"),
-    *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "RGB", "Scope"),
-    *("Scores", "Stopwatch", "Unlabeled"),
+    *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "RGB"),
+    *("Recommendation", "Scope", "Scores", "Stopwatch", "Unlabeled"),
 )
 nitpick_ignore = [("py:class", name) for name in ("Path", "Tensor", *INTERNAL)]
 nitpick_ignore_regex = [("py:class", r"(torch|np|npt|collections|sqlite3)\..*")]
