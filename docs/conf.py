@@ -32,8 +32,9 @@ suppress_warnings = ["misc.highlighting_failure"]
 # The repository that links out of docs/ lead to; without one the site holds copies of the files.
 repository_url = site_pages.repository(DOCS.parent, os.environ)
 
+# As GitHub has it: a line that begins with % is text, not a comment.
+myst_disable_syntax = ["myst_line_comment", "myst_block_break", "myst_target"]
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 
 html_theme = "furo"
 html_title = f"regional_al {version}"

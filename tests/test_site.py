@@ -156,6 +156,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert dead_links(site) == []
+    advice = (site / "which_strategy.html").read_text()
+    assert "50.1" in advice
+    assert "the-whole-chain-on-camvid" in advice  # after a line that begins with %
     opening = Page(site / "index.html")
     for page in DOCS.glob("*.md"):
         assert f"{page.stem}.html" in opening.links or page.stem == "index"
