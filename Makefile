@@ -4,6 +4,7 @@
 # make gpu    GPU tests and the GPU benchmark; writes benchmarks/results/gpu_<device>.json
 # make trust  what a run promises, tried for about 30 minutes: kills, full disks, wrong input, ...
 # make sweep  one config of each family of MMSegmentation 1.x through --smoke; writes docs/models.md
+# make docs   the site in build/docs, from docs/ and the docstrings; warnings are errors
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs
 #
 # make env-mmseg0    the second environment, .venv-mmseg0: MMSegmentation 0.x with mmcv-full. Needs a
@@ -47,7 +48,7 @@ PYTEST_ARGS ?= $(if $(SLOW),,-m "not slow")
 # requirements, and these are the ones that it imports. 2.1 is for numpy 2, 2.0 for numpy 1.
 BAAL := scikit-learn tqdm 'structlog<23'
 
-.PHONY: env env-test env-mmseg0 demo demo-annotate test test-mmseg0 test-exchange foreign-exchange lint types bench trust sweep gpu clean
+.PHONY: env env-test env-mmseg0 demo demo-annotate test test-mmseg0 test-exchange foreign-exchange docs lint types bench trust sweep gpu clean
 .DELETE_ON_ERROR:
 
 env: $(VENV)/.stamp
@@ -65,9 +66,9 @@ $(VENV)/.stamp: pyproject.toml
 	  $(PIP) install -q --no-compile --force-reinstall --no-deps opencv-python-headless; }
 	@touch $@
 
-# Tests also run the GPU kernels in Triton's interpreter; nothing else needs that wheel.
+# Tests also run the GPU kernels in Triton's interpreter, and build the site.
 $(VENV)/.stamp-test: $(VENV)/.stamp
-	$(PIP) install -q --no-compile -e '.[triton,web-test]' $(BAAL) 'torchmetrics>=1.7.3,<2'
+	$(PIP) install -q --no-compile -e '.[triton,web-test,docs]' $(BAAL) 'torchmetrics>=1.7.3,<2'
 	$(PIP) install -q --no-compile --no-deps baal==2.1.0
 	@touch $@
 
@@ -123,6 +124,15 @@ test-exchange: $(VENV_EXCHANGE)/.stamp
 foreign-exchange: $(VENV_EXCHANGE)/.stamp
 	$(VENV_EXCHANGE)/bin/python tests/data/exchange/make_foreign.py
 
+$(VENV)/.stamp-docs: $(VENV)/.stamp
+	$(PIP) install -q --no-compile -e '.[docs]'
+	@touch $@
+
+# -E: from nothing, so that every warning shows.
+docs: $(VENV)/.stamp-docs
+	$(BIN)/python -m sphinx -b html -E -W --keep-going -n -q -d build/doctrees docs build/docs
+	@echo "site: $(CURDIR)/build/docs/index.html"
+
 lint: env types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -147,4 +157,4 @@ gpu:
 	bash benchmarks/gpu.sh
 
 clean:
-	rm -rf work_dirs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf work_dirs build dist docs/api docs/project .pytest_cache .mypy_cache .ruff_cache .hypothesis

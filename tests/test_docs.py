@@ -117,6 +117,28 @@ def test_the_tables_of_results_are_those_of_the_file(name: str, document: str, l
         assert [number for number in quoted if number not in markdown.tables(found)["arms"]] == []
 
 
+def test_the_advice_quotes_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tables; and its text has no figure that the pages of evidence do not have."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    page = importlib.import_module("results_page")
+    text = page.ADVICE.read_text()
+    assert len(re.findall("<!-- brief: ", text)) == text.count("<!-- end -->") >= 5
+    assert page.advice(text) == text
+    names = ("results", "noise", "measured")
+    evidence = "".join((ROOT / f"docs/{name}.md").read_text() for name in names)
+    written = re.sub("<!-- brief.*?<!-- end -->", "", text, flags=re.DOTALL)
+    figures = re.findall(r"\d+\.\d+(?: ± \d+\.\d+)?(?= | %|,)|\d+,\d{3}", written)
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in evidence] == []
+
+
+def test_the_opening_page_quotes_the_file() -> None:
+    arms = (ROOT / "docs/results.md").read_text().partition("<!-- end -->")[0]
+    figures = re.findall(r"\d+\.\d ± \d+\.\d", (ROOT / "docs/index.md").read_text())
+    assert figures
+    assert [figure for figure in figures if figure not in arms] == []
+
+
 def test_the_table_of_reliability_is_that_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """`python benchmarks/trust --page` writes it."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "trust"))

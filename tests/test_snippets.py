@@ -45,6 +45,7 @@ FOREIGN_FLAGS = {  # of other programs
         "--labels",
         "--nodata",
         "--gpus-per-task",
+        "--gres",
         "--kill-on-bad-exit",
         "--signal",
         "--index-url",
