@@ -239,6 +239,18 @@ def test_no_rank_outlives_the_launcher(place: Path, number: signal.Signals) -> N
         assert err == "error: interrupted; resume with the same command and --resume\n"
 
 
+@pytest.mark.slow
+def test_a_warning_ends_with_the_code_that_asks_for_a_resume(place: Path) -> None:
+    """In whatever stage; trainings that save their state have a test of their own."""
+    process = start(place, "2", "--work-dir", str(place), "--cfg-options", "how=sleep")
+    ranks = list(pids(place, 2))
+    process.send_signal(signal.SIGUSR1)
+    code, out, err = finish(process)
+    assert (code, out) == (75, "")
+    assert err == "stopped by SIGUSR1; run the same command with --resume\n"
+    assert not any(alive(pid) for pid in ranks)
+
+
 @pytest.mark.parametrize(
     ("given", "arguments"),
     [

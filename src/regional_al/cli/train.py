@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from ..checks import whole_number
 from ..compare import WITH_PARENT
-from ..errors import ConfigError
+from ..errors import ConfigError, TrainingStopped
 from ..types import JSON
 from .options import parse_options
-from .outcome import LAUNCHED, PID_FILE, ended_before
+from .outcome import LAUNCHED, PID_FILE, ended_before, stopped
 
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
             return ended
         name = PID_FILE.format(os.environ.get("RANK", "0"))
         (Path(launcher) / name).write_text(str(os.getpid()))
+    end_when_warned()
     from ..loop.runner import run_training
 
     return run_training(
@@ -113,6 +115,20 @@ def settle_launcher(launcher: str | None) -> None:
         raise ConfigError(
             f"RANK={os.environ['RANK']} must be below WORLD_SIZE={os.environ['WORLD_SIZE']}"
         )
+
+
+def end_when_warned() -> None:
+    """SIGUSR1, a scheduler's warning, ends the process with the exit code that asks for a resume.
+    A training that can save its state puts a handler of its own in this place meanwhile."""
+    if not hasattr(signal, "SIGUSR1"):
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        line = "stopped by SIGUSR1; run the same command with --resume"
+        code = stopped(line, TrainingStopped.exit_code)
+        os._exit(code)  # as a kill would, which any stage survives: no handler may catch it
+
+    signal.signal(signal.SIGUSR1, end)
 
 
 def follow_parent() -> None:
