@@ -22,6 +22,7 @@ from paths import ROOT
 
 from regional_al import cli
 from regional_al.annotators import ANNOTATORS
+from regional_al.cli.launch import MAX_RESTARTS
 from regional_al.config import grammar
 from regional_al.heuristics import HEURISTICS
 
@@ -183,7 +184,8 @@ def command_faults(line: str) -> Iterator[str]:
             yield from (f"{names[0]} has no {flag}" for flag in unknown)
     match = re.search(r"tools/dist_train\.sh(.*)", line)
     if match:
-        unknown = [flag for flag in flags_in(match[1]) if flag not in flags_of("train")]
+        known = {*flags_of("train"), MAX_RESTARTS}
+        unknown = [flag for flag in flags_in(match[1]) if flag not in known]
         yield from (f"train has no {flag}" for flag in unknown)
     match = re.match(r"make((?: +[\w-]+(?:=\S*)?)+)$", line.strip())
     if match:
