@@ -240,7 +240,7 @@ def bald(passes: Iterable[Tensor]) -> Tensor:
                 f"pass {count} has shape {list(logits.shape)}, expected {list(total.shape)}"
             )
         entropies += entropy(logits)
-        for rows in row_slices(logits):
+        for rows in _row_slices(logits):
             total[..., rows, :] += torch.softmax(logits[..., rows, :].detach().float(), dim=-3)
         count += 1
     if total is None or entropies is None:
@@ -252,13 +252,13 @@ def _entropy_of_mean(probabilities: Tensor) -> Tensor:
     out = torch.empty(
         probabilities.shape[:-3] + probabilities.shape[-2:], device=probabilities.device
     )
-    for rows in row_slices(probabilities):
+    for rows in _row_slices(probabilities):
         p = probabilities[..., rows, :].double()
         out[..., rows, :] = -torch.xlogy(p, p).sum(dim=-3)
     return out
 
 
-def row_slices(x: Tensor, values: int = 1 << 20) -> list[slice]:
+def _row_slices(x: Tensor, values: int = 1 << 20) -> list[slice]:
     """Slices of rows that together cover x, each of about `values` values."""
     height = x.shape[-2]
     rows = max(1, values * height // max(1, x.numel()))

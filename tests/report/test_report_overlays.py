@@ -154,7 +154,7 @@ def test_marks_side_by_side_keep_their_own_place() -> None:
 
 def test_a_picture_of_pure_noise_is_encoded() -> None:
     """Random scores of single pixels: with optimize=True Pillow's buffer was too small for them."""
-    from regional_al.report.overlays import _jpeg
+    from regional_al.report.overlays import jpeg_uri
 
     noise = np.random.default_rng(0).integers(0, 256, (720, 960, 3), dtype=np.uint8)
-    assert len(_jpeg(noise)) > 100_000
+    assert len(jpeg_uri(noise)) > 100_000

@@ -13,6 +13,8 @@ from ..checks import integer
 from ..types import Level, PredictRequest
 from .base import HEURISTICS, Observation, PixelHeuristic
 
+ROWS = 64
+"""Rows of an image that are worked on at once, which bounds the memory."""
 SMALLEST = 1e-6
 """Balanced entropies from 0 to this count as it, so that scores are finite."""
 
@@ -114,23 +116,25 @@ def balanced_entropy(passes: Iterable[Tensor]) -> Tensor:
                 f"pass {count} has shape {list(logits.shape)}, expected {list(total.shape)}"
             )
         functional.entropy(logits)  # refuses what is not finite
-        for rows in functional.row_slices(logits):
-            p = torch.softmax(logits[..., rows, :].detach().double(), dim=-3)
-            total[..., rows, :] += p
-            squares[..., rows, :] += p * p
+        parts = (torch.split(one, ROWS, dim=-2) for one in (logits.detach(), total, squares))
+        for z, sums, sums_of_squares in zip(*parts, strict=True):
+            p = torch.softmax(z.double(), dim=-3)
+            sums += p
+            sums_of_squares += p * p
         count += 1
     if total is None or squares is None or count < 2:
         raise ValueError("balanced_entropy needs the logits of at least two passes")
     out = torch.empty(total.shape[:-3] + total.shape[-2:], dtype=torch.float32, device=total.device)
-    for rows in functional.row_slices(total):
-        mean = total[..., rows, :] / count
-        variance = (squares[..., rows, :] / count - mean * mean).clamp_(min=1e-10)
+    parts = (torch.split(one, ROWS, dim=-2) for one in (total, squares, out))
+    for sums, sums_of_squares, found in zip(*parts, strict=True):
+        mean = sums / count
+        variance = (sums_of_squares / count - mean * mean).clamp_(min=1e-10)
         entropy_ = -torch.xlogy(mean, mean).sum(dim=-3)
         mean = mean.clamp(1e-6, 1 - 1e-6)
         a = mean * (mean * (1 - mean) / variance - 1).clamp_(min=1e-10)
         b = a * (1 - mean) / mean
         known = (mean * beta_entropy(a + 1, b)).sum(dim=-3)
-        out[..., rows, :] = ((known + entropy_) / (entropy_ + math.log(2))).float()
+        found.copy_((known + entropy_) / (entropy_ + math.log(2)))
     return out
 
 
