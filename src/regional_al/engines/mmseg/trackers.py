@@ -32,6 +32,11 @@ OVER_CLICKS, OVER_LABELLED = "al_over_clicks", "al_over_labelled_ppm"
 """What a metric of a round is called where its step is no round: clicks, or labelled pixels of a
 million pixels of the pool."""
 _METRICS = re.compile(r"al/(mIoU|accuracy|IoU/.*)")
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_ALLOW_FILE_STORE": "true",
+}
 WANDB_ID, MLFLOW_ID = "wandb run", "mlflow run"
 """Notes with the id of the run."""
 
@@ -154,9 +159,10 @@ class WandbRows:
 @contextmanager
 def one_mlflow_run(memory: Memory) -> Iterator[None]:
     """Inside, the first use of MLflow goes on with the run whose id is kept in the work dir. It
-    gives up on a server soon, since a training waits for it."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+    gives up on a server soon, since a training waits for it, and writes files where the config
+    names no server, which newer versions do only when they are told to."""
+    for name, value in _MLFLOW.items():
+        os.environ.setdefault(name, value)
     name, known = "MLFLOW_RUN_ID", memory.noted(MLFLOW_ID)
     given = os.environ.get(name)
     if known is not None and given is None:

@@ -251,7 +251,8 @@ class RoundBackend(BaseVisBackend):  # type: ignore[misc]
             return None
         end = getattr(loop, "stop_at", None) or loop.max_iters
         counted = self.runner.iter + (0 if self.validating else 1)
-        return int(end) - (counted - self.count.steps)
+        length: int = int(end) - (counted - self.count.steps)
+        return length
 
     def add_scalars(
         self, scalar_dict: dict[str, Any], step: int = 0, file_path: str | None = None, **_: Any
