@@ -287,7 +287,9 @@ class RoundLoggerHook(LoggerHook):  # type: ignore[misc]
         """Report what the runner has gathered."""
         kind = VAL if self.get_mode(runner) == "val" else TRAIN
         values = self.get_loggable_tags(runner)
-        values.pop("val/eval_iter_num", None)
+        if kind == VAL:  # the rates are reported with the training
+            values = {name: v for name, v in values.items() if name.startswith("val/")}
+            values.pop("val/eval_iter_num", None)
         length, end = None, runner._max_iters
         if end is not None and runner.mode == "train":
             length = int(end) - (runner.iter + 1 - self.count.steps)
