@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ from regional_al.store.points import TRAIN, Point, PointLog
 from regional_al.web import live_app, server
 from regional_al.web.live import Live
 from regional_al.web.session import LOCK
+
+FEW = {**GRID, "previews": 1}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_the_page_follows_a_run_from_before_its_beginning_to_its_end(
         page = client.get("/report").text
         assert "No round is complete yet." in page
         shutil.rmtree(folder)
-        oracle(data, folder, GRID)
+        oracle(data, folder, FEW)
         last = now(client)
         assert (last["state"], last["sentence"]) == (
             "finished",
@@ -180,32 +183,40 @@ def test_points_are_read_on_and_anew_when_the_run_is_another(run: Path) -> None:
 def test_a_run_that_is_written_while_it_is_watched(data: Path, tmp_path: Path) -> None:
     """No reader's lock stops the run, no half-written file the page."""
     folder, states, ended = tmp_path / "run", set(), threading.Event()
+    drawn: list[str] = []
     live = Live(folder)
 
     def look() -> None:
         while not ended.is_set():
             states.add(live.now()["state"])
-            if (folder / "results.json").exists():
-                live.report()
+            if (folder / "results.json").exists() and not drawn:
+                drawn.append(live.report())
+            time.sleep(0.02)
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        oracle(data, folder, GRID)
+        oracle(data, folder, {**GRID, "previews": 0})
     finally:
         ended.set()
         thread.join()
+    assert drawn
     assert "unreadable" not in states
     assert live.now()["state"] == "finished"
 
 
-def test_the_annotation_page_is_linked_while_it_is_served(run: Path) -> None:
+def test_the_annotation_page_is_linked_while_it_is_served(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with watched(run) as client:
         assert now(client)["annotate"] is None
         with served(run) as annotate:
             server.note_address(annotate.session.files, "0.0.0.0", 8765)
             found = now(client)["annotate"]
-            assert found["url"] == "http://127.0.0.1:8765/"
+            assert (found["url"], found["here"]) == ("http://127.0.0.1:8765/", True)
+            monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+            assert now(client)["annotate"]["here"] is False  # the loopback of another machine
+            monkeypatch.undo()
             assert TOKEN not in (run / ".annotate.json").read_text()
             place = annotate.get("/api/next", params={"person": "ada"}).json()
             assert answer(annotate, place, [1], classes=[1]).status_code in (200, 422)

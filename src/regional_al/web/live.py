@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -201,7 +202,10 @@ class Live:
         with suppress(DataError, WorkDirError):
             found = read_json(path)
             if isinstance(found, dict) and str(found.get("url")).startswith("http://"):
-                return {"url": str(found["url"]), "machine": str(found.get("machine", ""))}
+                url, machine = str(found["url"]), str(found.get("machine", ""))
+                loopback = url.startswith(("http://127.", "http://localhost:", "http://[::1]:"))
+                here = not loopback or machine == socket.gethostname()
+                return {"url": url, "machine": machine, "here": here}
         return None
 
 

@@ -21,7 +21,7 @@ function draw(now) {
   training(now.training);
   annotation(now.annotate);
   const process = now.process && now.state === "running" ? `process ${now.process}` : "";
-  const rounds = now.rounds ? `round ${now.round} of ${now.rounds}` : "";
+  const rounds = now.rounds && now.state !== "finished" ? `round ${now.round} of ${now.rounds}` : "";
   const seen = now.seen ? `files changed ${now.seen} ago` : "";
   text("life", [rounds, process, seen].filter(Boolean).join(" · "));
   chart(now.losses ?? []);
@@ -45,12 +45,16 @@ function annotation(now) {
   $("annotate").hidden = !now;
   $("annotate").replaceChildren();
   if (!now) return;
+  if (!now.here) {
+    text("annotate", `The annotation page is served on ${now.machine}, at ${now.url}`);
+    return;
+  }
   const link = document.createElement("a");
   link.href = now.url;
   link.rel = "noreferrer";
   link.target = "_blank";
   link.textContent = "Annotation page";
-  $("annotate").append(link, ` on ${now.machine}; the first time, open the address that annotate has printed.`);
+  $("annotate").append(link, " (the first time, open the address that regional-al annotate has printed)");
 }
 
 function piece(name, attributes, content = "") {
