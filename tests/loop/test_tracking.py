@@ -262,6 +262,18 @@ def test_a_tracker_that_is_added_later_gets_the_whole_run(
     assert {step for _, step in recorder.pictures} == {0, 1, 2}
 
 
+def test_a_run_that_has_lost_the_file_goes_on_behind_its_trainings(
+    data: Path, tmp_path: Path
+) -> None:
+    """As one of an earlier version, which had none; its rounds are known."""
+    run(data, tmp_path / "run", rounds=1)
+    (tmp_path / "run/tracking.sqlite").unlink()
+    recorder = Recorder()
+    run(data, tmp_path / "run", recorder, rounds=2)
+    assert recorder.steps(TRAIN) == list(range(2 * ITERATIONS + 1, 3 * ITERATIONS + 1))
+    assert recorder.steps(ROUND) == [0, 1, 2]
+
+
 def test_a_damaged_file_stops_nothing(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

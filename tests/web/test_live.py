@@ -33,7 +33,7 @@ from regional_al.web import live_app, server
 from regional_al.web.live import Live
 from regional_al.web.session import LOCK
 
-FEW = {**GRID, "previews": 1}
+FEW = {**GRID, "previews": 1, "rounds": 1}
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +96,14 @@ def test_the_page_follows_a_run_from_before_its_beginning_to_its_end(
         last = now(client)
         assert (last["state"], last["sentence"]) == (
             "finished",
-            "Finished: all 2 rounds are done.",
+            "Finished: all 1 rounds are done.",
         )
         assert last["version"] != first["version"]
         page = client.get("/report").text
         assert 'id="overlays"' in page
         assert page.count("data:image/png;base64,") >= 3
         assert "No round is complete yet." not in page
-        assert [loss[1] for loss in last["losses"]] == [0, 1, 2]
+        assert [loss[1] for loss in last["losses"]] == [0, 1]
 
 
 def test_nothing_is_written(run: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_is_being_done(run: Path) -> None:
         stopped = now(client)
         assert stopped["state"] == "stopped"
         assert stopped["sentence"] == (
-            "Not going on. Next: training of round 0. Run the same command again with --resume."
+            "The run has stopped. Next: training of round 0. Run the same command again with --resume."
         )
         with FolderLock(run).holding():
             going = now(client)
@@ -196,7 +196,7 @@ def test_a_run_that_is_written_while_it_is_watched(data: Path, tmp_path: Path) -
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        oracle(data, folder, {**GRID, "previews": 0})
+        oracle(data, folder, {**GRID, "previews": 0, "rounds": 1})
     finally:
         ended.set()
         thread.join()

@@ -120,7 +120,7 @@ class Live:
             "process": held,
             "seen": self._seen(),
             "waits": waits(since) if waiting else None,
-            "training": self._training(position.round) if training else None,
+            "training": self._training(position.round, state) if training else None,
             "losses": thinned(self._losses),
             "annotate": self._annotate(),
             "version": self._version(),
@@ -172,13 +172,13 @@ class Live:
                         Loss(p.step, p.round, loss) for p, loss in found if loss is not None
                     ]
 
-    def _training(self, round: int) -> JSON | None:
+    def _training(self, round: int, state: str) -> JSON | None:
         """The training of a round as far as it was reported; None: not at all."""
         recent = [point for point in self._recent if point.round == round]
         if not recent:
             return None
         last = recent[-1]
-        speed = pace(recent)
+        speed = pace(recent) if state == "running" else None
         left = None if last.length is None else last.length - last.iteration
         return {
             "iteration": last.iteration,
@@ -216,13 +216,13 @@ def sentence(position: Position, state: str) -> str:
         >>> sentence(Position(2, "fit"), "running")
         'Round 2: training.'
         >>> sentence(Position(2, "fit"), "stopped")
-        'Not going on. Next: training of round 2. Run the same command again with --resume.'
+        'The run has stopped. Next: training of round 2. Run the same command again with --resume.'
     """
     if state == "running" and position.stage is not None and position.stopped is None:
         return f"Round {position.round}: {DOING[position.stage]}."
     said = position.sentence()[1]
     if state == "stopped":
-        said = said.replace("Not finished.", "Not going on.")
+        said = said.replace("Not finished.", "The run has stopped.")
         return f"{said} Run the same command again with --resume."
     return said
 
