@@ -136,7 +136,8 @@ def test_what_is_being_done(run: Path) -> None:
         stopped = now(client)
         assert stopped["state"] == "stopped"
         assert stopped["sentence"] == (
-            "The run has stopped. Next: training of round 0. Run the same command again with --resume."
+            "The run has stopped. Next: training of round 0. "
+            "Run the same command again with --resume."
         )
         with FolderLock(run).holding():
             going = now(client)
