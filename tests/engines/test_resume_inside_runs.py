@@ -123,7 +123,8 @@ def reported(work_dir: Path) -> dict[tuple[str, str, int], float]:
         line = json.loads(text)
         step = line.get("iter", line.get("step", line.get("round")))
         for key, value in line.items():
-            if "time" not in key and "seconds" not in key:
+            named = key in ("mode", "epoch", "iter", "step", "round")
+            if not named and "time" not in key and "seconds" not in key:
                 place = (str(line.get("mode")), key, int(step))
                 assert place not in found, place
                 found[place] = value

@@ -8,6 +8,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -83,7 +84,7 @@ def serve(
 def note_address(files: WorkDir, host: str, port: int) -> None:
     """Write down where the page is served, without its token, for `regional-al watch`."""
     told = {"url": address(host, port), "machine": socket.gethostname()}
-    with replacing(files.annotate_address) as temporary:
+    with suppress(WorkDirError), replacing(files.annotate_address) as temporary:
         temporary.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
