@@ -60,7 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loop.runner": GROUND | {"engines", "partitions"},
     # The page sees a waiting run as the exchange does; it starts trainings as `compare` does.
     "web": GROUND
-    | {"annotators", "annotators.base", "compare", "exchange", "loop", "partitions", "store"},
+    | {"annotators", "annotators.base", "compare", "exchange", "loop", "partitions"}
+    | {"report", "store"},
     "compat": GROUND
     | {"annotators", "data", "engines", "engines.base", "heuristics", "kernels", "metrics"}
     | {"runtime", "store"},

@@ -30,6 +30,7 @@ ALLOWED = {
     "engines.mmseg0.hooks:stretch_logger": "a log, which is appended to",
     "engines.mmseg0.fit:save": "a temporary name of its own, renamed",
     "engines.mmseg0.fit:write_state": "to the temporary name that store.fit_state gives",
+    "engines.mmseg0.tracking:write": "a log, which is appended to",
     "engines.mmseg1.fit:write": "to the temporary names that save and store.fit_state give",
     "engines.torch:_save_state": "to the temporary name that store.fit_state gives",
     "selection.pool_table:close": "scratch of one query: deleted before it is written anew",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,26 @@ def ending(work_dir: Path) -> dict[str, Any]:
     return found
 
 
+VALIDATION = ("aAcc", "mAcc", "mIoU")
+
+
+def reported(work_dir: Path) -> dict[tuple[str, str, int], float]:
+    """What a run has reported: each value once. Times are of the machine, and mmcv averages over
+    fewer iterations after a resume."""
+    name = {"mmseg1": "scalars.json", "mmseg0": "run.log.json"}[str(GENERATION)]
+    found: dict[tuple[str, str, int], float] = {}
+    for text in (work_dir / "vis_data" / name).read_text().splitlines():
+        line = json.loads(text)
+        step = line.get("iter", line.get("step", line.get("round")))
+        for key, value in line.items():
+            named = key in ("mode", "epoch", "iter", "step", "round")
+            if not named and "time" not in key and "seconds" not in key:
+                place = (str(line.get("mode")), key, int(step))
+                assert place not in found, place
+                found[place] = value
+    return found
+
+
 FIRST, SECOND = (0, signal.SIGTERM), (1, signal.SIGKILL)
 THIRD = (1, signal.SIGUSR1)
 
@@ -151,6 +172,14 @@ def test_interrupted_runs_end_as_the_whole_one(
     assert "the training of round 1 resumes at iteration" in said
     one, two = ending(whole), ending(broken)
     assert [name for name in {*one, *two} if one.get(name) != two.get(name)] == []
+    told, again = reported(whole), reported(broken)
+    assert len(told) > 500
+    assert set(told) == set(again)
+    if (
+        gpus > 1
+    ):  # a checkpoint has the running means of rank 0, by which rank 1 then validates, too
+        told = {place: value for place, value in told.items() if place[1] not in VALIDATION}
+    assert [place for place in told if told[place] != again[place]] == []
 
 
 def test_another_number_of_processes_starts_the_training_anew(root: Path, tmp_path: Path) -> None:

@@ -70,6 +70,38 @@ def test_another_process_is_refused_by_name_until_the_holder_is_killed(tmp_path:
     assert (tmp_path / NAME).read_text() == ""
 
 
+def test_who_holds_a_folder_is_seen_without_touching_it(tmp_path: Path) -> None:
+    assert locks.holder(tmp_path) == ""
+    (pid,) = held_by_a_child(tmp_path)
+    try:
+        assert locks.holder(tmp_path) == f"{pid} on {HOST}"
+        with pytest.raises(WorkDirError):  # looking has not released it
+            FolderLock(tmp_path).acquire()
+    finally:
+        kill(pid)
+    assert (tmp_path / NAME).read_text() == f"{pid} on {HOST}\n"
+    assert locks.holder(tmp_path) == ""
+
+
+def test_the_holder_is_seen_by_its_own_process_and_goes_on_holding(tmp_path: Path) -> None:
+    with FolderLock(tmp_path).holding():
+        assert locks.holder(tmp_path) == f"{os.getpid()} on {HOST}"
+        child = os.fork()
+        if child == 0:
+            os._exit(locks.holder(tmp_path) != f"{os.getppid()} on {HOST}")
+        assert os.waitpid(child, 0)[1] == 0
+    assert locks.holder(tmp_path) == ""
+
+
+def test_the_holder_without_locks_is_the_one_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / HELD).write_text(f"{os.getppid()} on {HOST}\n")
+    assert locks.holder(tmp_path) == f"{os.getppid()} on {HOST}"
+    (tmp_path / HELD).write_text(f"99999999 on {HOST}\n")
+    assert locks.holder(tmp_path) == ""
+    (tmp_path / HELD).write_text("12 on elsewhere\n")
+    assert locks.holder(tmp_path) == "12 on elsewhere"
+
+
 def test_children_of_a_killed_holder_do_not_hold(tmp_path: Path) -> None:
     """Data workers live on for seconds after their run was killed."""
     holder, child = held_by_a_child(tmp_path, children=1)

@@ -166,6 +166,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="add the budget that was not spent to the next round (default), or drop it",
     )
     _add_annotate(commands.add_parser("annotate", help="answer what a run asks, in a browser"))
+    watch = commands.add_parser(
+        "watch", help="follow a run on a page that reports while it goes on"
+    )
+    watch.add_argument("work_dir", type=Path, help="of a run, which may begin later")
+    _add_server(watch)
     serve = commands.add_parser("serve", help="give a labelling tool the predictions of a run")
     serve.add_argument("work_dir", type=Path, help="of a run that waits for answers")
     serve.add_argument(
@@ -235,8 +240,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
 def _add_annotate(annotate: argparse.ArgumentParser) -> None:
     add = annotate.add_argument
     add("work_dir", type=Path, help="of a run with annotator='web' or 'folder' that waits")
-    add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    add("--port", type=int, default=0, help="default: any that is free")
+    _add_server(annotate)
     add(
         "--overlap",
         type=float,
@@ -252,6 +256,12 @@ def _add_annotate(annotate: argparse.ArgumentParser) -> None:
         help="how long an image is kept for a person who does nothing (default: 300)",
     )
     add("--train", action="store_true", help="start the next round when this one is complete")
+
+
+def _add_server(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    add("--port", type=int, default=0, help="default: any that is free")
     add("--no-browser", action="store_true", help="do not open a browser")
 
 
@@ -361,6 +371,10 @@ def _run(args: argparse.Namespace) -> int:
         from . import annotate
 
         return annotate.run(args)
+    if args.command == "watch":
+        from . import annotate
+
+        return annotate.watch(args)
     if args.command == "serve":
         from . import annotate
 

@@ -1,4 +1,4 @@
-"""`regional-al annotate` and `serve`: servers for people, and for labelling tools."""
+"""`regional-al annotate`, `watch` and `serve`: servers for people, and for labelling tools."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def run(args: argparse.Namespace) -> int:
         args.train,
         not args.no_browser,
     )
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Serve the live report; see `web.server.watch`. Returns the exit code."""
+    with _extra():
+        from ..web import server
+    return server.watch(args.work_dir, args.host, args.port, not args.no_browser)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -17,10 +17,73 @@ import torch
 
 from ..errors import EnvironmentProblem, UnsupportedError
 from ..registry import Registry
-from ..types import I64, JSON, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
+from ..types import I64, JSON, U8, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
 
 if TYPE_CHECKING:
     from ..store.labels import LabelStore
+    from ..store.points import Point
+
+
+class Tracker(Protocol):
+    """An experiment tracker that a config names: TensorBoard, Weights & Biases, MLflow, files.
+
+    It is called by one process, in the order of the points; what it raises is told in a warning and
+    tried again after the round.
+
+    Attributes:
+        name: As the config calls it.
+    """
+
+    name: str
+
+    def open(self) -> None:
+        """Connect, or open the files. Called again after a failure."""
+
+    def write(self, point: Point, pictures: Mapping[str, U8]) -> None:
+        """Write the scalars of a point so that they outlive a kill of this process.
+
+        Args:
+            point: Of a training, a validation or a round.
+            pictures: Of a round: name -> RGB uint8 [H, W, 3].
+        """
+
+    def picture(self, name: str, picture: U8, step: int) -> None:
+        """Write a picture that a training shows, RGB uint8 [H, W, 3]."""
+
+    def close(self) -> None:
+        """Let go of it; nothing happens when it is not open."""
+
+
+class TrainingLog(Protocol):
+    """Where a training reports to: one axis for all trainings of a run, and the trackers.
+
+    Only rank 0 writes; the other ranks may call the methods as well.
+    """
+
+    @property
+    def trackers(self) -> Sequence[Tracker]:
+        """Those of the config that work."""
+
+    def scalars(
+        self,
+        values: Mapping[str, Any],
+        iteration: int,
+        length: int | None = None,
+        kind: str = "train",
+    ) -> None:
+        """Report numbers. What is no number is left out, and so is an iteration that has been
+        reported before, when a training is resumed. Never raises.
+
+        Args:
+            values: Name -> value, such as 'loss'.
+            iteration: Of this training, 1 after its first step.
+            length: Iterations of this training, if known.
+            kind: What is reported together: 'train', 'val' for a validation within the training, or
+                another name.
+        """
+
+    def picture(self, name: str, picture: U8, iteration: int) -> None:
+        """Show a picture, RGB uint8 [H, W, 3]. Never raises."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +107,7 @@ class FitRequest:
         iterations: Length of this training instead of the config's own; its schedule is stretched.
         identity: What determines this training. An engine that can resume in the middle of it saves
             its state under this identity, see `store.fit_state`. None: nothing is saved.
+        track: Where it reports losses; None: nowhere but to its own logs.
 
     Example:
         >>> from regional_al.store.labels import LabelStore
@@ -60,6 +124,7 @@ class FitRequest:
     until: int | None = None
     iterations: int | None = None
     identity: JSON | None = None
+    track: TrainingLog | None = None
 
 
 @dataclass(frozen=True)
@@ -107,13 +172,26 @@ class Prediction:
     features: torch.Tensor | FeatureMap | None = None
 
 
+class Memory(Protocol):
+    """Objects by name that a tracker finds again when the run is resumed: the id of its run."""
+
+    def noted(self, name: str) -> JSON | None:
+        """What `note` has remembered; None: nothing."""
+
+    def note(self, name: str, value: JSON) -> None:
+        """Remember an object, which JSON can hold."""
+
+
 class Engine(Protocol):
     """A training framework as the loop sees it.
 
     An engine that also trains on a labelled source data set has an attribute `has_source = True`;
     its `fit` then works before there are labels. One that was built without the `acquisition` may
     have a method `check_acquisition(acquisition)`, called before `preflight`, which raises
-    ConfigError for what it cannot do.
+    ConfigError for what it cannot do. One whose framework has experiment trackers may have a method
+    `trackers(folder, title, memory)`, called on rank 0, which returns a list of `Tracker`s that are
+    not open yet; folder: where those write that the config gives no place; title: of the run;
+    memory: notes of the run, which are kept when it is resumed, see `Memory`.
 
     Attributes:
         label_space: Classes and the meaning of the ids in label files.

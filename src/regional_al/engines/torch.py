@@ -35,6 +35,9 @@ from .mmseg.config_file import check_ids
 from .mmseg.datasets import refuse_duplicates
 from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
+REPORT_EVERY = 10
+"""Iterations between two losses that are reported."""
+
 
 @dataclass
 class TorchEngine:
@@ -138,6 +141,9 @@ class TorchEngine:
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 done = step + 1
+                if request.track is not None and (done % REPORT_EVERY == 0 or done == end):
+                    values = {"loss": loss.item(), "lr": optimizer.param_groups[0]["lr"]}
+                    request.track.scalars(values, done - start, end - start)
                 if stop is not None and done < end:
                     asked = dist.max_number(stop.signal)
                     if asked or done % self.save_interval == 0:

@@ -22,6 +22,7 @@ from ..store.work_dir import WorkDir
 from ..types import JSON
 from . import stages
 from .records import RunRecords
+from .tracking import Tracking
 from .warm_start import build_warm_start
 
 
@@ -88,6 +89,7 @@ class ActiveLearningLoop:
         self.records = RunRecords(
             self.work_dir, self.config, engine, text, engine_name, title, sources
         )
+        self.tracking = Tracking(self.work_dir, engine, title)
         self.round, self.status, self.reason = 0, "running", ""
         self.watch, self._prepared = Stopwatch(), False
 
@@ -97,6 +99,7 @@ class ActiveLearningLoop:
             while self.step():
                 pass
         finally:
+            self.tracking.close()
             self.records.close()
         return self.status
 
@@ -112,6 +115,7 @@ class ActiveLearningLoop:
         ):
             return False
         reason = self.records.close_round(self.round)
+        self.tracking.close_round(self.round)
         if reason:
             return self.end("finished", reason)
         self.round += 1
@@ -133,6 +137,7 @@ class ActiveLearningLoop:
             self.check()
             self.prepare()
             self.records.open()
+            self.tracking.open()
         except BaseException:
             self.records.close()
             raise

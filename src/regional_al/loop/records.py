@@ -215,6 +215,12 @@ class RunRecords:
         name = (self.done(round_, "fit") or {}).get("checkpoint")
         return None if name is None else self.work_dir.root / name
 
+    def trained(self, round_: int) -> list[int]:
+        """Iterations of the trainings of all rounds before one. On rank 0."""
+        return [
+            int((self._books.done(r, "fit") or {}).get("iterations") or 0) for r in range(round_)
+        ]
+
     def iterations(self, round_: int) -> int | None:
         """How long a round trains, by `acquisition.iterations`; None: by the engine's config."""
         rule = self.config.iterations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,8 @@ def train(loop: ActiveLearningLoop) -> JSON:
         iterations=loop.records.iterations(round_),
     )
     request = replace(request, identity=identity(loop, request, labelled["digest"]))
+    track = loop.tracking.training(round_, request.identity, partial(loop.records.trained, round_))
+    request = replace(request, track=track)
     prepare_folder(request)
     with loop.watch("fit"):
         result = loop.engine.fit(request)

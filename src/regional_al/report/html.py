@@ -81,11 +81,18 @@ def write_report(work_dir: Path) -> Path:
     return run.report
 
 
-def render(results: Results, run: WorkDir) -> str:
-    """The page as text; writes the figures on the way."""
+def render(results: Results, run: WorkDir, folder: Path | None = None) -> str:
+    """The page as text.
+
+    Args:
+        results: Of the run.
+        run: Its folder.
+        folder: Where the figures are written on the way; default: `run.figures`.
+    """
+    folder = folder or run.figures
     template = page_template("report.html.j2")
     counts = data.class_counts(run, results)
-    groups, left_out = overlays.groups(run, results, run.figures / "overlays")
+    groups, left_out = overlays.groups(run, results, folder / "overlays")
     finished, state = read_position(run, results).sentence()
     spent = people.summary(run, results)
     page: str = template.render(
@@ -108,7 +115,7 @@ def render(results: Results, run: WorkDir) -> str:
         left_out=left_out,
         legend=[(n, hex_colour(c)) for n, c in zip(results.classes, results.palette, strict=True)],
         config=[(key, plain(value)) for key, value in results.acquisition.items()],
-        **charts(results, counts, run.figures),
+        **charts(results, counts, folder),
     )
     return page
 

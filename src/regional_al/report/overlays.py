@@ -92,6 +92,29 @@ def groups(run: WorkDir, results: Results, folder: Path) -> tuple[list[JSON], st
     return found, left_out.strip()
 
 
+def strips(run: WorkDir, results: Results, round_: int, most: int = PER_ROUND) -> dict[str, U8]:
+    """The overlays of one round for an experiment tracker.
+
+    Args:
+        run: The folder of the run.
+        results: Its `results.json`.
+        round_: That has a query and previews; another one has no overlays.
+        most: How many.
+
+    Returns:
+        Key of an image -> image, score map, query and labels side by side, RGB uint8 [H, W, 3].
+
+    Raises:
+        RegionalALError: A file is damaged, or a package is missing.
+    """
+    if round_ not in run.rounds_with_query():
+        return {}
+    query = read_query(run.query(round_))
+    queried = set(query.keys.values())
+    previews = sorted(data.read_previews(run, round_), key=lambda p: p.key not in queried)
+    return {p.key: _strip(_pictures(run, results, query, p)) for p in previews[:most]}
+
+
 def thinned(rounds: Sequence[int], limit: int) -> list[int]:
     """At most `limit` of the rounds, evenly spaced, the first and last among them."""
     if len(rounds) <= limit:
@@ -119,9 +142,32 @@ def _count(number: int, noun: str) -> str:
     return f"{full(number)} {noun}{'' if number == 1 else 's'}"
 
 
+Picture = tuple[U8, str, str]
+"""RGB [h, w, 3], what it shows, caption."""
+
+
 def _row(
     run: WorkDir, results: Results, query: Query, preview: Preview, folder: Path
 ) -> list[Panel]:
+    key, round_ = preview.key, query.info.round
+    pictures = _pictures(run, results, query, preview)
+    name = f"round_{round_:03d}_{key.replace('/', '__')}.png"
+    write_png(folder / name, _strip(pictures))
+    height, width = pictures[0][0].shape[:2]
+    return [
+        Panel(jpeg_uri(picture), f"{what} of {key}, round {round_}", text, width // 2, height // 2)
+        for picture, what, text in pictures
+    ]
+
+
+def _strip(pictures: Sequence[Picture]) -> U8:
+    """The pictures side by side."""
+    gap = np.full((pictures[0][0].shape[0], _GAP, 3), 255, dtype=np.uint8)
+    parts = [part for picture, _, _ in pictures for part in (gap, picture)][1:]
+    return np.concatenate(parts, axis=1)
+
+
+def _pictures(run: WorkDir, results: Results, query: Query, preview: Preview) -> list[Picture]:
     key, round_ = preview.key, query.info.round
     items = query.asked(key) if key in query.keys.values() else None
     score = None if preview.score is None else data.read_score(preview.score)
@@ -137,21 +183,11 @@ def _row(
     classes = labelled_classes(pair, results, round_, shape[:2])
     palette = np.array(results.palette, dtype=np.uint8).reshape(-1, 3)
     share = percent(float((classes > 0).mean()))
-    pictures = [
+    return [
         (image, "image", key + missing),
         (score_panel(score, size), "score map", _score_caption(score, results, query)),
         (query_panel(image, items, size), "query", _query_caption(items)),
         (label_panel(image, classes, palette, size), "labels", f"labelled: {share} % of the image"),
-    ]
-    gap = np.full((size[0], _GAP, 3), 255, dtype=np.uint8)
-    strip = [part for picture, _, _ in pictures for part in (gap, picture)][1:]
-    name = f"round_{round_:03d}_{key.replace('/', '__')}.png"
-    write_png(folder / name, np.concatenate(strip, axis=1))
-    return [
-        Panel(
-            jpeg_uri(picture), f"{what} of {key}, round {round_}", text, size[1] // 2, size[0] // 2
-        )
-        for picture, what, text in pictures
     ]
 
 

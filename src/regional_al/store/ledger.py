@@ -268,6 +268,13 @@ class Ledger(People):
         rows = self._execute("SELECT round, stage, payload FROM stages ORDER BY rowid")
         return {(round, stage): self._load(payload) for round, stage, payload in rows}
 
+    def finished(self, round: int, stage: str) -> str | None:
+        """When a stage was marked, ISO 8601 in UTC; None: it is not done."""
+        rows = self._execute(
+            "SELECT finished FROM stages WHERE round = ? AND stage = ?", (round, stage)
+        )
+        return str(rows[0][0]) if rows else None
+
     def position(self) -> tuple[int, str]:
         """(round, stage) that comes next; (0, 'query') at the start."""
         ((count,),) = self._execute("SELECT COUNT(*) FROM stages")

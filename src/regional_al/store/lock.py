@@ -12,6 +12,8 @@ import fcntl
 import os
 import secrets
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -168,6 +170,44 @@ class FolderLock:
         return WorkDirError(
             f"{self.folder} is in use by {self.user} (process {holder or 'unknown'}): {self.hint}"
         )
+
+
+def holder(folder: Path, name: str = NAME) -> str:
+    """Who holds the lock of a folder, without touching it.
+
+    Args:
+        folder: Of the lock.
+        name: Of its file.
+
+    Returns:
+        `PID on HOST` ('unknown' where the file does not say so); '' when nobody does.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, FolderLock(Path(folder)).holding():
+        ...     holder(Path(folder)) == f"{os.getpid()} on {socket.gethostname()}"
+        True
+    """
+    if (os.getpid(), str(folder.resolve() / name)) in _mine:
+        return _me()  # closing a descriptor of the file would release the lock
+    with suppress(OSError):
+        named = _named(folder / f"{name}.held")
+        return "" if _ended(named) else named or "unknown"
+    try:
+        file = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        found = _text(file)
+        if sys.platform != "linux":
+            return "" if _ended(found) else found
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
+        return "" if kind == fcntl.F_UNLCK else found or "unknown"
+    except OSError:  # the file system has no locks
+        return ""
+    finally:
+        os.close(file)
 
 
 def _me() -> str:

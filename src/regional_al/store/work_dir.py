@@ -42,6 +42,21 @@ class WorkDir:
         return self.root / "answers.sqlite"
 
     @property
+    def points(self) -> Path:
+        """The SQLite file of what a run has reported of its trainings and rounds, see `points`."""
+        return self.root / "tracking.sqlite"
+
+    @property
+    def trackers(self) -> Path:
+        """Folder where the experiment trackers of the config write, unless it names another."""
+        return self.root / "vis_data"
+
+    @property
+    def annotate_address(self) -> Path:
+        """The file that says where `regional-al annotate` serves its page."""
+        return self.root / ".annotate.json"
+
+    @property
     def results(self) -> Path:
         """`results.json`: one record per round."""
         return self.root / "results.json"

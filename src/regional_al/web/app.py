@@ -54,7 +54,7 @@ def make_app(session: Session, token: str, host: str, port: int) -> Starlette:
     app = Starlette(
         routes=_routes(session),
         lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error, Exception: _fault},
+        exception_handlers=FAULTS,
     )
     app.state.session, app.state.ending = session, False
     app.add_middleware(Guard, token=token, host=host, port=port)
@@ -250,10 +250,14 @@ async def stream(request: Request, session: Session) -> AsyncIterator[bytes]:
             yield b": ping\n\n"
 
 
-async def _http_error(request: Request, problem: Exception) -> Response:
+async def http_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     return error(problem.status_code, problem.detail)
 
 
-async def _fault(request: Request, problem: Exception) -> Response:
+async def fault(request: Request, problem: Exception) -> Response:
     return error(500, f"the server has a fault: {type(problem).__name__}; see its terminal")
+
+
+FAULTS: Mapping[Any, Any] = {HTTPException: http_error, Exception: fault}
+"""How a server answers what its routes raise."""

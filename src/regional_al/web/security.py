@@ -72,10 +72,14 @@ class Guard:
         token: Of the address that was printed.
         host: That the server listens on.
         port: Likewise.
+        command: That has printed the address.
     """
 
-    def __init__(self, app: ASGIApp, token: str, host: str, port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str, host: str, port: int, command: str = "annotate"
+    ) -> None:
         self.app, self.token, self.host, self.port = app, token, host, port
+        self.command = command
         self.cookie = f"regional_al_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +133,8 @@ class Guard:
                 response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
                 return response
         if not same(self._cookie(headers), self.token):
-            return error(401, "no access: open the address that `regional-al annotate` has printed")
+            told = f"the address that `regional-al {self.command}` has printed"
+            return error(401, f"no access: open {told}")
         return None
 
     def _cookie(self, headers: Headers) -> str:

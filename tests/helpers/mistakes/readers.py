@@ -35,7 +35,7 @@ from regional_al.partitions import precomputed
 from regional_al.partitions.superpixels import SlicPartition
 from regional_al.report import data as report_data
 from regional_al.selection.pool_table import TableWriter, read_table
-from regional_al.store import fit_state, image_paths, images, lock
+from regional_al.store import fit_state, image_paths, images, lock, points
 from regional_al.store import query as queries
 from regional_al.store import results as records
 from regional_al.store.labels import LabelStore
@@ -117,6 +117,22 @@ def _run(file: str) -> Callable[[Path], Path]:
         return folder / "run" / file
 
     return make
+
+
+def _points(folder: Path) -> Path:
+    with points.PointLog.open(folder) as log:
+        for step in range(1, 5):
+            point = points.Point("train", 0, step, step, 4, 1.5, {"loss": 0.5, "lr": 0.1})
+            log.add(point)
+        log.note("sent to x", {"number": 2})
+    with closing(sqlite3.connect(folder / "tracking.sqlite")) as db, db:
+        db.execute("VACUUM")
+    return folder / "tracking.sqlite"
+
+
+def _read_points(folder: Path) -> Any:
+    with points.PointLog.open(folder, readonly=True) as log:
+        return log.after(0), log.last("train"), log.last_step(), log.noted("sent to x")
 
 
 def _read_ledger(folder: Path) -> Any:
@@ -362,6 +378,7 @@ READERS: dict[str, Reader] = {
         "store.results.load", _run("results.json"), lambda f: records.load(f / "run")
     ),
     "ledger": Reader("store.ledger.Ledger", _run("ledger.sqlite"), _read_ledger),
+    "points": Reader("store.points.PointLog", _points, _read_points),
     "status": Reader(
         "cli.status.run", _run("ledger.sqlite"), lambda f: cli_status.run(f / "run", 100)
     ),

@@ -10,7 +10,7 @@ import torch
 from mmcv import Config
 
 from ...types import I64
-from ..base import FitRequest, FitResult
+from ..base import FitRequest, FitResult, Memory, Tracker
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.tiled import tiling_of
 from ..quiet import quiet_warnings
@@ -21,6 +21,7 @@ from .losses import average_over_labels, weigh_pixels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
+from .tracking import trackers
 from .unlabeled import check as check_unlabeled
 
 
@@ -62,6 +63,10 @@ class MMSeg0Engine(MMSegEngine):
 
     def train(self, request: FitRequest) -> FitResult:
         return fit.fit(self.cfg, self._pool, request, self._source)
+
+    def trackers(self, folder: Path, title: str, memory: Memory) -> list[Tracker]:
+        """Those that hooks of `log_config` write to, see `Engine`."""
+        return trackers(self.cfg, folder, title, memory)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         return confusion(self.validation, self.predictor, checkpoint)

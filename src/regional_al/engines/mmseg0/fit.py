@@ -42,7 +42,7 @@ from ..mmseg.checkpoints import strip
 from ..mmseg.mixing import MIX, unwrapped
 from ..mmseg.rehearsal import Blame
 from ..mmseg.resumable import INTERVAL, Resumable, can_resume
-from ..mmseg.training import Start, labelled_dataset, starting_point
+from ..mmseg.training import LabelCount, Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import dicts, type_name, without_traceback
 from .checkpoints import safe_loading
@@ -62,6 +62,7 @@ from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
 from .source import Source, with_source
+from .tracking import own_log, round_hook
 from .unlabeled import PoolTraining, TeacherHook, pool_training, with_pool
 
 CHECKPOINT = "checkpoint.pth"
@@ -138,7 +139,7 @@ def prepare(
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
         runner = make_runner(cfg, request, stop_at, pool, source, more)
         try:
-            register_hooks(runner, cfg, request, hook)
+            register_hooks(runner, cfg, request, hook, stretch.count)
             begin(runner, start)
             first, checkpoint = runner.iter, start.load if start.resume else None
             epochs = isinstance(runner, EpochStretchRunner)
@@ -232,15 +233,20 @@ def make_runner(
     return runner
 
 
-def register_hooks(runner: Any, cfg: Config, request: FitRequest, ours: Any) -> None:
-    """The config's hooks in mmseg's order, and ours."""
+def register_hooks(
+    runner: Any, cfg: Config, request: FitRequest, ours: Any, count: LabelCount
+) -> None:
+    """The config's hooks in mmseg's order, and ours. count: of the training."""
+    track = request.track
     runner.register_training_hooks(
         cfg.get("lr_config"),
         cfg.get("optimizer_config", {}),
         cfg.get("checkpoint_config"),
-        cfg.get("log_config"),
+        cfg.get("log_config") if track is None else own_log(cfg),
         cfg.get("momentum_config"),
     )
+    if track is not None:
+        runner.register_hook(round_hook(cfg, track, count), priority="VERY_LOW")
     if dist.active() and isinstance(runner, EpochBasedRunner):
         runner.register_hook(DistSamplerSeedHook())
     evaluation = cfg.get("evaluation")

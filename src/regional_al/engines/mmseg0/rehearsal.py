@@ -22,6 +22,7 @@ from .fit import BLAME, close, prepare
 from .pool import Pool
 from .predict import Predictor, confusion
 from .source import Source
+from .tracking import check as check_trackers
 from .unlabeled import pool_training
 
 
@@ -79,5 +80,6 @@ def lightened(cfg: Config) -> Config:
     if isinstance(found, Mapping):
         if "hooks" not in found or "interval" not in found:
             raise ConfigError("log_config needs interval=... and hooks=[dict(type=...)]")
+        check_trackers(cfg)
         cfg.log_config.hooks = local_only(found["hooks"], "log_config.hooks", HOOKS.get)
     return cfg

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 
 from ...types import I64
-from ..base import FitRequest, FitResult
+from ..base import FitRequest, FitResult, Memory
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight, set_heads  # noqa: F401
@@ -22,6 +22,7 @@ from .losses import average_over_labels, weigh_pixels
 from .pool import build_dataset, build_pool, read_sample
 from .predict import Predictor, confusion
 from .source import build_source
+from .tracking import BackendTracker, trackers
 from .unlabeled import check as check_unlabeled
 
 QUIET = "regional_al.mmseg1"
@@ -71,6 +72,10 @@ class MMSeg1Engine(MMSegEngine):
 
     def train(self, request: FitRequest) -> FitResult:
         return fit.fit(self.cfg, self._pool, request, self._source)
+
+    def trackers(self, folder: Path, title: str, memory: Memory) -> list[BackendTracker]:
+        """The backends of the config's visualizer, see `Engine`."""
+        return trackers(self.cfg, folder, title, memory)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         return confusion(self.validation, self.predictor, checkpoint)

@@ -33,14 +33,17 @@ from .config import type_name
 from .hooks import (
     Console,
     LabelShareHook,
+    LogHistory,
     PlainCheckpointHook,
     calm_console,
+    log_history,
     patience,
     quiet_warnings,
     restore_patience,
 )
 from .pool import Pool, read_sample
 from .source import Source
+from .tracking import RoundBackend, ValidationMark, show_backends, visualizer_of
 from .unlabeled import pool_training
 
 CHECKPOINT = "checkpoint.pth"
@@ -97,19 +100,22 @@ def prepare(
         loader, hooks = more.loader(loader), [*hooks, more.hook]
         more.rewrite(cfg)
     name = name or f"round-{request.round}-{next(_stretches)}"
-    runner, console = build_runner(cfg, request, loader, start, stop_at, hooks, name)
+    backend = None if request.track is None else RoundBackend(request.track, stretch.count)
+    runner, console = build_runner(cfg, request, loader, start, stop_at, hooks, name, backend)
     if type_name(cfg.train_cfg) in ("StretchTrainLoop", "EpochStretchLoop"):
         runner.stretch = stretch
         if stretch.checkpoint is not None and stretch.entry is not None:
             runner._load_from, runner._resume = str(stretch.checkpoint), True
             restore_patience(runner, stretch.entry["patience"])
+            runner.register_hook(LogHistory(stretch.entry.get("log") or {}))
         stretch.save = lambda path, entry: write_state(runner, path, entry)
     return runner, console
 
 
 def write_state(runner: Runner, path: Path, entry: JSON) -> None:
     """Write a checkpoint of the runner as it is, with an entry of its meta data."""
-    write(runner, path, {fit_state.KEY: {**entry, "patience": patience(runner)}})
+    more = {"patience": patience(runner), "log": log_history(runner)}
+    write(runner, path, {fit_state.KEY: {**entry, **more}})
 
 
 def in_epochs(cfg: Config) -> bool:
@@ -245,10 +251,12 @@ def build_runner(
     stop_at: int | None,
     more_hooks: list[Hook],
     name: str,
+    backend: RoundBackend | None = None,
 ) -> tuple[Runner, list[logging.Handler]]:
     """A Runner of its own for this stretch. Of the config's CheckpointHook it has `save_best`
     alone: a stretch leaves one other checkpoint, its last.
-    stop_at: iteration at which it ends; None: as the config's own loop does."""
+    stop_at: iteration at which it ends; None: as the config's own loop does; backend: in place of
+    those of the config's visualizer."""
     validation = validation_within(cfg, stop_at)
     cfg.work_dir = str(request.out_dir)
     cfg.launcher = "pytorch" if dist.active() else "none"
@@ -274,8 +282,15 @@ def build_runner(
     hooks = dict(cfg.get("default_hooks") or {})
     hooks["checkpoint"] = keeper_of_best(hooks.get("checkpoint"))
     cfg.default_hooks = hooks
-    if isinstance(cfg.get("visualizer"), Mapping):
-        cfg.visualizer.name = name  # else the first round's would be found again by its name
+    visualizer = cfg.get("visualizer")
+    if backend is not None:
+        visualizer = visualizer_of(cfg, backend)
+        more_hooks = [*more_hooks, ValidationMark(backend)]
+    if isinstance(visualizer, Mapping):
+        visualizer = {
+            **visualizer,
+            "name": name,
+        }  # else the first round's would be found by its name
     randomness = {**(cfg.get("randomness") or {}), "seed": request.seed}
     screen, buffer = sys.stdout, io.StringIO()
     with quiet_warnings(), contextlib.redirect_stdout(buffer):
@@ -297,12 +312,14 @@ def build_runner(
             env_cfg=cfg.get("env_cfg", {}),
             log_processor=cfg.get("log_processor"),
             log_level=cfg.get("log_level", "INFO"),
-            visualizer=cfg.get("visualizer"),
+            visualizer=visualizer,
             default_scope=cfg.get("default_scope", "mmseg"),
             randomness=randomness,
             experiment_name=name,
             cfg=cfg,
         )
+    if backend is not None and request.track is not None:
+        show_backends(runner, backend, request.track.trackers)
     return runner, calm_console(runner, screen)
 
 

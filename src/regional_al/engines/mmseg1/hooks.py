@@ -20,6 +20,9 @@ from ..mmseg.resumable import Resumable, can_resume
 from ..mmseg.training import LabelCount
 from ..quiet import quiet_warnings as quiet_warnings
 
+HISTORY = 100
+"""Iterations of which a saved state has the logged values."""
+
 
 class ProgressOnly(logging.Filter):
     """Lets the lines of LoggerHook and warnings through; the log file keeps everything."""
@@ -173,6 +176,32 @@ def restore_patience(runner: Runner, saved: list[JSON]) -> None:
     hooks = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
     for hook, state in zip(hooks, saved, strict=True):
         hook.wait_count, hook.best_score = state["wait_count"], state["best_score"]
+
+
+def log_history(runner: Runner) -> JSON:
+    """The values of the latest iterations over which LoggerHook averages; mmengine's own checkpoint
+    of them is a pickle."""
+    return {
+        name: [[float(v) for v in part[-HISTORY:]] for part in buffer.data]
+        for name, buffer in runner.message_hub.log_scalars.items()
+    }
+
+
+class LogHistory(Hook):  # type: ignore[misc]
+    """Lets LoggerHook go on from what `log_history` gave.
+
+    Args:
+        saved: What it gave.
+    """
+
+    def __init__(self, saved: JSON) -> None:
+        self.saved = saved
+
+    def before_train(self, runner: Runner) -> None:
+        """Put the values back. The runner has loaded its checkpoint, which has none."""
+        for name, (values, counts) in self.saved.items():
+            for value, count in zip(values, counts, strict=True):
+                runner.message_hub.update_scalar(name, value, int(count))
 
 
 class LabelShareHook(Hook):  # type: ignore[misc]

@@ -29,6 +29,7 @@ from .fit import close, prepare
 from .pool import Pool
 from .predict import Predictor, confusion
 from .source import Source
+from .tracking import check as check_trackers
 
 NAME = "rehearsal"
 
@@ -166,6 +167,7 @@ def lightened(cfg: Config) -> Config:
         kind = spec.get("type") if isinstance(spec, Mapping) else None
         if isinstance(kind, str) and registry.get(kind) is None:
             raise ConfigError(f"{key}.{name}: {kind!r} is not registered")
+    check_trackers(cfg)
     if isinstance(cfg.get("visualizer"), Mapping) and cfg.visualizer.get("vis_backends"):
         cfg.visualizer.vis_backends = local_only(
             cfg.visualizer.vis_backends, "visualizer.vis_backends", VISBACKENDS.get
