@@ -90,6 +90,14 @@ class LabelSpace:
         return np.isin(np.arange(self.num_classes), self.raw_to_train)
 
     @property
+    def lowest_raw(self) -> U8:
+        """uint8 [C]: the lowest raw id of each class; 255 for a class without one."""
+        found = np.full(self.num_classes, UNLABELED, dtype=np.uint8)
+        for raw in np.flatnonzero(self.trainable)[::-1]:
+            found[int(self.raw_to_train[raw])] = raw
+        return found
+
+    @property
     def mask_to_train(self) -> I16:
         """int16 [256]: as `raw_to_train`, of the ids in masks."""
         if self.mask_to_raw is None:

@@ -107,7 +107,7 @@ def check(
             check_model(cfg, pool, sparse, source)
             check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
-            rehearse(cfg, pool, validation, source)
+            rehearse(cfg, pool, validation, source, unscored)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
