@@ -65,7 +65,7 @@ def test_a_run_on_masks_of_0_and_255(
         sample = engine.read_sample(engine.dataset, engine.pool.index(item), store.path(item.key))
         mask = mask_of(sample)
         assert set(np.unique(mask)) <= {0, 1, UNLABELED}
-        assert (mask == UNLABELED).mean() > 0.3
+        assert (mask == UNLABELED).any()
     assert seen == {0, 1, UNLABELED}
     results = load(work)
     assert results.records[-1].round == 2
