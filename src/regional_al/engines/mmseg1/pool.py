@@ -16,7 +16,7 @@ import numpy as np
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, UnsupportedError
+from ...errors import ConfigError, DataError, EnvironmentProblem, UnsupportedError
 from ...store.images import image_size, read_ids
 from ...store.tiling import Tile
 from ...types import I16, U8, UNLABELED, LabelSpace, PoolItem
@@ -29,7 +29,7 @@ from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.pool_stream import UNANSWERED
 from ..mmseg.tiled import NAME, Tiling
 from ..mmseg.transforms import GIVES_WAY
-from .config import first_line, type_name
+from .config import commands, first_line, reason_of, type_name
 
 log = logging.getLogger("regional_al")
 KEY = "train_dataloader.dataset"
@@ -86,7 +86,10 @@ def build_dataset(spec: Any, key: str, tiling: Tiling | None = None) -> Any:
         dataset.full_init()
     except FileNotFoundError as error:
         name = error.filename or first_line(error)
-        raise DataError(f"{key}: {name} does not exist; check data_root and data_prefix") from None
+        where = "data_root and data_prefix"
+        if type_name(spec).startswith("DSDL"):
+            where = "data_root and ann_file, the YAML file of a data set in DSDL form (OpenDataLab)"
+        raise DataError(f"{key}: {name} does not exist; check {where}") from None
     except KeyError as error:
         raise ConfigError(f"{key}: {str(error.args[0]).splitlines()[0]}") from None
     except ValueError as error:
@@ -99,6 +102,11 @@ def build_dataset(spec: Any, key: str, tiling: Tiling | None = None) -> Any:
         told = first_line(error) if str(error) else f"{folders(spec)} or its ann_file is missing"
         raise DataError(f"{key}: {told}") from None
     except Exception as error:  # whatever a data set class raises, the config is what can be mended
+        if "Package dsdl is not installed" in str(error):  # so it says whatever its import raised
+            raise EnvironmentProblem(
+                f"{key}.type={type_name(spec)!r} needs dsdl, {reason_of('dsdl.dataset')}: "
+                f"{commands()['dsdl']}"
+            ) from None
         raise ConfigError(f"{key}: {first_line(error)}") from None
     if not hasattr(dataset, "get_data_info"):
         raise UnsupportedError(f"{key}.type={type_name(spec)!r} has no get_data_info")

@@ -133,7 +133,7 @@ def check_weights(cfg: Config) -> None:
 
     def look() -> JSON:
         for key, source, option in remote_weights(cfg.model):
-            fetch(source, key, f"give a file, or random weights by --cfg-options {option}=None")
+            fetch(source, key, start_of(cfg.model, option))
         source = cfg.get("load_from")
         if source and is_remote(source):
             fetch(source, "load_from", "give a file")
@@ -142,6 +142,14 @@ def check_weights(cfg: Config) -> None:
         return {}
 
     dist.on_main(look)
+
+
+def start_of(model: Any, option: str, which: str = "") -> str:
+    """How a model gets weights to start from; option: key that leaves out those of a file, which:
+    of the file. SAN (with a text encoder) cannot be initialised without one."""
+    if "text_encoder" in model:
+        return f"give a file of CLIP weights{which} by --cfg-options model.pretrained=FILE"
+    return f"give a file{which}, or random weights by --cfg-options {option}=None"
 
 
 def check_validation(
@@ -212,8 +220,8 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
         raise
     except Exception as error:  # a file that is not there or does not fit
         raise ConfigError(
-            f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
-            "that is there, or random weights by --cfg-options model.backbone.init_cfg=None"
+            f"the model's pretrained weights cannot be read ({first_line(error)}): "
+            f"{start_of(cfg.model, 'model.backbone.init_cfg', ' that is there')}"
         ) from None
     if cfg.get("load_from") and not is_remote(cfg.load_from):
         check_fits(cfg.load_from, model, "load_from")
