@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from paths import ROOT
 
 from regional_al.cli import doctor, families
 from regional_al.cli.doctor import Facts, Package, Problem, diagnose, engine_of, version
+from regional_al.engines.mmseg1 import ops
 from regional_al.engines.mmseg1.packages import EXTRA, commands
 
 ALL = {name: "1.0" for name in doctor.OTHERS if name not in ("torch-scatter", "torchvision")}
@@ -416,10 +416,20 @@ def test_families_are_tried_by_import(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name / "__init__.py").write_text("")
         (tmp_path / name / "models" / "__init__.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    found = families.find(doctor._failure)
-    assert found["mmdet"] is None
-    assert found["mmpretrain"] == "ModuleNotFoundError: No module named 'not_installed_here'"
+    monkeypatch.setattr(ops, "stand_in", lambda: None)
+
+    def failure(code: str) -> str | None:
+        try:
+            exec(code, {})
+        except ImportError as error:
+            return str(error)
+        return None
+
+    found = families.find(failure)
+    assert found == {"mmdet": None, "mmpretrain": "No module named 'not_installed_here'"}
+    for name in found:
+        for module in (name, f"{name}.models"):
+            sys.modules.pop(module, None)
 
 
 def test_the_extra_holds_what_doctor_tells() -> None:
