@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 UNLABELED = 255
 """Value of a pixel without a class in a label file: not labelled yet, or annotated void."""
+VOID_ANSWER = 254
+"""Id for "answered, but no class" in a file of answers, unless the config gives another."""
 
 Level = Literal["image", "region", "pixel"]
 RoundInit = Literal["scratch", "continue", "pretrained"]
@@ -23,6 +25,7 @@ ROUND_INITS: tuple[RoundInit, ...] = ("scratch", "continue", "pretrained")
 ANSWERS: tuple[Answer, ...] = ("full", "dominant", "multiclass")
 
 U8 = npt.NDArray[np.uint8]
+I16 = npt.NDArray[np.int16]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -45,14 +48,20 @@ PICK_DTYPE = np.dtype(
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """What the raw ids in a data set's annotation files mean.
+    """What the raw ids in label files mean, and which of them a data set's masks hold.
+
+    The ids in label files are those of the data set's own masks, with one exception: 255 marks a
+    pixel without a class in a label file, so that a class whose id in the masks is 255 has another
+    one there (see `of_masks`).
 
     Args:
         class_names: Of the C classes.
         palette: RGB of each class.
-        raw_to_train: int16 [256]: a train id 0..C-1; 255 for void ids, which training ignores (255
-            itself, 0 with reduce_zero_label, classes removed by a label map); -1 for ids that must
-            not occur.
+        raw_to_train: int16 [256], of the ids in label files: a train id 0..C-1; 255 for void ids,
+            which training ignores (255 itself, 0 with reduce_zero_label, classes removed by a label
+            map or by `ignore_index`); -1 for ids that must not occur.
+        mask_to_raw: int16 [256]: the id in label files of each id in masks, -1 for ids that must
+            not occur in masks; None: the same id.
 
     Example:
         >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
@@ -62,7 +71,8 @@ class LabelSpace:
 
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    raw_to_train: npt.NDArray[np.int16]
+    raw_to_train: I16
+    mask_to_raw: I16 | None = None
 
     @property
     def num_classes(self) -> int:
@@ -73,6 +83,39 @@ class LabelSpace:
         """bool [256]: raw ids that reach the loss."""
         return np.asarray((self.raw_to_train >= 0) & (self.raw_to_train != UNLABELED))
 
+    @property
+    def offered(self) -> Bool:
+        """bool [C]: classes that have a raw id. Nobody is asked for the others, such as the class
+        of an `ignore_index`."""
+        return np.isin(np.arange(self.num_classes), self.raw_to_train)
+
+    @property
+    def lowest_raw(self) -> U8:
+        """uint8 [C]: the lowest raw id of each class; 255 for a class without one."""
+        found = np.full(self.num_classes, UNLABELED, dtype=np.uint8)
+        for raw in np.flatnonzero(self.trainable)[::-1]:
+            found[int(self.raw_to_train[raw])] = raw
+        return found
+
+    @property
+    def mask_to_train(self) -> I16:
+        """int16 [256]: as `raw_to_train`, of the ids in masks."""
+        if self.mask_to_raw is None:
+            return self.raw_to_train
+        known = self.mask_to_raw >= 0
+        return np.where(known, self.raw_to_train[self.mask_to_raw], -1).astype(np.int16)
+
+    def raw_of_mask(self, mask: U8) -> U8:
+        """The ids of a mask as a label file has them.
+
+        Args:
+            mask: uint8 [H, W], ids that may occur in masks.
+
+        Returns:
+            uint8 [H, W], raw ids.
+        """
+        return mask if self.mask_to_raw is None else self.mask_to_raw[mask].astype(np.uint8)
+
     @staticmethod
     def plain(
         class_names: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]
@@ -82,6 +125,47 @@ class LabelSpace:
         table[: len(class_names)] = np.arange(len(class_names), dtype=np.int16)
         table[UNLABELED] = UNLABELED
         return LabelSpace(class_names, palette, table)
+
+    @staticmethod
+    def of_masks(
+        class_names: tuple[str, ...],
+        palette: tuple[tuple[int, int, int], ...],
+        table: I16,
+    ) -> LabelSpace:
+        """The label space of a data set.
+
+        Where the masks have a class at 255, label files write the lowest other id of that class in
+        its place, or the lowest id that masks do not use.
+
+        Args:
+            class_names: Of the C classes.
+            palette: RGB of each class.
+            table: int16 [256], of the ids in masks: train id, 255 = void, -1 = must not occur.
+
+        Raises:
+            ValueError: A class is at 255, and no id is left for it.
+
+        Example:
+            >>> table = np.full(256, -1, np.int16)
+            >>> table[[0, 255]] = 0, 1
+            >>> space = LabelSpace.of_masks(("ground", "house"), ((0, 0, 0), (9, 9, 9)), table)
+            >>> space.raw_of_mask(np.array([0, 255], np.uint8)).tolist()
+            [0, 1]
+            >>> space.raw_to_train[[0, 1, 255]].tolist(), space.mask_to_train[[0, 1, 255]].tolist()
+            ([0, 1, 255], [0, -1, 1])
+        """
+        train_id = int(table[UNLABELED])
+        if train_id == UNLABELED:
+            return LabelSpace(class_names, palette, table)
+        raw = table.copy()
+        raw[UNLABELED] = UNLABELED
+        free = [*np.flatnonzero(raw == train_id), *np.flatnonzero(raw[:VOID_ANSWER] == -1)]
+        if not free:
+            raise ValueError("no id below 254 is left")
+        raw[free[0]] = train_id
+        ids = np.where(table >= 0, np.arange(256), -1).astype(np.int16)
+        ids[UNLABELED] = free[0]
+        return LabelSpace(class_names, palette, raw, ids)
 
 
 @dataclass(frozen=True)

@@ -412,3 +412,16 @@ def test_one_class_cannot_be_taken_for_another() -> None:
     with pytest.raises(ConfigError, match="the data set has one class"):
         build_annotator({"type": "simulated", "errors": {"wrong_class": 0.1}}, [], one)
     build_annotator({"type": "simulated", "errors": {"wrong_class": 0.0}}, [], one)
+
+
+def test_nobody_takes_a_class_for_one_that_cannot_be_named() -> None:
+    """Such as that of an ignore_index: its raw id is void."""
+    table = np.full(256, -1, np.int16)
+    table[[0, 1, 2, 255]] = 255, 1, 2, 255
+    space = LabelSpace(("a", "b", "c"), ((0, 0, 0),) * 3, table)
+    asked = np.arange(1, 65, dtype=np.int32).reshape(8, 8)
+    truth = np.full((8, 8), 1, np.uint8)
+    right = ImageAnswer("a", truth, asked > 0, 64)
+    always = Errors(wrong_class=1.0)
+    found = with_errors(right, "full", asked, truth, space, always, draws(0, 1, "a"))
+    assert set(np.unique(found.labels)) == {2}

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 
-from regional_al.cli import doctor
+from regional_al.cli import doctor, families
 from regional_al.cli.doctor import Facts, Package, Problem, diagnose, engine_of, version
+from regional_al.engines.mmseg1 import ops
+from regional_al.engines.mmseg1.packages import EXTRA, commands
 
 ALL = {name: "1.0" for name in doctor.OTHERS if name not in ("torch-scatter", "torchvision")}
 FORKS = Facts(
@@ -390,3 +393,48 @@ def test_the_environment_of_the_tests_works(engine: str) -> None:
         "ModuleNotFoundError: No module named 'no_such_module'"
     )
     assert doctor._import_error("json") is None
+
+
+def test_families_of_further_packages() -> None:
+    """What can run is said, and otherwise what to install, by the packages' own imports."""
+    found = {"mmdet": None, "mmpretrain": "ModuleNotFoundError: No module named 'torchvision'"}
+    told = dict(dataclasses.replace(FORKS, families=found).table())
+    assert told["maskformer, mask2former"] == "can run (mmdet)"
+    assert told["convnext, poolformer"].startswith(
+        "need mmpretrain, which cannot be imported (ModuleNotFoundError: No module named "
+        "'torchvision'): pip install onedl-mmpretrain==1.3.6 'torchvision==0.28.*'"
+    )
+    absent = dataclasses.replace(OFFICIAL, families=dict.fromkeys(found, families.ABSENT))
+    assert dict(absent.table())["maskformer, mask2former"].startswith(
+        "need mmdet, which is not installed: pip install mmdet==3.3.0"
+    )
+
+
+def test_families_are_tried_by_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("mmdet", ""), ("mmpretrain", "import not_installed_here")):
+        (tmp_path / name / "models").mkdir(parents=True)
+        (tmp_path / name / "__init__.py").write_text("")
+        (tmp_path / name / "models" / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(ops, "stand_in", lambda: None)
+
+    def failure(code: str) -> str | None:
+        try:
+            exec(code, {})
+        except ImportError as error:
+            return str(error)
+        return None
+
+    found = families.find(failure)
+    assert found == {"mmdet": None, "mmpretrain": "No module named 'not_installed_here'"}
+    for name in found:
+        for module in (name, f"{name}.models"):
+            sys.modules.pop(module, None)
+
+
+def test_the_extra_holds_what_doctor_tells() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    install = commands("2.13.0", forked=True)
+    for one in told["optional-dependencies"][EXTRA][1:]:
+        assert any(one in line for line in install.values()), one

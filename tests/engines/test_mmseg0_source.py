@@ -407,3 +407,11 @@ def test_two_processes_train_one_model_on_half_batches(
     assert done.returncode == 0, done.stdout + done.stderr
     hashes = {(tmp_path / f"out/hash-{rank}").read_text() for rank in range(2)}
     assert len(hashes) == 1
+
+
+def test_an_ignored_id_is_void_in_the_source(root: Path) -> None:
+    ignored = {f"model.{head}.ignore_index": 0 for head in ("decode_head", "auxiliary_head")}
+    engine: Any = make_engine(root, ignored)
+    values = engine._source.images[0]["gt_semantic_seg"].data
+    assert set(values.flatten().tolist()) == {1, 2, 255}
+    engine.preflight()

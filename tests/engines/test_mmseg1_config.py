@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("mmengine")
+pytest.importorskip("mmseg")
 
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from regional_al.engines.mmseg1.config import check_packages, inference_pipeline, use_amp
+from regional_al.engines.mmseg1.config import (
+    check_packages,
+    inference_pipeline,
+    reason_of,
+    use_amp,
+)
+from regional_al.engines.mmseg1.pool import build_dataset
+from regional_al.engines.mmseg1.preflight import start_of
 from regional_al.engines.specs import type_name
-from regional_al.errors import ConfigError, EnvironmentProblem
+from regional_al.errors import ConfigError, DataError, EnvironmentProblem
 
 pytestmark = pytest.mark.mmseg1
 
@@ -58,3 +67,40 @@ def test_heads_of_mmdet_without_it(kind: str, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(EnvironmentProblem, match=rf"decode_head.type='{kind}' needs mmdet: pip"):
         check_packages({"decode_head": {"type": kind}})
     check_packages({"decode_head": {"type": "FCNHead"}})
+
+
+def test_data_sets_of_dsdl_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that names the package, and what its import raises where it is there."""
+    from mmseg.datasets import dsdl
+
+    monkeypatch.setattr(dsdl, "DSDLDataset", None)
+    monkeypatch.setitem(sys.modules, "dsdl.dataset", None)
+    spec = {"type": "DSDLSegDataset", "ann_file": "train.yaml", "pipeline": []}
+    told = r"^train\.type='DSDLSegDataset' needs dsdl, which .*: pip install dsdl==[\d.]+$"
+    with pytest.raises(EnvironmentProblem, match=told):
+        build_dataset(spec, "train")
+
+    def absent(**_: object) -> None:
+        raise FileNotFoundError(2, "No such file", "set-train/train.yaml")
+
+    monkeypatch.setattr(dsdl, "DSDLDataset", absent)
+    with pytest.raises(DataError, match=r"set-train/train.yaml does not exist; .* in DSDL form"):
+        build_dataset(spec, "train")
+
+
+def test_why_a_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_there.py").write_text("import not_installed_here")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert reason_of("not_installed_here.part") == "which is not installed"
+    assert reason_of("half_there").startswith("which cannot be imported (ModuleNotFoundError: ")
+
+
+def test_what_a_model_starts_from() -> None:
+    """SAN cannot be initialised without CLIP weights."""
+    plain = start_of({"backbone": {}}, "model.backbone.init_cfg", " that is there")
+    assert plain == (
+        "give a file that is there, or random weights by --cfg-options model.backbone.init_cfg=None"
+    )
+    assert start_of({"text_encoder": {}}, "model.pretrained") == (
+        "give a file of CLIP weights by --cfg-options model.pretrained=FILE"
+    )

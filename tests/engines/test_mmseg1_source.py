@@ -420,3 +420,11 @@ def test_sources_of_our_configs_are_whole(path: Path) -> None:
             for loader in (user.source_dataloader, user.train_dataloader)
         ]
         assert classes[0] == classes[1]
+
+
+def test_an_ignored_id_is_void_in_the_source(root: Path) -> None:
+    ignored = {f"model.{head}.ignore_index": 0 for head in ("decode_head", "auxiliary_head")}
+    engine: Any = make_engine(root, ignored)
+    values = engine._source.images[0]["data_samples"].gt_sem_seg.data
+    assert set(values.flatten().tolist()) == {1, 2, 255}
+    engine.preflight()

@@ -501,3 +501,20 @@ def test_ranks_share_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_orders_of_streams_differ() -> None:
     assert sorted(order(9, 1, 2).tolist()) == list(range(9))
     assert order(9, 1, 2).tolist() != order(9, 1, 2, 1).tolist()
+
+
+def test_classes_that_are_not_trained_on_are_no_pseudo_labels() -> None:
+    """Pixels where the teacher sees one add nothing; those of other classes do."""
+    images, valid = torch.rand(2, 3, 16, 16), torch.ones(2, 16, 16, dtype=torch.bool)
+    shares = []
+    for never in ((), (0,)):
+        model = Pixelwise().train()
+        with torch.no_grad():
+            model.decode_head.bias.copy_(torch.tensor([50.0, 0.0, 0.0]))  # sees class 0 alone
+        training = SelfTraining(Unlabeled(), 3, 5, never)
+        training.begin(model)
+        losses = training.losses(model, images, valid, None)
+        shares.append(float(losses["unlabeled.confident"]))
+        if never:
+            assert float(losses["unlabeled.loss_ce"]) == 0.0
+    assert shares == [1.0, 0.0]

@@ -144,13 +144,18 @@ def test_files_of_another_image_query_or_run_are_refused(
     assert exchange.import_answers(copy, [good]).incomplete == 0
 
 
-def test_a_class_without_an_id_in_the_data_set_is_refused(raw_data: Path, tmp_path: Path) -> None:
+def test_a_class_without_an_id_in_the_data_set_is_no_label(raw_data: Path, tmp_path: Path) -> None:
+    """Nobody is asked for it, and what names it is refused."""
     work_dir = tmp_path / "run"
     start(raw_data, work_dir, "gap")
-    query = waiting_run(work_dir).query
+    found = waiting_run(work_dir)
+    query = found.query
+    assert found.labels.num_classes == len(found.space.class_names) - 1
+    assert CLASSES[-1] not in found.labels.names
+    assert found.raw_ids().tolist() == [255, *found.space.lowest_raw[:-1], found.void, 255]
     drawn: dict[str, Drawn] = {k: [(CLASSES[-1], query.asked(k) > 0)] for k in query.image_keys()}
     back = draw("cvat", exchange.export(work_dir, "cvat"), tmp_path / "x.zip", drawn)
-    assert f"class {CLASSES[-1]!r} has no id in this data set" in refused(work_dir, [back])
+    assert f"label {CLASSES[-1]!r} is no class of this run" in refused(work_dir, [back])
 
 
 def test_files_of_no_known_format_are_refused(run: Path, tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ for loader in (train_dataloader, val_dataloader):
         from mmseg.registry import DATASETS
 
         dataset = DATASETS.build(copy.deepcopy(engine.cfg.val_dataloader.dataset))
-        metric = IoUMetric()
+        metric = IoUMetric(ignore_index=engine.cfg.val_evaluator.get("ignore_index", 255))
         metric.dataset_meta = dataset.metainfo
         for index in range(len(dataset)):
             sample = dataset[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -386,3 +387,22 @@ def test_runs_that_do_not_ask_people_are_refused(data, tmp_path):
     (tmp_path / "run/answers.sqlite").write_bytes(b"no database")
     with pytest.raises(WorkDirError, match=r"answers\.sqlite"):
         Session(tmp_path / "run")
+
+
+def test_a_class_that_is_ignored_is_not_offered(data: Path, tmp_path: Path) -> None:
+    """It has no key and cannot be answered; a prediction of it that is accepted means void."""
+    space = toy_engine(data, iterations=1).label_space
+    table = np.where(space.raw_to_train == 0, 255, space.raw_to_train).astype(np.int16)
+    ignoring = replace(space, raw_to_train=table)
+    start(data, tmp_path / "run", GRID, "dominant", ignoring)
+    with served(tmp_path / "run") as client:
+        about = client.get("/api/run").json()
+        assert [one["offered"] for one in about["classes"][:3]] == [False, True, True]
+        assert [one["key"] for one in about["classes"][:3]] == [None, "1", "2"]
+        assert [one["name"] for one in about["classes"]] == list(space.class_names)
+        place = take(client)
+        item = look(client, place)["items"][0]["i"]
+        refused = answer(client, place, [item], classes=[0])
+        assert refused.status_code == 422
+        assert "there is no class 0" in refused.text
+        assert answer(client, place, [item], classes=[1]).status_code == 200

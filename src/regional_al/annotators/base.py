@@ -18,14 +18,13 @@ from ..errors import ConfigError, DataError
 from ..registry import Registry
 from ..store.images import read_ids
 from ..store.outside import declared_shape
-from ..types import U8, UNLABELED, Bool, ImageAnswer, LabelSpace, PoolItem
+from ..types import U8, UNLABELED, VOID_ANSWER, Bool, ImageAnswer, LabelSpace, PoolItem
 
 if TYPE_CHECKING:
     from ..store.query import Query
 
 
-VOID = 254
-"""Id for "answered, but no class" in a file of answers, unless the config gives another."""
+VOID = VOID_ANSWER
 
 
 class Annotator(Protocol):
@@ -127,10 +126,29 @@ def build_annotator(
 
 
 def allowed_ids(label_space: LabelSpace) -> Bool:
-    """bool [256]: raw ids that may occur in an annotation file; 255 always may."""
+    """bool [256]: raw ids that may occur in a label file or a file of answers; 255 always may."""
     allowed = label_space.raw_to_train >= 0
     allowed[UNLABELED] = True
     return allowed
+
+
+def read_truth(path: Path, shape: tuple[int, int], label_space: LabelSpace) -> U8:
+    """A mask of the data set, in the ids of label files.
+
+    Args:
+        path: The mask.
+        shape: (H, W) that it must have.
+        label_space: Meaning of the ids.
+
+    Returns:
+        uint8 [H, W], raw ids.
+
+    Raises:
+        DataError: It cannot be read, has another size or an id that is not allowed in masks.
+    """
+    allowed = label_space.mask_to_train >= 0
+    allowed[UNLABELED] = True
+    return label_space.raw_of_mask(checked_ids(path, shape, allowed))
 
 
 def checked_ids(path: Path, shape: tuple[int, int], allowed: Bool) -> U8:

@@ -42,8 +42,7 @@ def raw_ids(space: LabelSpace) -> U8:
         [0, 1, 255, 255]
     """
     table = np.full(256, UNLABELED, np.uint8)
-    for raw in np.flatnonzero(space.trainable)[::-1]:
-        table[int(space.raw_to_train[raw])] = raw
+    table[: space.num_classes] = space.lowest_raw
     return table
 
 

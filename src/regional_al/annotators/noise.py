@@ -104,7 +104,7 @@ def with_errors(
         hit = answer.answered & (classes != UNLABELED)
         hit[hit] = draw("slip", asked.shape)[hit] < errors.boundary
         meant = slipped(space.raw_to_train[truth].astype(np.int64), meant, hit, errors.radius)
-    taken = taken_for(count, space.num_classes, errors, draw)
+    taken = taken_for(count, space.num_classes, errors, draw, space.offered)
     coloured = answer.answered & (meant != UNLABELED)
     meant[coloured] = taken[asked[coloured], meant[coloured]]
     table = raw_ids(space)
@@ -151,8 +151,17 @@ def slipped(classes: I64, meant: I64, hit: Bool, radius: int) -> I64:
     return meant
 
 
-def taken_for(count: int, num_classes: int, errors: Errors, draw: Draw) -> I64:
+def taken_for(
+    count: int, num_classes: int, errors: Errors, draw: Draw, offered: Bool | None = None
+) -> I64:
     """int64 [count, C]: what each class of each item is taken for.
+
+    Args:
+        count: Of the items.
+        num_classes: C.
+        errors: How often.
+        draw: Where random numbers come from.
+        offered: bool [C], the classes that people can name; None: all.
 
     Example:
         >>> taken_for(1, 3, Errors(), draws(0, 1, "a")).tolist()
@@ -167,6 +176,8 @@ def taken_for(count: int, num_classes: int, errors: Errors, draw: Draw) -> I64:
     if errors.confusion is not None:
         weights = np.array(errors.confusion, dtype=np.float64)
     np.fill_diagonal(weights, 0.0)
+    if offered is not None:
+        weights[:, ~offered] = 0.0
     for c in np.flatnonzero(weights.any(axis=1) & wrong.any(axis=0)).tolist():
         shares = np.cumsum(weights[c])
         at = which[wrong[:, c], c]

@@ -14,7 +14,7 @@ from ..runtime.progress import progress
 from ..store.images import image_size
 from ..store.query import Query
 from ..types import I32, I64, U8, UNLABELED, Bool, ClassSets, ImageAnswer, LabelSpace, PoolItem
-from .base import ANNOTATORS, allowed_ids, checked_ids
+from .base import ANNOTATORS, read_truth
 
 
 @ANNOTATORS.register("oracle")
@@ -48,7 +48,6 @@ class OracleAnnotator:
     def __init__(self, pool: Sequence[PoolItem], label_space: LabelSpace) -> None:
         self._items = {item.key: item for item in pool}
         self._label_space = label_space
-        self._allowed = allowed_ids(label_space)
 
     def preflight(self) -> None:
         """Raise DataError for the first image of the pool whose annotation is missing, unreadable,
@@ -91,7 +90,7 @@ class OracleAnnotator:
         return "the oracle answers from the annotation files of the pool"
 
     def _truth(self, item: PoolItem) -> U8:
-        return checked_ids(_annotation(item), item.shape, self._allowed)
+        return read_truth(_annotation(item), item.shape, self._label_space)
 
     def _check(self, item: PoolItem) -> None:
         path, size = _annotation(item), image_size(item.image)
@@ -134,11 +133,11 @@ def true_answer(kind: str, key: str, asked: I32, truth: U8, label_space: LabelSp
 def whole_masks(pool: Sequence[PoolItem], label_space: LabelSpace) -> Callable[[int], U8]:
     """A function from an index into the pool to the raw ids uint8 [H, W] of its annotation, for
     `ActiveLearningDataset(oracle=...)`. It raises DataError as the oracle does."""
-    return partial(_whole_mask, pool, allowed_ids(label_space))
+    return partial(_whole_mask, pool, label_space)
 
 
-def _whole_mask(pool: Sequence[PoolItem], allowed: Bool, index: int) -> U8:
-    return checked_ids(_annotation(pool[index]), pool[index].shape, allowed)
+def _whole_mask(pool: Sequence[PoolItem], label_space: LabelSpace, index: int) -> U8:
+    return read_truth(_annotation(pool[index]), pool[index].shape, label_space)
 
 
 def _annotation(item: PoolItem) -> Path:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..runtime import shared_memory
+from . import families
 
 DISTRIBUTIONS = {
     "mmcv": ("onedl-mmcv", "mmcv", "mmcv-full", "mmcv-lite"),
@@ -64,7 +65,7 @@ class Package:
 class Facts:
     """What was found. *_error: last line of a failed import, None if it succeeds or the package is
     absent. others: version or None by distribution name (`OTHERS`). shared_memory: free bytes of
-    /dev/shm, None where there is none."""
+    /dev/shm, None where there is none. families: see `families.find`."""
 
     python: tuple[int, ...] = (3, 11, 0)
     torch: str | None = None
@@ -83,6 +84,7 @@ class Facts:
     torchvision_error: str | None = None
     import_error: str | None = None
     shared_memory: int | None = None
+    families: Mapping[str, str | None] = field(default_factory=dict)
 
     def table(self) -> list[tuple[str, str]]:
         """(name, value) rows for people."""
@@ -96,7 +98,8 @@ class Facts:
         rows += [("mmengine", str(self.mmengine))]
         if self.shared_memory is not None:
             rows += [("/dev/shm", f"{shared_memory.mib(self.shared_memory)} MiB free")]
-        return [*rows, *((name, self.others.get(name) or "-") for name in OTHERS)]
+        rows += [(name, self.others.get(name) or "-") for name in OTHERS]
+        return [*rows, *families.rows(self.families, self.torch or "2.13", self.mmseg.forked)]
 
 
 def find() -> Facts:
@@ -106,6 +109,7 @@ def find() -> Facts:
     devices, build = _cuda() if torch else (0, None)
     others = {name: _version(name) for name in OTHERS}
     ops, old = _ops_library(), (mmcv.version or "").startswith("1.")
+    new = torch and (mmseg.version or "").startswith("1.")
     return Facts(
         python=tuple(sys.version_info[:3]),
         torch=torch,
@@ -124,6 +128,7 @@ def find() -> Facts:
         torchvision_error=_import_error("torchvision") if others["torchvision"] else None,
         import_error=_import_error("mmseg.models") if mmseg.version else None,
         shared_memory=shared_memory.free(),
+        families=families.find(_failure) if new else {},
     )
 
 

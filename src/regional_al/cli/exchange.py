@@ -76,7 +76,7 @@ def predictions(
     if missing or engine.label_space.class_names != run.space.class_names:
         what = f"does not have the image {missing[0]!r}" if missing else "has other classes"
         raise ConfigError(f"{config} {what}: give the config of {work_dir}")
-    ids = run.raw_ids()[1 : 1 + run.labels.num_classes]
+    ids = run.space.lowest_raw
 
     request = PredictRequest()
     stream = engine.predict(work_dir / name, [index[key] for key in run.outstanding], request)

@@ -192,7 +192,7 @@ class TorchEngine:
             with torch.no_grad():
                 pred = model(self._image(item)[None])[0].argmax(0).cpu().numpy()
             assert item.annotation is not None
-            truth = self.label_space.raw_to_train[read_ids(item.annotation)]
+            truth = self.label_space.mask_to_train[read_ids(item.annotation)]
             total += metrics.confusion_matrix(pred, truth, classes)
         return total
 

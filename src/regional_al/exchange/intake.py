@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import DataError
 from ..store.images import is_temporary, open_image, replace_all
@@ -123,19 +122,12 @@ class _Intake:
         canvas = np.where(asked, paint(annotated.shapes, self.run.labels.ids, size, where), 0)
         given = self.raw[canvas]
         said: Bool = given != UNLABELED
-        self._check_classes(canvas, where)
         if entry.key not in self.run.outstanding:
             self.ignored.add(entry.key)
         elif said.any():
             self.answers[entry.key] = png_bytes(np.where(said, given, self._now(entry.key, size)))
             bits, before = np.packbits(said), self.said.get(entry.key)
             self.said[entry.key] = bits if before is None else bits | before
-
-    def _check_classes(self, canvas: npt.NDArray[np.uint16], where: str) -> None:
-        for number in np.flatnonzero(np.bincount(canvas.ravel())):
-            if 0 < number <= self.run.labels.num_classes and self.raw[number] == UNLABELED:
-                name = self.run.labels.names[number - 1]
-                raise DataError(f"{where}: class {name!r} has no id in this data set")
 
     def _now(self, key: str, size: tuple[int, int]) -> U8:
         """The answers so far, those of this import included."""

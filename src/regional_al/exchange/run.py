@@ -32,7 +32,7 @@ class WaitingRun:
         query: What is asked.
         outstanding: Keys of the images without a complete answer, in the order of the query.
         space: Meaning of the ids.
-        labels: Labels of its classes.
+        labels: Labels of the classes that may be answered, in their order.
         answers: Folder of the answers.
         void: Id of "no class" in their files.
         stamps: (key, kind) -> recorded stamp of a file.
@@ -66,8 +66,7 @@ class WaitingRun:
         """uint8 [number of labels + 1]: the raw id of each label, by its number; 255 for nothing
         and for what is asked. Of several raw ids of a class it is the lowest."""
         table = np.full(len(self.labels.names) + 1, UNLABELED, np.uint8)
-        for raw in np.flatnonzero(self.space.trainable)[::-1]:
-            table[1 + int(self.space.raw_to_train[raw])] = raw
+        table[1 : 1 + self.labels.num_classes] = self.space.lowest_raw[self.space.offered]
         table[self.labels.ids[VOID]] = self.void
         table[self.labels.ids[ASK]] = UNLABELED
         return table
@@ -76,8 +75,8 @@ class WaitingRun:
         """uint16 [256]: the number of the label of each raw id in a file of answers; 0 for 255, and
         for ids that a data set calls void."""
         table = np.zeros(256, np.uint16)
-        trainable = self.space.trainable
-        table[trainable] = self.space.raw_to_train[trainable] + 1
+        trainable, numbers = self.space.trainable, np.cumsum(self.space.offered)
+        table[trainable] = numbers[self.space.raw_to_train[trainable]]
         table[self.void] = self.labels.ids[VOID]
         return table
 
@@ -120,13 +119,17 @@ def waiting_run(work_dir: Path) -> WaitingRun:
         )
     results = results_file.load(files.root)
     table = np.array(results.raw_to_train, dtype=np.int16)
+    space = LabelSpace(results.classes, results.palette, table)
+    offered = np.flatnonzero(space.offered).tolist()
     return WaitingRun(
         files=files,
         round=round_,
         query=query,
         outstanding=outstanding,
-        space=LabelSpace(results.classes, results.palette, table),
-        labels=Labels.of(results.classes, results.palette),
+        space=space,
+        labels=Labels.of(
+            [results.classes[c] for c in offered], [results.palette[c] for c in offered]
+        ),
         answers=Path(annotator.get("answers") or files.answers(round_)),
         void=int(annotator.get("void", VOID_ID)),
         stamps=stamps,

@@ -12,7 +12,7 @@ from ..annotators.asked import AskedImage
 from ..annotators.replay import OPEN, decode
 from ..errors import DataError
 from ..store.answer_log import Event
-from ..types import U8
+from ..types import U8, Bool
 from .images import accepted, painted
 
 MAX_MS = 3_600_000
@@ -25,7 +25,7 @@ def event_of(
     number: int,
     query: str,
     answer: str,
-    count: int,
+    offered: Bool,
     over: bool,
 ) -> Event:
     """The event that a request is about.
@@ -37,7 +37,7 @@ def event_of(
         number: Of the round.
         query: Its hash.
         answer: What the query asks for: 'full', 'dominant' or 'multiclass'.
-        count: Number of classes.
+        offered: bool [C], the classes that may be answered.
         over: Whether the round is over, so that answers can only be changed.
 
     Raises:
@@ -56,7 +56,7 @@ def event_of(
         items = ()
     elif not items or len(image.rows(items)) != len(items):
         raise DataError(f"items: {list(items)[:5]} are not asked in {image.key!r}")
-    wrong = [c for c in classes if not 0 <= c < count]
+    wrong = [c for c in classes if not (0 <= c < offered.size and offered[c])]
     if wrong:
         raise DataError(f"classes: there is no class {wrong[0]}")
     if kind == "class" and len(classes) != 1:
@@ -67,7 +67,7 @@ def event_of(
         classes = ()
     if paint is not None:
         values = decode(paint, image.asked.shape)
-        bad = painted(values, count)
+        bad = painted(values, offered.size)
         if bad:
             raise DataError(f"a painted map has the value {bad[0]}, which is no class")
         paint = png(np.where(image.asked > 0, values, np.uint8(OPEN)))

@@ -274,7 +274,7 @@ class Session:
                     round_.number,
                     round_.hash,
                     round_.query.info.answer,
-                    self.classes,
+                    self.run.space.offered,
                     over=round_.number < self.run.round,
                 )
                 event = self.log.append(event)

@@ -22,7 +22,7 @@ def round_json(now: Round, space: LabelSpace, sizes: Mapping[int, int]) -> JSON:
         sizes: Number of a round -> images of its query.
     """
     info, totals = now.query.info, now.totals()
-    keys = class_keys(len(space.class_names))
+    keys = iter(class_keys(len(space.class_names)))
     colors = zip(space.class_names, space.palette, strict=True)
     return {
         "round": now.number,
@@ -31,8 +31,14 @@ def round_json(now: Round, space: LabelSpace, sizes: Mapping[int, int]) -> JSON:
         "level": info.level,
         "partition": info.partition,
         "classes": [
-            {"index": i, "name": name, "color": list(color), "key": keys[i]}
-            for i, (name, color) in enumerate(colors)
+            {
+                "index": i,
+                "name": name,
+                "color": list(color),
+                "key": next(keys) if offered else None,
+                "offered": bool(offered),
+            }
+            for i, ((name, color), offered) in enumerate(zip(colors, space.offered, strict=True))
         ],
         "totals": totals,
         "pace": pace(now.recent, totals["items"] - totals["items_done"]),

@@ -140,7 +140,7 @@ def check_ids(path: Path | str, mask: U8, space: LabelSpace) -> I64:
     id that is no class and not void."""
     counts: I64 = np.bincount(mask.ravel(), minlength=256).astype(np.int64)
     present = np.flatnonzero(counts)
-    unknown = [int(value) for value in present if space.raw_to_train[value] < 0]
+    unknown = [int(value) for value in present if space.mask_to_train[value] < 0]
     if unknown:
         raise DataError(
             f"{path} holds id {unknown[0]}, which is no class (there are {space.num_classes}) and "
@@ -149,22 +149,41 @@ def check_ids(path: Path | str, mask: U8, space: LabelSpace) -> I64:
     return counts
 
 
-def check_void(table: Any, class_names: Sequence[str], dataset: Any) -> None:
-    """Raise UnsupportedError when a data set makes a class of 255, which marks unlabelled pixels.
+def space_of(
+    class_names: Sequence[str],
+    palette: Sequence[Sequence[int]] | None,
+    ids: Any,
+    ignored: int,
+    dataset: Any,
+) -> LabelSpace:
+    """The label space of a data set.
 
     Args:
-        table: int [256], what raw ids become.
         class_names: By train id.
-        dataset: The data set, for the message.
+        palette: RGB of each class; None: black.
+        ids: int [256], what MMSegmentation makes of the ids of masks.
+        ignored: The train id that is void, see `ignored`.
+        dataset: The data set, for messages.
+
+    Raises:
+        UnsupportedError: There are too many classes, or a class has the id 255 in masks and label
+            files have no id left for it.
     """
-    train_id = int(table[UNLABELED])
-    if train_id != UNLABELED:
-        name = class_names[train_id] if 0 <= train_id < len(class_names) else train_id
+    count = len(class_names)
+    if count >= UNLABELED:
+        raise UnsupportedError(f"{count} classes do not fit label ids 0..254")
+    void = (ids == UNLABELED) | (ids == ignored)
+    table = np.where(void, UNLABELED, np.where(ids < count, ids, -1)).astype(np.int16)
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette or [(0, 0, 0)] * count)
+    names = tuple(str(name) for name in class_names)
+    try:
+        return LabelSpace.of_masks(names, colours, table)
+    except ValueError as error:
         raise UnsupportedError(
-            f"{type(dataset).__name__} makes {name!r} of the id {UNLABELED} of its masks, which "
-            "marks pixels without a label: write another id into the masks, e.g. 1 for 255 "
-            "(regional-al init FOLDER makes such copies)"
-        )
+            f"{type(dataset).__name__} makes {names[int(table[UNLABELED])]!r} of the id "
+            f"{UNLABELED} of its masks, which marks pixels without a label in label files, and "
+            f"{error} to stand for it there: write another id into the masks"
+        ) from None
 
 
 class MaskCounts:
@@ -177,14 +196,15 @@ class MaskCounts:
         """The pixels of each id of one mask."""
         present = np.flatnonzero(counts)
         self.pixels[0] += counts
-        np.add.at(self.pixels[1], space.raw_to_train[present], counts[present])
+        np.add.at(self.pixels[1], space.mask_to_train[present], counts[present])
 
-    def judge(self, space: LabelSpace, key: str) -> None:
+    def judge(self, space: LabelSpace, key: str, ignored: int = UNLABELED) -> None:
         """Tell what is unlikely to be intended, over the masks of all ranks, which call this
-        together. Raises DataError for masks of 0 and 255 alone, of which one is void."""
+        together; ignored: the class that the evaluation leaves out. Raises DataError for masks of 0
+        and 255 alone, of which one is void."""
         raw, classes = dist.sum_array(self.pixels)
         total, void = int(classes.sum()), int(classes[UNLABELED])
-        table = space.raw_to_train
+        table = space.mask_to_train
         if (
             space.num_classes == 2
             and set(np.flatnonzero(raw)) == {0, UNLABELED}
@@ -194,13 +214,15 @@ class MaskCounts:
                 f"the masks of {key} hold the ids 0 and 255 alone, and 255 is void: class "
                 f"{space.class_names[1]!r} would have no pixel; write 1 in place of 255 into the "
                 "masks, those of the training images too (regional-al init FOLDER "
-                "makes such copies)"
+                "makes such copies), or give the data set's class label_map={0: 0, 255: 1}"
             )
         if not dist.is_main() or not total:
             return
         if void > 0.95 * total:
             log.warning(f"{key}: {100 * void / total:.1f}% of the pixels of the masks are void")
-        absent = [name for i, name in enumerate(space.class_names) if not classes[i]]
+        absent = [
+            name for i, name in enumerate(space.class_names) if not classes[i] and i != ignored
+        ]
         if absent:
             names = ", ".join(map(repr, absent))
             which = f"classes {names} occur" if absent[1:] else f"class {names} occurs"

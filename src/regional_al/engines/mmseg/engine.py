@@ -13,6 +13,8 @@ from ...data import ActiveLearningDataset
 from ...store.labels import LabelStore
 from ...types import I64, LabelSpace, PoolItem, PredictRequest
 from ..base import FitRequest, FitResult, Prediction
+from .domains import KEY as SOURCE_KEY
+from .ignored import ignored_by_heads, rewrite
 from .pipelines import replace_lossy
 from .predict import Predictor
 from .tiled import Tiling
@@ -64,6 +66,19 @@ class MMSegEngine(ABC):
         if self.sparse:
             keep = bool((self.cfg.get("acquisition") or {}).get("keep_pipeline"))
             replace_lossy(specs, key, substitutes, is_stock, keep)
+
+    def make_void(self, trained: Sequence[Any]) -> tuple[int, list[str]]:
+        """Let heads and paddings ignore 255 in place of the id that the config's heads ignore.
+
+        Args:
+            trained: Configs of what is trained on.
+
+        Returns:
+            That id, 255 where there is nothing to do, and the heads that have been changed.
+        """
+        ignored = ignored_by_heads(self.cfg.model)
+        source = (self.cfg.get(SOURCE_KEY) or {}).get("dataset")
+        return ignored, rewrite(self.cfg.model, [*trained, source], ignored)
 
     def fit(self, request: FitRequest) -> FitResult:
         """`train`, with the memory of the models that predict freed."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ...config.unlabeled import Unlabeled
 from ..base import FitRequest
 from .pool_stream import PoolStream, stream_of
@@ -54,7 +56,8 @@ class PoolTraining:
         if settings is None:
             return None
         stream = stream_of(pool, request, read, mark)
-        state = SelfTraining(settings, pool.label_space.num_classes, request.seed)
+        never = np.flatnonzero(~pool.label_space.offered).tolist()
+        state = SelfTraining(settings, pool.label_space.num_classes, request.seed, never)
         count.pseudo = state.count
         return cls(settings, state, stream)
 

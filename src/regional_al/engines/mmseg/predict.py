@@ -22,7 +22,7 @@ from ...errors import ConfigError, DataError, RegionalALError
 from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...store.windows import Box
-from ...types import I64, FeatureMap, PoolItem, PredictRequest
+from ...types import I64, UNLABELED, FeatureMap, PoolItem, PredictRequest
 from ..base import Prediction
 from ..specs import first_line
 from ..views import (
@@ -36,6 +36,7 @@ from ..views import (
     two_channels,
 )
 from .frame import Frame
+from .ignored import without
 
 
 class Predictor(ABC):
@@ -307,6 +308,7 @@ def confusion(
     num_classes: int,
     samples: Samples,
     hint: str = "",
+    ignored: int = UNLABELED,
 ) -> I64:
     """Equal to what mmseg's own metric counts, one-channel heads and thresholds included.
 
@@ -317,6 +319,7 @@ def confusion(
         num_classes: C.
         samples: Reads a rank's share.
         hint: How to fix a prediction of another size than its annotation.
+        ignored: A train id that the metric leaves out, beside 255.
 
     Returns:
         int64 [C, C], rows = target; the sum over ranks, on every rank.
@@ -338,6 +341,7 @@ def confusion(
                     f"(HxW){hint}"
                 )
             try:
+                target = without(target, ignored)
                 total += metrics.confusion_matrix(decided(model, logits), target, num_classes)
             except DataError as caught:
                 raise DataError(f"{path}: {caught}") from None

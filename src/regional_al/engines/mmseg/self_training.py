@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,6 +87,7 @@ class SelfTraining:
         settings: `acquisition.unlabeled`.
         num_classes: Number of classes.
         seed: Of the stretch; views are drawn from it, the rank and the iteration.
+        never: Classes that are not trained on; pixels where the teacher sees one are left out.
 
     Attributes:
         teacher: The average of the student, or None before `begin`.
@@ -95,8 +96,10 @@ class SelfTraining:
         count: See `PseudoCount`.
     """
 
-    def __init__(self, settings: Unlabeled, num_classes: int, seed: int) -> None:
-        self.settings, self.seed = settings, seed
+    def __init__(
+        self, settings: Unlabeled, num_classes: int, seed: int, never: Sequence[int] = ()
+    ) -> None:
+        self.settings, self.seed, self.never = settings, seed, tuple(never)
         self.count = PseudoCount(num_classes)
         self.teacher: Any = None
         self.updates = self.iteration = 0
@@ -138,10 +141,13 @@ class SelfTraining:
         with torch.no_grad():
             logits = pixel_logits(self.teacher, images)
             labels, confidence = pseudo_labels(logits)
+            every = valid
+            for index in self.never:
+                valid = valid & (labels != index)
             classes, share = logits.shape[1], settings.class_share
             least = class_thresholds(labels, confidence, valid, classes, settings.threshold, share)
             confident = confidence >= least[labels]
-            self.count.add(labels, confident, valid)
+            self.count.add(labels, confident, every)
             counted = (confident & valid).sum() / valid.sum().clamp(min=1)
         if settings.weight == 0:
             return {LOSS: images.new_zeros(()), CONFIDENT: counted}

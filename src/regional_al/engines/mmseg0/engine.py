@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from mmcv import Config
 
-from ...types import I64
+from ...types import I64, UNLABELED
 from ..base import FitRequest, FitResult, Memory, Tracker
 from ..mmseg.engine import MMSegEngine, sparse_labels
+from ..mmseg.ignored import KEY, ignored_by_metrics, tell
 from ..mmseg.tiled import tiling_of
 from ..quiet import quiet_warnings
 from . import datasets, fit, preflight
 from .config import check_keys, fit_to_cpu, length_of
 from .hooks import calm_loggers
 from .losses import average_over_labels, weigh_pixels
-from .pool import build_dataset, build_pool, read_sample
+from .pool import build_dataset, build_pool, read_sample, single
 from .predict import Predictor, confusion
 from .source import build_source
 from .tracking import trackers
@@ -47,19 +48,30 @@ class MMSeg0Engine(MMSegEngine):
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
             limit = fit.limit_of(self.cfg, "train")
-            self._pool = build_pool(spec, limit, self.tiling)
+            self.ignored, told = self.make_void([spec])
+            self._pool = build_pool(spec, limit, self.tiling, self.ignored)
             average_over_labels(self.cfg.model, refuse=self.sparse)
             weigh_pixels(self.cfg.model, self.cfg.get("acquisition") or {})
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
+        self.unscored = unscored(self.cfg)
+        tell(self.label_space, self.ignored, told, self.unscored, "data.val.ignore_index")
         with quiet_warnings():
-            self._source = build_source(self.cfg, self.label_space, limit)
+            self._source = build_source(self.cfg, self.label_space, limit, self.ignored)
         self.has_source = self._source is not None
         self.max_iterations = length_of(self.cfg).length
         self.predictor = Predictor(self.cfg)
 
     def preflight(self) -> None:
-        preflight.check(self.cfg, self._pool, self.validation, self.sparse, self._source)
+        preflight.check(
+            self.cfg,
+            self._pool,
+            self.validation,
+            self.sparse,
+            self._source,
+            self.ignored,
+            self.unscored,
+        )
 
     def train(self, request: FitRequest) -> FitResult:
         return fit.fit(self.cfg, self._pool, request, self._source)
@@ -75,3 +87,10 @@ class MMSeg0Engine(MMSegEngine):
         limit = fit.limit_of(self.cfg, "val")
         spec = self.cfg.data.val
         return build_dataset(spec, "data.val", limit, self.tiling, test_mode=True)
+
+
+def unscored(cfg: Config) -> int:
+    """The train id that the evaluation leaves out, by `data.val.ignore_index`."""
+    said = [{KEY: part[KEY]} for part in single(cfg.data.val, "data.val") if KEY in part]
+    found = ignored_by_metrics(said, "data.val")
+    return UNLABELED if found is None else found

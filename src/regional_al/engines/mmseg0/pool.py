@@ -21,13 +21,14 @@ from torch.utils.data import ConcatDataset
 
 from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...store.images import image_size, write_png
+from ...store.images import image_size, read_ids, write_png
 from ...store.tiling import Tile
-from ...types import I64, U8, UNLABELED, LabelSpace, PoolItem
-from ..mmseg.config_file import check_void
+from ...types import I16, U8, UNLABELED, LabelSpace, PoolItem
+from ..mmseg.config_file import space_of
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
+from ..mmseg.ignored import as_id, check_dataset, label_table, without
 from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.pool_stream import UNANSWERED
 from ..mmseg.tiled import NAME, Tiling
@@ -35,6 +36,8 @@ from ..mmseg.transforms import GIVES_WAY
 from ..specs import first_line, type_name
 
 log = logging.getLogger("regional_al")
+MASK = "gt_semantic_seg"
+FIX = "ignore_index={0} in every head of the model, and in data.val for the evaluation"
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,23 @@ class Pool:
         return mixed(dataset, self.mixtures, "data.train", build_transform, count, classes)
 
 
-def build_pool(spec: Any, limit: int | None = None, tiling: Tiling | None = None) -> Pool:
-    """From `data.train`; limit: its first images only; tiling: how they are cut. Raises
-    ConfigError, DataError or UnsupportedError."""
+def build_pool(
+    spec: Any,
+    limit: int | None = None,
+    tiling: Tiling | None = None,
+    ignored: int = UNLABELED,
+) -> Pool:
+    """From `data.train`; limit: its first images only; tiling: how they are cut; ignored: the train
+    id that the heads ignore. Raises ConfigError, DataError or UnsupportedError."""
     spec, mixtures = unwrapped(spec, "data.train")
     dataset = build_dataset(spec, "data.train", limit, tiling)
     parts = leaves(dataset)
-    spaces = [label_space(part, loads_annotations(part)) for part in parts]
-    for part, space in zip(parts, spaces, strict=True):
-        if not np.array_equal(space.raw_to_train, spaces[0].raw_to_train):
+    loads = [loads_annotations(part) for part in parts]
+    spaces = [label_space(part, load, ignored) for part, load in zip(parts, loads, strict=True)]
+    for part, load, space in zip(parts, loads, spaces, strict=True):
+        check_dataset(part, ignored, "data.train", FIX)
+        part.label_table = label_table(ids_of(part, load), space)
+        if not np.array_equal(space.mask_to_train, spaces[0].mask_to_train):
             raise UnsupportedError(
                 f"data.train joins data sets whose label ids differ ({type(parts[0]).__name__} and "
                 f"{type(part).__name__}): train on one of them"
@@ -225,16 +236,18 @@ def loads_annotations(leaf: Any, key: str = "data.train") -> Callable[[dict[str,
     raise ConfigError(f"{key}.pipeline has no LoadAnnotations: training would see no labels")
 
 
-def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
-    """Classes of a data set and what raw ids become, found by letting its own transform load a
+def label_space(
+    leaf: Any, load: Callable[[dict[str, Any]], Any], ignored: int = UNLABELED
+) -> LabelSpace:
+    """Classes of a data set and what ids become; load: how it reads masks; ignored: the train id
+    that is void."""
+    palette = None if leaf.PALETTE is None else np.asarray(leaf.PALETTE).reshape(-1, 3).tolist()
+    return space_of(leaf.CLASSES, palette, ids_of(leaf, load), ignored, leaf)
+
+
+def ids_of(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> I16:
+    """int16 [256]: what the ids of masks become, found by letting a data set's own transform load a
     mask of all 256 ids: class maps first, then `reduce_zero_label`, as mmseg 0.x has it."""
-    if getattr(leaf, "ignore_index", UNLABELED) != UNLABELED:
-        raise UnsupportedError(
-            f"dataset.ignore_index={leaf.ignore_index}: labels use {UNLABELED} for void"
-        )
-    classes = len(leaf.CLASSES)
-    if classes >= UNLABELED:
-        raise UnsupportedError(f"{classes} classes do not fit label ids 0..254")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ids.png"
         write_png(path, np.arange(256, dtype=np.uint8).reshape(16, 16))
@@ -242,17 +255,18 @@ def label_space(leaf: Any, load: Callable[[dict[str, Any]], Any]) -> LabelSpace:
         leaf.pre_pipeline(results)
         results["seg_prefix"] = None
         load(results)
-    ids: I64 = np.asarray(results["gt_semantic_seg"]).ravel().astype(np.int64)
-    table = np.where((ids < classes) | (ids == UNLABELED), ids, -1).astype(np.int16)
-    check_void(table, leaf.CLASSES, leaf)
-    palette = [(0, 0, 0)] * classes if leaf.PALETTE is None else leaf.PALETTE
-    colours = tuple((int(r), int(g), int(b)) for r, g, b in np.asarray(palette).reshape(-1, 3))
-    return LabelSpace(tuple(str(name) for name in leaf.CLASSES), colours, table)
+    return np.asarray(results[MASK]).ravel().astype(np.int16)
 
 
 def truth(leaf: Any, index: int) -> Any:
-    """Train ids [H, W] of an annotation file exactly as mmseg's evaluation takes them."""
-    return reduced(leaf, leaf.get_gt_seg_map_by_idx(index))
+    """Train ids [H, W] of an annotation file exactly as mmseg's evaluation takes them; 255 for what
+    it leaves out."""
+    return without(reduced(leaf, leaf.get_gt_seg_map_by_idx(index)), unscored_of(leaf))
+
+
+def unscored_of(leaf: Any) -> int:
+    """The train id that mmseg's evaluation of a data set leaves out."""
+    return as_id("data.val.ignore_index", getattr(leaf, "ignore_index", UNLABELED))
 
 
 def loads_truth(leaf: Any) -> Callable[[dict[str, Any]], Any]:
@@ -260,7 +274,7 @@ def loads_truth(leaf: Any) -> Callable[[dict[str, Any]], Any]:
 
     def load(results: dict[str, Any]) -> None:
         leaf.gt_seg_map_loader(results)
-        results["gt_semantic_seg"] = reduced(leaf, results["gt_semantic_seg"])
+        results[MASK] = reduced(leaf, results[MASK])
 
     return load
 
@@ -283,12 +297,14 @@ def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | N
     """
     leaf, inner = locate(dataset, index)
     path = image_path(leaf, inner)
+    table: U8 | None = getattr(leaf, "label_table", None)
+    known = None if table is None or labels is not None else table[read_ids(Path(label_path))]
     for _ in range(20):  # a pipeline may draw again by giving nothing
         data = {"img_info": leaf.img_infos[inner], "ann_info": {"seg_map": str(label_path)}}
         leaf.pre_pipeline(data)
         data["seg_prefix"] = None
         try:
-            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels)
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels, known)
         except Exception as error:  # cv2, Pillow and transforms raise all kinds
             raise DataError(
                 f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
@@ -314,19 +330,22 @@ def note_labelled(sample: Any, labelled: int) -> None:
 
 
 def run_pipeline(
-    transforms: Sequence[Any], data: Any, labels: U8 | None = None
+    transforms: Sequence[Any], data: Any, labels: U8 | None = None, known: U8 | None = None
 ) -> tuple[Any, int | None]:
     """Apply transforms in order; also the number of labelled pixels when labels first appear.
-    labels: take their place then; of these the id 0 gives way to others when they shrink."""
+    known: takes their place then; labels: the same, and they are not counted, and the id 0 of these
+    gives way to others when they shrink."""
     labelled: int | None = None
     for transform in transforms:
         data = transform(data)
         if data is None:
             return None, labelled
-        if labelled is None and isinstance(data, MutableMapping) and "gt_semantic_seg" in data:
+        if labelled is None and isinstance(data, MutableMapping) and MASK in data:
             if labels is not None:
-                data["gt_semantic_seg"], data[GIVES_WAY] = labels, UNANSWERED
-            labelled = 0 if labels is not None else labelled_pixels(data["gt_semantic_seg"])
+                data[MASK], data[GIVES_WAY] = labels, UNANSWERED
+            elif known is not None:
+                data[MASK] = known.copy()
+            labelled = 0 if labels is not None else labelled_pixels(data[MASK])
     return data, labelled
 
 

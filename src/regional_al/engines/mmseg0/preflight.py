@@ -18,7 +18,7 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...runtime.shared_memory import PREFETCH, Load
 from ...store.images import image_size, read_ids, write_png
-from ...types import I64, JSON, LabelSpace
+from ...types import I64, JSON, UNLABELED, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.domains import KEY as SOURCE_KEY
@@ -49,6 +49,7 @@ from .pool import (
     locate,
     mask_path,
     read_sample,
+    unscored_of,
 )
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
@@ -58,20 +59,27 @@ log = logging.getLogger("regional_al")
 
 
 def check(
-    cfg: Config, pool: Pool, validation: Any, sparse: bool, source: Source | None = None
+    cfg: Config,
+    pool: Pool,
+    validation: Any,
+    sparse: bool,
+    source: Source | None = None,
+    ignored: int = UNLABELED,
+    unscored: int = UNLABELED,
 ) -> None:
-    """All checks, cheap ones first; an error on one rank is raised on all."""
+    """All checks, cheap ones first; an error on one rank is raised on all. ignored: the train id
+    that the heads ignore; unscored: the one that the evaluation leaves out."""
     check_classes(cfg.model, pool.label_space)
     check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), length_of(cfg))
     check_load_from(cfg)
     check_weights(cfg)
     error: RegionalALError | None = None
     try:
-        counts = check_validation(cfg, validation, pool.label_space)
+        counts = check_validation(cfg, validation, pool.label_space, ignored)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
-    counts.judge(pool.label_space, "data.val")
+    counts.judge(pool.label_space, "data.val", unscored)
     try:
         if source is not None:
             check_source_masks(source)
@@ -117,20 +125,24 @@ def check_weights(cfg: Config) -> None:
     dist.on_main(look)
 
 
-def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> MaskCounts:
-    """Validation images and masks are there, of one size, with known ids (this rank's share)."""
+def check_validation(
+    cfg: Config, dataset: Any, space: LabelSpace, ignored: int = UNLABELED
+) -> MaskCounts:
+    """Validation images and masks are there, of one size, with known ids (this rank's share).
+    ignored: the train id that the heads ignore."""
     inference_pipeline(cfg)
     if len(dataset) == 0:
         raise DataError("data.val holds no image: check its data_root, img_dir and img_suffix")
     spaces: dict[int, LabelSpace] = {}
     for leaf in leaves(dataset):
-        spaces[id(leaf)] = found = label_space(leaf, loads_truth(leaf))
+        spaces[id(leaf)] = label_space(leaf, loads_truth(leaf), unscored_of(leaf))
+        found = label_space(leaf, loads_truth(leaf), ignored)
         if found.class_names != space.class_names:
             raise ConfigError(
                 f"data.val has classes {found.class_names}, data.train {space.class_names}: they "
                 "must be the same"
             )
-        if not np.array_equal(found.raw_to_train, space.raw_to_train):
+        if not np.array_equal(found.mask_to_train, space.mask_to_train):
             raise ConfigError(
                 "data.val reads label ids otherwise than data.train: reduce_zero_label of the data "
                 "set and of LoadAnnotations in data.train.pipeline must agree"
@@ -229,7 +241,10 @@ def check_source_masks(source: Source) -> None:
     """This rank's share of the source's masks are there and hold known ids; one that is not of its
     image's size is told."""
     dataset, key = source.images.dataset, f"{SOURCE_KEY}.dataset"
-    spaces = {id(leaf): label_space(leaf, loads_annotations(leaf, key)) for leaf in leaves(dataset)}
+    spaces = {
+        id(leaf): label_space(leaf, loads_annotations(leaf, key), source.ignored)
+        for leaf in leaves(dataset)
+    }
 
     def look(index: int) -> None:
         leaf, inner = locate(dataset, index)

@@ -19,12 +19,13 @@ from ...checks import check_keys, integer
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...runtime import distributed as dist
 from ...runtime.shared_memory import PREFETCH
-from ...types import LabelSpace
+from ...types import UNLABELED, LabelSpace
 from ..mmseg.domains import KEY, SOURCE, check_label_space, loss_weight, mixed, of_source
+from ..mmseg.ignored import make_void
 from ..specs import first_line
 from .config import phases, schedule
 from .loaders import LABELS, Drawn, collated
-from .pool import build_dataset, image_path, label_space, leaves, loads_annotations, locate
+from .pool import MASK, build_dataset, image_path, label_space, leaves, loads_annotations, locate
 
 KEYS = ("samples_per_gpu", "workers_per_gpu", "dataset", "loss_weight")
 ALONE = "of_source"
@@ -73,12 +74,14 @@ class Source:
         batch_size: Images per process and iteration.
         weight: Of its losses.
         num_workers: In addition to those of the pool.
+        ignored: The train id that is void.
     """
 
     images: SourceImages
     batch_size: int
     weight: float
     num_workers: int = 0
+    ignored: int = UNLABELED
 
     def loader(self, loader: Any | None, options: Mapping[str, Any], iterations: int) -> Any:
         """A loader of the pool's labelled images with this domain in every batch.
@@ -188,13 +191,16 @@ def by_domain(samples: list[tuple[bool, Any]]) -> dict[str, Any]:
     return {**found[False], SOURCE: found[True]}
 
 
-def build_source(cfg: Config, space: LabelSpace, limit: int | None = None) -> Source | None:
+def build_source(
+    cfg: Config, space: LabelSpace, limit: int | None = None, ignored: int = UNLABELED
+) -> Source | None:
     """From `source_dataloader`; None without it.
 
     Args:
         cfg: The config.
         space: Of the pool.
         limit: Its first images only.
+        ignored: The train id that the heads ignore.
 
     Raises:
         ConfigError, DataError, UnsupportedError: In one line that names the key.
@@ -215,11 +221,13 @@ def build_source(cfg: Config, space: LabelSpace, limit: int | None = None) -> So
     if not len(dataset):
         raise DataError(f"{key} holds no image: check its data_root, img_dir and img_suffix")
     for leaf in leaves(dataset):
-        own = label_space(leaf, loads_annotations(leaf, key))
+        own = label_space(leaf, loads_annotations(leaf, key), ignored)
+        make_void(leaf.pipeline.transforms, MASK, ignored)
         check_label_space(own, space, "data.train", "classes={}")
     return Source(
         SourceImages(dataset),
         integer(f"{KEY}.samples_per_gpu", spec.get("samples_per_gpu", default), 1),
         weight,
         integer(f"{KEY}.workers_per_gpu", spec.get("workers_per_gpu") or 0, 0),
+        ignored,
     )

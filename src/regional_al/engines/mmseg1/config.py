@@ -23,11 +23,10 @@ from ..specs import dicts as dicts
 from ..specs import first_line as first_line
 from ..specs import heads as heads
 from ..specs import type_name as type_name
+from . import packages
 from .ops import stand_in
 
 log = logging.getLogger("regional_al")
-VISION_MAJOR, VISION_AHEAD = 0, 15
-"""torchvision 0.(n + 15) belongs to torch 2.n."""
 
 
 def read(
@@ -54,15 +53,24 @@ def import_custom(cfg: Config, path: Path) -> None:
 
 def commands() -> dict[str, str]:
     """Package that configs of mmseg import -> how to install it beside this mmseg."""
-    fork = "onedl-" if is_installed("onedl-mmsegmentation") else ""
-    minor = int(torch.__version__.split(".")[1])
-    vision = f"'torchvision=={VISION_MAJOR}.{minor + VISION_AHEAD}.*' (of the same build as torch)"
-    versions = ("1.3.6", "3.5.1") if fork else ("1.2.0", "3.3.0")
-    return {
-        "mmpretrain": f"pip install {fork}mmpretrain=={versions[0]} {vision}",
-        "mmdet": f"pip install {fork}mmdet{'ection' if fork else ''}=={versions[1]} {vision}, and "
-        f"{fork}mmcv with its compiled operators",
-    }
+    return packages.commands(torch.__version__, is_installed("onedl-mmsegmentation"))
+
+
+def reason_of(module: str) -> str:
+    """Why a module that is needed cannot be imported, as the end of a sentence.
+
+    Example:
+        >>> reason_of("no_such_module")
+        'which is not installed'
+    """
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # its own imports fail in many ways
+        name = getattr(error, "name", None) or ""
+        if isinstance(error, ModuleNotFoundError) and name in (module, module.partition(".")[0]):
+            return "which is not installed"
+        return f"which cannot be imported ({first_line(error)})"
+    return "which could not be imported before"
 
 
 def check_packages(model: Any) -> None:

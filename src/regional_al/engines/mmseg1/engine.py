@@ -14,6 +14,7 @@ from mmseg.utils import register_all_modules
 from ...types import I64
 from ..base import FitRequest, FitResult, Memory
 from ..mmseg.engine import MMSegEngine, sparse_labels
+from ..mmseg.ignored import ignored_by_metrics, tell
 from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight, set_heads  # noqa: F401
 from .config import check_packages, fit_to_cpu
@@ -25,7 +26,7 @@ from .source import build_source
 from .tracking import BackendTracker, trackers
 from .unlabeled import check as check_unlabeled
 
-QUIET = "regional_al.mmseg1"
+QUIET, EVALUATOR = "regional_al.mmseg1", "val_evaluator"
 
 
 class MMSeg1Engine(MMSegEngine):
@@ -55,20 +56,25 @@ class MMSeg1Engine(MMSegEngine):
         self.keep_sparse_labels(spec, key, datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():
             self.tiling = tiling_of(self.cfg)
+            ignored, told = self.make_void([spec, self.cfg.get("data_preprocessor")])
             average_over_labels(self.cfg.model, refuse=self.sparse)
             weigh_pixels(self.cfg.model, self.cfg.get("acquisition") or {})
-            self._pool = build_pool(spec, self.tiling)
+            self._pool = build_pool(spec, self.tiling, ignored)
         check_packages(self.cfg.model)
         self.dataset, self.read_sample = self._pool.dataset, read_sample
         self.pool, self.label_space = self._pool.items, self._pool.label_space
+        self.unscored = unscored(self.cfg, ignored)
+        tell(self.label_space, ignored, told, self.unscored, f"{EVALUATOR}.ignore_index")
         with quiet_warnings():
-            self._source = build_source(self.cfg, self.label_space)
+            self._source = build_source(self.cfg, self.label_space, ignored)
         self.has_source = self._source is not None
         self.max_iterations = fit.schedule_of(self.cfg).length
         self.predictor = Predictor(self.cfg)
 
     def preflight(self) -> None:
-        preflight.check(self.cfg, self._pool, self.validation, self.sparse, self._source)
+        preflight.check(
+            self.cfg, self._pool, self.validation, self.sparse, self._source, self.unscored
+        )
 
     def train(self, request: FitRequest) -> FitResult:
         return fit.fit(self.cfg, self._pool, request, self._source)
@@ -78,8 +84,15 @@ class MMSeg1Engine(MMSegEngine):
         return trackers(self.cfg, folder, title, memory)
 
     def evaluate(self, checkpoint: Path | None) -> I64:
-        return confusion(self.validation, self.predictor, checkpoint)
+        return confusion(self.validation, self.predictor, checkpoint, ignored=self.unscored)
 
     def build_validation(self) -> Any:
         spec, key = self.cfg.val_dataloader.dataset, "val_dataloader.dataset"
         return build_dataset(spec, key, self.tiling)
+
+
+def unscored(cfg: Config, ignored: int) -> int:
+    """The train id that the evaluation leaves out: that of `val_evaluator`; without one, that of
+    the heads."""
+    found = ignored_by_metrics(cfg.get(EVALUATOR), EVALUATOR)
+    return ignored if found is None else found

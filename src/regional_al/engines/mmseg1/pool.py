@@ -16,22 +16,25 @@ import numpy as np
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, UnsupportedError
-from ...store.images import image_size
+from ...errors import ConfigError, DataError, EnvironmentProblem, UnsupportedError
+from ...store.images import image_size, read_ids
 from ...store.tiling import Tile
-from ...types import U8, UNLABELED, LabelSpace, PoolItem
-from ..mmseg.config_file import check_void
+from ...types import I16, U8, UNLABELED, LabelSpace, PoolItem
+from ..mmseg.config_file import space_of
 from ..mmseg.datasets import leaves as leaves
 from ..mmseg.datasets import locate as locate
 from ..mmseg.datasets import refuse_duplicates
+from ..mmseg.ignored import check_dataset, label_table
 from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.pool_stream import UNANSWERED
 from ..mmseg.tiled import NAME, Tiling
 from ..mmseg.transforms import GIVES_WAY
-from .config import first_line, type_name
+from .config import commands, first_line, reason_of, type_name
 
 log = logging.getLogger("regional_al")
 KEY = "train_dataloader.dataset"
+MASK = "gt_seg_map"
+FIX = "ignore_index={0} in every head of the model and in val_evaluator"
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,17 @@ class Pool:
         return mixed(dataset, self.mixtures, KEY, TRANSFORMS.build, count, classes)
 
 
-def build_pool(spec: Any, tiling: Tiling | None = None) -> Pool:
-    """From `train_dataloader.dataset`; large images are cut as `tiling` says. Raises ConfigError,
-    DataError or UnsupportedError."""
+def build_pool(spec: Any, tiling: Tiling | None = None, ignored: int = UNLABELED) -> Pool:
+    """From `train_dataloader.dataset`; large images are cut as `tiling` says; ignored: the train id
+    that the heads ignore. Raises ConfigError, DataError or UnsupportedError."""
     spec, mixtures = unwrapped(spec, KEY)
     dataset = build_dataset(spec, KEY, tiling)
     parts = leaves(dataset)
-    spaces = [label_space(part) for part in parts]
+    spaces = [label_space(part, ignored=ignored) for part in parts]
     for part, space in zip(parts, spaces, strict=True):
-        if not np.array_equal(space.raw_to_train, spaces[0].raw_to_train):
+        check_dataset(part, ignored, KEY, FIX)
+        part.label_table = label_table(ids_of(part), space)
+        if not np.array_equal(space.mask_to_train, spaces[0].mask_to_train):
             raise UnsupportedError(
                 f"train_dataloader.dataset joins data sets whose label ids differ "
                 f"({type(parts[0]).__name__} and {type(part).__name__}): train on one of them"
@@ -81,7 +86,10 @@ def build_dataset(spec: Any, key: str, tiling: Tiling | None = None) -> Any:
         dataset.full_init()
     except FileNotFoundError as error:
         name = error.filename or first_line(error)
-        raise DataError(f"{key}: {name} does not exist; check data_root and data_prefix") from None
+        where = "data_root and data_prefix"
+        if type_name(spec).startswith("DSDL"):
+            where = "data_root and ann_file, the YAML file of a data set in DSDL form (OpenDataLab)"
+        raise DataError(f"{key}: {name} does not exist; check {where}") from None
     except KeyError as error:
         raise ConfigError(f"{key}: {str(error.args[0]).splitlines()[0]}") from None
     except ValueError as error:
@@ -94,6 +102,11 @@ def build_dataset(spec: Any, key: str, tiling: Tiling | None = None) -> Any:
         told = first_line(error) if str(error) else f"{folders(spec)} or its ann_file is missing"
         raise DataError(f"{key}: {told}") from None
     except Exception as error:  # whatever a data set class raises, the config is what can be mended
+        if "Package dsdl is not installed" in str(error):  # so it says whatever its import raised
+            raise EnvironmentProblem(
+                f"{key}.type={type_name(spec)!r} needs dsdl, {reason_of('dsdl.dataset')}: "
+                f"{commands()['dsdl']}"
+            ) from None
         raise ConfigError(f"{key}: {first_line(error)}") from None
     if not hasattr(dataset, "get_data_info"):
         raise UnsupportedError(f"{key}.type={type_name(spec)!r} has no get_data_info")
@@ -177,10 +190,9 @@ def item_key(dataset: Any, path: str) -> str:
     return relative.replace(os.sep, "/")
 
 
-def label_space(dataset: Any, key: str = "train_dataloader.dataset") -> LabelSpace:
-    """Classes of a data set and what raw ids become, exactly as mmseg's LoadAnnotations maps them:
-    `reduce_zero_label` first, then `label_map`. Raises ConfigError, naming `key`, without
-    classes."""
+def label_space(dataset: Any, key: str = KEY, ignored: int = UNLABELED) -> LabelSpace:
+    """Classes of a data set and what ids become; ignored: the train id that is void. Raises
+    ConfigError, naming `key`, without classes."""
     meta = dataset.metainfo
     classes = meta.get("classes")
     if not classes:
@@ -188,30 +200,21 @@ def label_space(dataset: Any, key: str = "train_dataloader.dataset") -> LabelSpa
             f"data set type {type(dataset).__name__!r} has no classes: add "
             f"metainfo=dict(classes=(...), palette=[...]) to {key}"
         )
-    ignore = getattr(dataset, "ignore_index", UNLABELED)
-    if ignore != UNLABELED:
-        raise UnsupportedError(f"dataset.ignore_index={ignore}: labels use {UNLABELED} for void")
-    if len(classes) >= UNLABELED:
-        raise UnsupportedError(f"{len(classes)} classes do not fit label ids 0..254")
-    table = raw_to_train(len(classes), meta.get("reduce_zero_label"), meta.get("label_map"))
-    check_void(table, classes, dataset)
-    palette = meta.get("palette") or [(0, 0, 0)] * len(classes)
-    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
-    return LabelSpace(tuple(str(name) for name in classes), colours, table)
+    return space_of(classes, meta.get("palette") or None, ids_of(dataset), ignored, dataset)
 
 
-def raw_to_train(
-    num_classes: int, reduce_zero_label: bool | None, label_map: Mapping[int, int] | None
-) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """int16 [256]: train id, 255 = void, -1 = an id that must not occur."""
+def ids_of(dataset: Any) -> I16:
+    """int16 [256]: what the ids of masks become, exactly as mmseg's LoadAnnotations maps them:
+    `reduce_zero_label` first, then `label_map`."""
+    meta = dataset.metainfo
     ids = np.arange(256, dtype=np.int16)
-    if reduce_zero_label:
-        ids = np.where(ids == 0, 255, ids - 1)
+    if meta.get("reduce_zero_label"):
+        ids = np.where(ids == 0, 255, ids - 1).astype(np.int16)
         ids[255] = 255
     mapped = ids.copy()
-    for old, new in (label_map or {}).items():
+    for old, new in (meta.get("label_map") or {}).items():
         mapped[ids == old] = new
-    return np.where((mapped < num_classes) | (mapped == UNLABELED), mapped, -1).astype(np.int16)
+    return mapped
 
 
 def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | None = None) -> Any:
@@ -223,11 +226,13 @@ def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | N
     takes, holds the number itself.
     """
     leaf, inner = locate(dataset, index)
+    table: U8 | None = getattr(leaf, "label_table", None)
+    known = None if table is None or labels is not None else table[read_ids(Path(label_path))]
     for _ in range(20):  # mmengine, too, draws again when a pipeline gives nothing
         data = leaf.get_data_info(inner)
         path, data["seg_map_path"] = data["img_path"], str(label_path)
         try:
-            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels)
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels, known)
         except Exception as error:  # cv2, Pillow and transforms raise all kinds
             raise DataError(
                 f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
@@ -248,19 +253,22 @@ def note_labelled(sample: Any, labelled: int) -> None:
 
 
 def run_pipeline(
-    transforms: Sequence[Any], data: Any, labels: U8 | None = None
+    transforms: Sequence[Any], data: Any, labels: U8 | None = None, known: U8 | None = None
 ) -> tuple[Any, int | None]:
     """Apply transforms in order; also the number of labelled pixels when labels first appear.
-    labels: take their place then; of these the id 0 gives way to others when they shrink."""
+    known: takes their place then; labels: the same, and they are not counted, and the id 0 of these
+    gives way to others when they shrink."""
     labelled: int | None = None
     for transform in transforms:
         data = transform(data)
         if data is None:
             return None, labelled
-        if labelled is None and isinstance(data, MutableMapping) and "gt_seg_map" in data:
+        if labelled is None and isinstance(data, MutableMapping) and MASK in data:
             if labels is not None:
-                data["gt_seg_map"], data[GIVES_WAY] = labels, UNANSWERED
-            labelled = 0 if labels is not None else labelled_pixels(data["gt_seg_map"])
+                data[MASK], data[GIVES_WAY] = labels, UNANSWERED
+            elif known is not None:
+                data[MASK] = known.copy()
+            labelled = 0 if labels is not None else labelled_pixels(data[MASK])
     return data, labelled
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from ...errors import UnsupportedError
 from ...store.windows import Box
-from ...types import I64
+from ...types import I64, UNLABELED
 from ..mmseg import predict
 from ..mmseg.checkpoints import read_checkpoint
 from ..mmseg.frame import Frame
@@ -153,10 +153,14 @@ class ValidationImages(Dataset[Any]):
 
 
 def confusion(
-    dataset: Any, predictor: predict.Predictor, checkpoint: Path | None, limit: int | None = None
+    dataset: Any,
+    predictor: predict.Predictor,
+    checkpoint: Path | None,
+    limit: int | None = None,
+    ignored: int = UNLABELED,
 ) -> I64:
     """int64 [C, C] over the validation set (limit: its first images), rows = target, on every
-    rank."""
+    rank; ignored: a train id that is left out, beside 255."""
 
     def samples(mine: range) -> Iterator[tuple[int, Any, Any, str, Box | None]]:
         for index, sample in predictor.load(ValidationImages(dataset, mine)):
@@ -171,4 +175,5 @@ def confusion(
         len(dataset.metainfo["classes"]),
         samples,
         hint=": in val_dataloader's pipeline LoadAnnotations must come after Resize",
+        ignored=ignored,
     )

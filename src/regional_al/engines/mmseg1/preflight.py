@@ -22,12 +22,13 @@ from ...runtime import distributed as dist
 from ...runtime.progress import progress
 from ...runtime.shared_memory import PREFETCH, Load
 from ...store.images import image_size, read_ids, write_png
-from ...types import I64, JSON, LabelSpace
+from ...types import I64, JSON, UNLABELED, LabelSpace
 from ..mmseg.checkpoints import check_fits, is_remote, read_checkpoint, remote_weights
 from ..mmseg.config_file import MaskCounts, check_classes, check_ids
 from ..mmseg.domains import KEY as SOURCE_KEY
 from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads
+from ..mmseg.ignored import check_dataset
 from ..mmseg.loss_average import check_used
 from ..mmseg.memory import batch_bytes, check_shared_memory
 from ..mmseg.mixing import OneImage
@@ -40,7 +41,7 @@ from .config import first_line, inference_pipeline
 from .fit import in_epochs, schedule_of, validation_within
 from .hooks import quiet_warnings
 from .losses import Generation1
-from .pool import Pool, label_space, leaves, locate, read_sample
+from .pool import FIX, Pool, label_space, leaves, locate, read_sample
 from .predict import Predictor, build_model
 from .rehearsal import rehearse
 from .source import Source
@@ -77,28 +78,36 @@ def check_keys(cfg: Config) -> None:
 
 
 def check(
-    cfg: Config, pool: Pool, validation: Any, sparse: bool, source: Source | None = None
+    cfg: Config,
+    pool: Pool,
+    validation: Any,
+    sparse: bool,
+    source: Source | None = None,
+    unscored: int = UNLABELED,
 ) -> None:
-    """All checks, cheap ones first; an error on one rank is raised on all."""
+    """All checks, cheap ones first; an error on one rank is raised on all. unscored: the train id
+    that the evaluation leaves out."""
     check_classes(cfg.model, pool.label_space)
     check_start(cfg.get("acquisition") or {}, cfg.get("load_from"), schedule_of(cfg))
     check_load_from(cfg)
     check_weights(cfg)
     error: RegionalALError | None = None
     try:
-        counts = check_validation(cfg, validation, pool.label_space)
+        counts = check_validation(cfg, validation, pool.label_space, unscored)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
-    counts.judge(pool.label_space, "val_dataloader.dataset")
+    counts.judge(pool.label_space, "val_dataloader.dataset", unscored)
     try:
         if source is not None:
-            check_masks(source.images.dataset, "source_dataloader.dataset", SOURCE, False)
+            check_masks(
+                source.images.dataset, "source_dataloader.dataset", SOURCE, False, source.ignored
+            )
         with unchanged():
             check_model(cfg, pool, sparse, source)
             check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
-            rehearse(cfg, pool, validation, source)
+            rehearse(cfg, pool, validation, source, unscored)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)
@@ -124,7 +133,7 @@ def check_weights(cfg: Config) -> None:
 
     def look() -> JSON:
         for key, source, option in remote_weights(cfg.model):
-            fetch(source, key, f"give a file, or random weights by --cfg-options {option}=None")
+            fetch(source, key, start_of(cfg.model, option))
         source = cfg.get("load_from")
         if source and is_remote(source):
             fetch(source, "load_from", "give a file")
@@ -135,23 +144,38 @@ def check_weights(cfg: Config) -> None:
     dist.on_main(look)
 
 
-def check_validation(cfg: Config, dataset: Any, space: LabelSpace) -> MaskCounts:
+def start_of(model: Any, option: str, which: str = "") -> str:
+    """How a model gets weights to start from; option: key that leaves out those of a file, which:
+    of the file. SAN (with a text encoder) cannot be initialised without one."""
+    if "text_encoder" in model:
+        return f"give a file of CLIP weights{which} by --cfg-options model.pretrained=FILE"
+    return f"give a file{which}, or random weights by --cfg-options {option}=None"
+
+
+def check_validation(
+    cfg: Config, dataset: Any, space: LabelSpace, unscored: int = UNLABELED
+) -> MaskCounts:
     """Validation images and masks are there, of one size, with known ids (this rank's share)."""
     inference_pipeline(cfg)
     if len(dataset) == 0:
         raise DataError("val_dataloader.dataset holds no image: check data_root and data_prefix")
+    for leaf in leaves(dataset):
+        check_dataset(leaf, unscored, "val_dataloader.dataset", FIX)
     of_val = label_space(locate(dataset, 0)[0])
     if of_val.class_names != space.class_names:
         raise ConfigError(
             f"val_dataloader.dataset has classes {of_val.class_names}, train_dataloader.dataset "
             f"{space.class_names}: they must be the same"
         )
-    return check_masks(dataset, "val_dataloader.dataset", "validation")
+    return check_masks(dataset, "val_dataloader.dataset", "validation", ignored=unscored)
 
 
-def check_masks(dataset: Any, key: str, what: str, sized: bool = True) -> MaskCounts:
+def check_masks(
+    dataset: Any, key: str, what: str, sized: bool = True, ignored: int = UNLABELED
+) -> MaskCounts:
     """This rank's share of the masks of a data set; key: of its config, what: for the progress.
-    sized: refuse one that is not of its image's size; otherwise that is only told."""
+    sized: refuse one that is not of its image's size; otherwise that is only told. ignored: the
+    train id that is void."""
     mine = range(dist.rank(), len(dataset), dist.world_size())
     spaces: dict[int, LabelSpace] = {}  # of the data sets that are joined
     counts = MaskCounts()
@@ -162,7 +186,7 @@ def check_masks(dataset: Any, key: str, what: str, sized: bool = True) -> MaskCo
         return check_mask(leaf.get_data_info(inner), space, key, sized), space
 
     for leaf in leaves(dataset):
-        spaces[id(leaf)] = label_space(leaf, key)
+        spaces[id(leaf)] = label_space(leaf, key, ignored)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
         for found in progress(threads.map(look, mine), f"checking {what} masks", len(mine)):
             counts.add(*found)
@@ -196,8 +220,8 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
         raise
     except Exception as error:  # a file that is not there or does not fit
         raise ConfigError(
-            f"the model's pretrained weights cannot be read ({first_line(error)}): give a file "
-            "that is there, or random weights by --cfg-options model.backbone.init_cfg=None"
+            f"the model's pretrained weights cannot be read ({first_line(error)}): "
+            f"{start_of(cfg.model, 'model.backbone.init_cfg', ' that is there')}"
         ) from None
     if cfg.get("load_from") and not is_remote(cfg.load_from):
         check_fits(cfg.load_from, model, "load_from")

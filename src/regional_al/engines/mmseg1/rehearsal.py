@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 
 from ...errors import ConfigError
+from ...types import UNLABELED
 from ..mmseg.rehearsal import Blame, RehearsedError, local_only, rehearsal
 from ..mmseg.resumable import INTERVAL, Resumable
 from ..mmseg.training import LabelCount
@@ -127,9 +128,16 @@ class OneIteration(Hook):  # type: ignore[misc]
             raise RehearsedError
 
 
-def rehearse(cfg: Config, pool: Pool, validation: Any, source: Source | None = None) -> None:
+def rehearse(
+    cfg: Config,
+    pool: Pool,
+    validation: Any,
+    source: Source | None = None,
+    unscored: int = UNLABELED,
+) -> None:
     """Build all that the first training builds, train one iteration on invented labels and evaluate
-    one validation image. Raises RegionalALError naming the config key. No collectives."""
+    one validation image, without the train id `unscored`. Raises RegionalALError naming the config
+    key. No collectives."""
     cfg = lightened(cfg)
     with rehearsal(cfg.get("acquisition") or {}, pool.items, pool.label_space) as request:
         stretch = Resumable(request, INTERVAL, 1, LabelCount())
@@ -149,7 +157,7 @@ def rehearse(cfg: Config, pool: Pool, validation: Any, source: Source | None = N
             forget()
         predictor = Predictor(cfg)
         with BLAME.named("the first validation image cannot be evaluated"):
-            confusion(validation, predictor, None, limit=1)
+            confusion(validation, predictor, None, limit=1, ignored=unscored)
         predictor.forget()
 
 

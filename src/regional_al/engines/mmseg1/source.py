@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, Sampler
 
 from ...checks import check_keys, integer
 from ...errors import ConfigError, DataError, UnsupportedError
-from ...types import LabelSpace
+from ...types import UNLABELED, LabelSpace
 from ..mmseg.domains import (
     KEY,
     SOURCE,
@@ -33,8 +33,9 @@ from ..mmseg.domains import (
     mixed,
     of_source,
 )
+from ..mmseg.ignored import make_void
 from .config import dicts, first_line
-from .pool import build_dataset, label_space, leaves
+from .pool import MASK, build_dataset, label_space, leaves
 
 DOMAIN = "domain"  # key of a sample's metainfo; absent: target
 
@@ -121,7 +122,8 @@ SHUFFLED = {"type": "InfiniteSampler", "shuffle": True}
 @dataclass(frozen=True)
 class Source:
     """The source domain. images: samples that say their domain; batch_size: per process and
-    iteration; sampler: config of a sampler over the images; weight: of the source's losses."""
+    iteration; sampler: config of a sampler over the images; weight: of the source's losses;
+    ignored: the train id that is void."""
 
     images: SourceImages
     batch_size: int
@@ -129,6 +131,7 @@ class Source:
     weight: float
     num_workers: int = 0
     persistent_workers: bool = False
+    ignored: int = UNLABELED
 
     def loader(self, loader: Mapping[str, Any]) -> dict[str, Any]:
         """`loader` (of the labelled images of the pool) with this domain in every batch; the source
@@ -157,8 +160,9 @@ class Source:
         cfg.model = {"type": "mmseg.WithSource", "segmentor": cfg.model, "weight": self.weight}
 
 
-def build_source(cfg: Config, space: LabelSpace) -> Source | None:
-    """From `source_dataloader`; None without it. space: of the pool.
+def build_source(cfg: Config, space: LabelSpace, ignored: int = UNLABELED) -> Source | None:
+    """From `source_dataloader`; None without it. space: of the pool; ignored: the train id that the
+    heads ignore.
 
     Raises ConfigError, DataError or UnsupportedError in one line that names the key.
     """
@@ -179,7 +183,8 @@ def build_source(cfg: Config, space: LabelSpace) -> Source | None:
     if not len(dataset):
         raise DataError(f"{KEY}.dataset holds no image: check data_root and data_prefix")
     for leaf in leaves(dataset):
-        own = label_space(leaf, f"{KEY}.dataset")
+        own = label_space(leaf, f"{KEY}.dataset", ignored)
+        make_void(leaf.pipeline.transforms, MASK, ignored)
         check_label_space(own, space, "train_dataloader.dataset", "metainfo=dict(classes={})")
     return Source(
         SourceImages(dataset),
@@ -188,6 +193,7 @@ def build_source(cfg: Config, space: LabelSpace) -> Source | None:
         weight,
         integer(f"{KEY}.num_workers", spec.get("num_workers") or 0, 0),
         bool(spec.get("persistent_workers")),
+        ignored,
     )
 
 

@@ -5,7 +5,7 @@ import { $, element, item, late, multi, nameOf, page, state, swatch } from "./pa
 
 export function classList() {
   const box = $("classes");
-  box.replaceChildren(...state.run.classes.map((one) => element("div", { class: "class" },
+  box.replaceChildren(...state.run.classes.filter((one) => one.offered).map((one) => element("div", { class: "class" },
     element("button", { type: "button", "data-class": one.index, onclick: (event) => { if (!multi() && page.doubled(event)) return; state.clicks++; page.choose(one.index); $("canvas").focus(); } },
       swatch(one.index), element("span", { class: "name", title: one.name }, one.name), one.key ? element("kbd", {}, one.key.toUpperCase()) : ""),
     element("button", { type: "button", "aria-label": `Examples of ${one.name}`, title: "Examples", onclick: () => examples(one.index) }, "?"))));
