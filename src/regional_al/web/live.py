@@ -152,9 +152,9 @@ class Live:
                 with Ledger.open(self.files.root, readonly=True) as ledger:
                     since = ledger.finished(position.round, "query")
             self._place = (seen, results, position, since)
-        _, results, position, since = self._place
-        assert position is not None
-        return results, position, since
+        _, results, place, since = self._place
+        assert place is not None
+        return results, place, since
 
     def _take_points(self) -> None:
         """Read the points that are new. Without them the page has no losses."""

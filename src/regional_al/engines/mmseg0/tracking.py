@@ -91,7 +91,7 @@ class TensorboardTracker:
         from torch.utils.tensorboard import SummaryWriter
 
         self.close()
-        self.writer = SummaryWriter(str(self.folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(self.folder))
 
     def write(self, point: Point, pictures: Mapping[str, U8]) -> None:
         """See `Tracker`."""
