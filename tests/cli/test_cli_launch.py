@@ -173,6 +173,9 @@ def test_nothing_is_tried_again_after_a_mistake_or_a_stop(
 def test_a_number_of_restarts_is_a_number(place: Path) -> None:
     line = "error: --max-restarts='x' must be a whole number of at least 0\n"
     assert finish(start(place, "2", "--max-restarts", "x")) == (2, "", line)
+    code, _, err = finish(start(place, "2", "--max-restarts", "1", NNODES="2", MASTER_ADDR="h"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--max-restarts=1 works on one machine" in err
     assert launch.split_restarts(["--max-restarts=2", "--amp"]) == (2, ["--amp"])
 
 

@@ -27,7 +27,7 @@ ACQUISITION = {
 }
 # `regional-al train` with the toy engine in place of a config's.
 TOY = f"""
-import importlib, pathlib, sys, types
+import importlib, os, pathlib, sys, types
 
 def run_training(config, work_dir, resume, cfg_options, amp, **more):
     del sys.modules["regional_al.loop.runner"]
@@ -36,6 +36,15 @@ def run_training(config, work_dir, resume, cfg_options, amp, **more):
     from regional_al.testing.toy import toy_engine
     dist.join_process_group("gloo")
     engine = toy_engine(pathlib.Path(cfg_options["data"]), iterations=2)
+    mark, fit = pathlib.Path(cfg_options.get("mark", "/")), engine.fit
+
+    def killed_once(request):
+        if dist.rank() == 1 and request.round == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), 9)
+        return fit(request)
+
+    engine.fit = killed_once
     runner.run(engine, {{"previews": 0, **{ACQUISITION}}}, work_dir, report=False)
     if dist.is_main():
         print("ranks", dist.world_size())
@@ -107,6 +116,24 @@ def test_two_nodes_pick_what_one_process_picks(place: Path) -> None:
     assert len({name.split("/")[1] for name in expected}) == 3  # the warm start and two rounds
     assert picks(place / "nodes") == expected
     assert picks(place / "slurm") == expected
+
+
+@pytest.mark.slow
+def test_one_node_resumes_what_two_have_begun(place: Path) -> None:
+    """A process of the second node is killed in a training; both nodes end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    play(place / "streets", place / "undisturbed", ACQUISITION, iterations=2)
+    data = ["--cfg-options", f"data={place / 'streets'}", f"mark={place / 'killed'}"]
+    command = ["config.py", "1", "--work-dir", "broken", *data]
+    both = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "PORT": port}
+    nodes = [start(place, "dist_train.sh", command, NODE_RANK=rank, **both) for rank in "01"]
+    said = [node.communicate(timeout=240) for node in nodes]
+    assert all(node.returncode not in (0, None) for node in nodes), said
+    assert (place / "killed").exists()
+    finish(start(place, "dist_train.sh", [*command, "--resume"]))
+    assert picks(place / "broken") == picks(place / "undisturbed")
 
 
 def called(place: Path, *arguments: str, **more: str) -> tuple[dict[str, str], list[str]]:

@@ -34,6 +34,11 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     check_devices(processes)
     set_threads(processes)
     restarts, rest = split_restarts(rest)
+    if restarts and os.environ.get("NNODES", "1") not in ("", "1"):
+        raise ConfigError(
+            f"{MAX_RESTARTS}={restarts} works on one machine: with NNODES="
+            f"{os.environ['NNODES']} let the scheduler start all launchers again with --resume"
+        )
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
     # torch before 2.2 checks its ranks every 5 s only, longer than `outcome.crash` waits.
     watch = ["--monitor-interval", "0.1"]
