@@ -1,5 +1,5 @@
-"""Fill the tables of docs/results.md, docs/noise.md and docs/which_strategy.md from
-results/camvid_grid.json and results/noise.json, and draw the figures of the first two."""
+"""Fill the tables of docs/results.md, docs/noise.md, docs/training_results.md and
+docs/which_strategy.md from files of results/, and draw the figures of the first two."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ KINDS = (
     "click_class_balance",
 )
 ROOT = Path(__file__).parents[1]
-PAGES = {"camvid": ("camvid_grid", "results"), "noise": ("noise", "noise")}
+PAGES = {
+    "camvid": ("camvid_grid", "results"),
+    "noise": ("noise", "noise"),
+    "training": ("training", "training_results"),
+}
 """Prefix of the figures -> name of the results, and of the page."""
 
 ADVICE = ROOT / "docs/which_strategy.md"
