@@ -114,7 +114,7 @@ def test_losses_that_weigh_pixels(root: Path, kind: str) -> None:
     if kind == "CrossEntropyLoss":
         loss["class_weight"] = [1.0, 2.0, 0.5]
     for over in WEIGHTS:
-        engine: Any = make_engine(root, {LOSS: loss}, acquisition__loss_average=over)
+        engine: Any = make_engine(root, {LOSS: dict(loss)}, acquisition__loss_average=over)
         for head in (engine.cfg.model.decode_head, engine.cfg.model.auxiliary_head):
             assert dict(head.sampler) == {"type": "LossAverage", "over": over}
 
