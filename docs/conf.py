@@ -54,9 +54,9 @@ napoleon_custom_sections = ["Source", "Score", "Cost", "Deviations", "Config"]
 # The site is built without network: what other packages document is named, not linked. So is what
 # a signature mentions and nobody outside the package makes.
 INTERNAL = (
-    *("AnswerTuple", "BudgetUnit", "Colour", "ConfigReader", "Entry", "FileStamp", "Files"),
+    *("AnswerTuple", "BudgetUnit", "Colour", "ConfigReader", "Entry", "FileStamp", "Files", "I16"),
     *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "RGB"),
-    *("Recommendation", "Scope", "Scores", "Stopwatch", "Unlabeled"),
+    *("Recommendation", "Scope", "Scores", "Stopwatch", "TrainingLog", "Unlabeled"),
 )
 nitpick_ignore = [("py:class", name) for name in ("Path", "Tensor", *INTERNAL)]
 nitpick_ignore_regex = [("py:class", r"(torch|np|npt|collections|sqlite3)\..*")]

@@ -102,7 +102,8 @@ def test_default_budgets_are_those_of_the_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "document", "least"), [("camvid_grid", "results", 6), ("noise", "noise", 3), ("training", "training_results", 2)],
+    ("name", "document", "least"),
+    [("camvid_grid", "results", 6), ("noise", "noise", 3), ("training", "training_results", 2)],
 )
 def test_the_tables_of_results_are_those_of_the_file(name: str, document: str, least: int) -> None:
     """benchmarks/results_page.py writes them."""

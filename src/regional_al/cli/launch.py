@@ -39,6 +39,8 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
             f"{MAX_RESTARTS}={restarts} works on one machine: with NNODES="
             f"{os.environ['NNODES']} let the scheduler start all launchers again with --resume"
         )
+    if restarts:  # else ranks read where those of the attempt before have listened
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
     # torch before 2.2 checks its ranks every 5 s only, longer than `outcome.crash` waits.
     watch = ["--monitor-interval", "0.1"]

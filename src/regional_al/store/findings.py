@@ -101,8 +101,9 @@ def leftovers(
             found.append(path)
     found += (files.root / "rounds").glob(f"*/query{TEMPORARY}")
     old = {f".{files.ledger.name}.new", f"{files.results.name}.tmp"}  # names of earlier versions
+    mine = tuple(f".{one.name}." for one in (files.ledger, files.results, files.points))
     for path in files.root.glob("*"):
-        own = path.name.startswith((f".{files.ledger.name}.", f".{files.results.name}."))
+        own = path.name.startswith(mine)
         if path.name in old or (is_temporary(path.name) and (own or everywhere)):
             found.append(path)
     if everywhere:
