@@ -2,7 +2,7 @@
 # make demo-annotate  a page in the browser on which you answer what a run asks
 # make test   the tests (make test SLOW=1: the slow ones too, as CI does), on all cores (JOBS=1: one)
 # make gpu    GPU tests and the GPU benchmark; writes benchmarks/results/gpu_<device>.json
-# make trust  what a run promises, tried for about 30 minutes: kills, full disks, wrong input, ...
+# make trust  what a run promises, tried for about 20 minutes: kills, full disks, wrong input, ...
 # make sweep  one config of each family of MMSegmentation 1.x through --smoke; writes docs/models.md
 # make docs   the site in build/docs, from docs/ and the docstrings; warnings are errors
 # make lint   ruff and mypy        make bench   benchmarks        make clean   forget the outputs

@@ -1,4 +1,4 @@
-"""What a run promises, tried: `make trust` (benchmarks/trust), about 30 minutes on two cores.
+"""What a run promises, tried: `make trust` (benchmarks/trust), about 20 minutes on two cores.
 
 Kills runs at random moments, starts two of them in one folder, fills their disk, gives them false
 masks where nobody was asked, starts them on 1, 2 and 4 processes, feeds every reader damaged files
