@@ -133,6 +133,34 @@ def test_the_advice_quotes_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [figure for figure in figures if figure not in evidence] == []
 
 
+def test_the_first_run_quotes_its_file() -> None:
+    page = (ROOT / "docs/first_run.md").read_text()
+    runs = json.loads((ROOT / "benchmarks/results/first_run.json").read_text())["runs"]
+    printed = re.findall(
+        r"^ +(\d) +(\d+) +(\d+) +([\d,]+) +([\d,]+) +([\d.]+)% +([\d.]+)$", page, re.M
+    )
+    assert printed == [
+        (
+            *(f"{r[name]:,}" for name in ("round", "images", "regions", "pixels", "clicks")),
+            f"{100 * r['labelled_fraction']:.2f}",
+            f"{100 * r['mIoU']:.2f}",
+        )
+        for r in runs["first"]["records"][:4]
+    ]
+    end = runs["random"]["records"][-1]
+    assert f"{100 * end['mIoU']:.1f} % mIoU with {end['clicks']} clicks" in page
+
+
+def test_the_first_comparison_quotes_its_file() -> None:
+    page = (ROOT / "docs/compare.md").read_text()
+    found = stats.analyse(results.read(ROOT / "benchmarks/results/streets.json"))
+    arms = markdown.tables(found)["arms"]
+    told = page.partition("## What it writes")[0]
+    quoted = re.findall(r"\d+\.\d ± \d+\.\d", told)
+    assert len(quoted) == 4
+    assert [number for number in quoted if number not in arms] == []
+
+
 def test_the_opening_page_quotes_the_file() -> None:
     arms = (ROOT / "docs/results.md").read_text().partition("<!-- end -->")[0]
     figures = re.findall(r"\d+\.\d ± \d+\.\d", (ROOT / "docs/index.md").read_text())

@@ -18,13 +18,12 @@ pytest.importorskip("mmseg")
 
 import mmseg0_tiny
 from mmcv import Config
+from tracked_run import killed_run, run
 
 from regional_al import engines
 from regional_al.engines.mmseg import trackers as shared
-from regional_al.engines.mmseg.training import LabelCount
 from regional_al.engines.mmseg0 import rehearsal, tracking
 from regional_al.errors import ConfigError, EnvironmentProblem
-from regional_al.loop import runner
 from regional_al.store import results
 from regional_al.store.points import ROUND, TRAIN, Point, PointLog
 
@@ -39,22 +38,12 @@ log_config = dict(interval=1, hooks={HOOKS})
 """
 
 
-class Killed(BaseException):
-    """In place of SIGKILL."""
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     make_data(folder)
     mmseg0_tiny.TINY.write_config(folder, MORE)
     return folder
-
-
-def run(root: Path, work_dir: Path, options: Any = None) -> None:
-    loaded = engines.load(root / "tiny.py", options or {}, work_dir)
-    engine, text = loaded.build(), loaded.text
-    runner.run(engine, loaded.acquisition, work_dir, text=text, report=False, title="tiny")
 
 
 def lines(work_dir: Path, mode: str) -> list[dict[str, Any]]:
@@ -113,17 +102,7 @@ def test_tensorboard_reads_it_back(whole: Path) -> None:
 def test_a_killed_training_goes_on_where_it_was(root: Path, tmp_path: Path, whole: Path) -> None:
     """At the last iteration, with the state of the second saved: the third comes again."""
     work_dir = tmp_path / "work"
-
-    def put(self: Any, value: int) -> None:
-        self.__dict__["steps"] = value
-        if value == 4:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patched:
-        steps = property(lambda self: int(self.__dict__.get("steps", 0)), put)
-        patched.setattr(LabelCount, "steps", steps, raising=False)
-        with pytest.raises(Killed):
-            run(root, work_dir)
+    killed_run(root, work_dir, at=4)
     assert [line["iter"] for line in lines(work_dir, "train")] == [1, 2, 3]
     run(root, work_dir)
     assert lines(work_dir, "train") == lines(whole, "train")

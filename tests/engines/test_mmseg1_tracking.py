@@ -23,13 +23,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend
+from tracked_run import killed_run, run
 
 from regional_al import engines
 from regional_al.engines.mmseg import trackers as shared
-from regional_al.engines.mmseg.training import LabelCount
 from regional_al.engines.mmseg1 import rehearsal, tracking
 from regional_al.errors import ConfigError, EnvironmentProblem
-from regional_al.loop import runner
 from regional_al.store import results
 from regional_al.store.points import ROUND, TRAIN, VAL, Point, PointLog
 
@@ -43,10 +42,6 @@ custom_hooks = [dict(type='ShowingHook')]
 visualizer['vis_backends'] = [dict(type='LocalVisBackend'), dict(type='KeptBackend')]
 """
 ROUNDS = 2
-
-
-class Killed(BaseException):
-    """In place of SIGKILL."""
 
 
 class KeptBackend(BaseVisBackend):  # type: ignore[misc]
@@ -101,12 +96,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_data(folder)
     mmseg1_tiny.TINY.write_config(folder, MORE)
     return folder
-
-
-def run(root: Path, work_dir: Path, options: Any = None) -> None:
-    loaded = engines.load(root / "tiny.py", options or {}, work_dir)
-    engine, text = loaded.build(), loaded.text
-    runner.run(engine, loaded.acquisition, work_dir, text=text, report=False, title="tiny")
 
 
 def lines(work_dir: Path) -> list[dict[str, Any]]:
@@ -194,17 +183,7 @@ def test_a_killed_training_goes_on_where_it_was(
 ) -> None:
     """At the last iteration, with the state of the second saved: the third comes again."""
     KeptBackend.kept, work_dir = [], tmp_path / "work"
-
-    def put(self: Any, value: int) -> None:
-        self.__dict__["steps"] = value
-        if value == 4:
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as patched:
-        steps = property(lambda self: int(self.__dict__.get("steps", 0)), put)
-        patched.setattr(LabelCount, "steps", steps, raising=False)
-        with pytest.raises(Killed):
-            run(root, work_dir)
+    killed_run(root, work_dir, at=4)
     assert [step for name, _, step in KeptBackend.kept if name == "loss"] == [1, 2, 3]
     run(root, work_dir)
     assert losses(work_dir) == losses(whole[0])

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from web_run import GRID, ORIGIN, TOKEN, answer, make_data, oracle, served, start
+from web_run import GRID, ORIGIN, TOKEN, answer, oracle, served, start
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
@@ -34,23 +34,6 @@ from regional_al.web.live import Live
 from regional_al.web.session import LOCK
 
 FEW = {**GRID, "previews": 1, "rounds": 1}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("web") / "data")
-
-
-@pytest.fixture(scope="module")
-def waiting(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("waiting") / "run"
-    assert start(data, folder, GRID, "dominant").status == "waiting"
-    return folder
-
-
-@pytest.fixture
-def run(waiting: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(waiting, tmp_path / "run"))
 
 
 @contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from web_run import GRID, PIXELS, TOKEN, answer, labels_of, make_data, oracle, served, start
+from web_run import GRID, PIXELS, TOKEN, answer, labels_of, oracle, served, start
 
 from regional_al.annotators.oracle import class_sets, dominant_labels
 from regional_al.errors import WorkDirError
@@ -22,23 +21,6 @@ from regional_al.testing.toy import toy_engine
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("web") / "data")
-
-
-@pytest.fixture(scope="module")
-def waiting(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("waiting") / "run"
-    assert start(data, folder, GRID, "dominant").status == "waiting"
-    return folder
-
-
-@pytest.fixture
-def run(waiting: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(waiting, tmp_path / "run"))
 
 
 def take(client, person="ada", **more):

@@ -8,12 +8,11 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from web_run import GRID, answer, make_data, served, start, truth
+from web_run import GRID, answer, served, start, truth
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx")
@@ -27,23 +26,6 @@ from regional_al.store.labels import LabelStore
 from regional_al.store.query import Query
 from regional_al.web import pictures, rounds, session, training
 from regional_al.web.session import Session
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("web") / "data")
-
-
-@pytest.fixture(scope="module")
-def waiting(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("waiting") / "run"
-    assert start(data, folder, GRID, "dominant").status == "waiting"
-    return folder
-
-
-@pytest.fixture
-def run(waiting: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(waiting, tmp_path / "run"))
 
 
 def take(client, person="ada"):
