@@ -32,6 +32,7 @@ COVERED = [
     "loop",
     "metrics",
     "partitions",
+    "review",
     "scaffold",
     "selection",
     "store",

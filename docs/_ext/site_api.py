@@ -26,7 +26,7 @@ FOLDER = "api"
 MODULES = (
     *("", "functional", "kernels", "selection", "partitions", "heuristics", "metrics"),
     *("config", "acquisition", "annotators", "store", "data", "engines", "loop", "exchange"),
-    *("scaffold", "testing.streets", "testing.toy", "types", "errors"),
+    *("review", "scaffold", "testing.streets", "testing.toy", "types", "errors"),
 )
 """The public modules, in the order of the reference; '' is the package itself."""
 ALIASES = {

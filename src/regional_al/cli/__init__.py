@@ -1,5 +1,5 @@
 """The command line: `regional-al demo | init | train | launch | compare | status | report |
-check | close-round | annotate | serve | export | import | doctor`.
+check | suspects | close-round | annotate | watch | serve | export | import | doctor`.
 
 The module of a subcommand is imported when it is chosen, so that `--help` is instant. A user's
 mistake is one line on stderr and a non-zero exit code; a bug keeps its traceback.
@@ -165,6 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="keep",
         help="add the budget that was not spent to the next round (default), or drop it",
     )
+    _add_suspects(commands.add_parser("suspects", help="rank likely label errors of a run"))
     _add_annotate(commands.add_parser("annotate", help="answer what a run asks, in a browser"))
     watch = commands.add_parser(
         "watch", help="follow a run on a page that reports while it goes on"
@@ -266,8 +267,6 @@ def _add_server(command: argparse.ArgumentParser) -> None:
 
 
 def _add_exchange(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    _add_suspects(commands.add_parser("suspects", help="rank likely label errors of a run"))
-
     export = commands.add_parser("export", help="write what a run asks for a labelling tool")
     export.add_argument("work_dir", type=Path, help="of a run with annotator='folder' that waits")
     export.add_argument(

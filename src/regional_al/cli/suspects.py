@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..checks import integer
 from ..errors import WorkDirError
 from ..store.ledger import COMMAND, Ledger
+from ..types import JSON
 
 COLUMNS = (
     "rank", "image", "round", "item", "row", "col", "pixels", "label", "predicted",
@@ -43,10 +43,12 @@ def run(
     from .train import check_config
 
     integer("--top", top, 0)
-    where, options, smoke = started_with(work_dir) if config is None else (config, [], False)
+    started = {} if config is not None else command_of(work_dir)
+    where = config or Path(str(started["config"]))
     check_config(where)
-    given = parse_options([*options, *cfg_options])
-    engine = engines.load(where, given, work_dir, smoke=smoke).build()
+    given = parse_options([*started.get("cfg_options", ()), *cfg_options])
+    amp, smoke = bool(started.get("amp")), bool(started.get("smoke"))
+    engine = engines.load(where, given, work_dir, amp=amp, smoke=smoke).build()
     found = find_suspects(work_dir, engine, lambda rounds: progress(rounds, "rounds"))
     table = out or work_dir / "suspects.csv"
     page = table.with_suffix(".html")
@@ -77,17 +79,16 @@ def run(
     return 0
 
 
-def started_with(work_dir: Path) -> tuple[Path, list[str], bool]:
-    """Config, options and --smoke of the command that started a run. Raises WorkDirError if it is
-    not known, or the config is gone."""
+def command_of(work_dir: Path) -> JSON:
+    """How a run was started, see `store.ledger.COMMAND`. Raises WorkDirError if it is not known, or
+    the config is gone."""
     with Ledger.open(work_dir, readonly=True) as ledger:
         command = ledger.noted(COMMAND)
     if command is None:
         raise WorkDirError(f"{work_dir} does not say how it was started: add --config CONFIG")
-    config = Path(os.path.join(str(command.get("cwd") or "."), str(command["config"])))
-    if not config.is_file():
+    if not Path(str(command["config"])).is_file():
         raise WorkDirError(
-            f"{config}, the config of {work_dir}, is gone: restore it, or add --config CONFIG"
+            f"{command['config']}, the config of {work_dir}, is gone: restore it, or add --config "
+            "CONFIG"
         )
-    options = [str(option) for option in command.get("cfg_options") or ()]
-    return config, options, bool(command.get("smoke"))
+    return command

@@ -123,10 +123,13 @@ def end_when_warned() -> None:
     if not hasattr(signal, "SIGUSR1"):
         return
 
+    code = TrainingStopped.exit_code
+
     def end(number: int, _: FrameType | None) -> None:
-        line = "stopped by SIGUSR1; run the same command with --resume"
-        code = stopped(line, TrainingStopped.exit_code)
-        os._exit(code)  # as a kill would, which any stage survives: no handler may catch it
+        try:
+            stopped("stopped by SIGUSR1; run the same command with --resume", code)
+        finally:  # as a kill would, which any stage survives; whatever was interrupted
+            os._exit(code)
 
     signal.signal(signal.SIGUSR1, end)
 

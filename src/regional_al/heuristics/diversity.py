@@ -30,8 +30,22 @@ LEAST = 1e-6
 """Smaller probabilities count as this, so that every divergence is finite."""
 
 
+class EmbeddedUnits(PoolHeuristic):
+    """Units by their mean features, 'vector'; the score is the mean entropy, which decides about
+    `candidates` alone."""
+
+    vectors = ("vector",)
+    needs = PredictRequest(features=True)
+
+    def describe(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> dict[str, torch.Tensor]:
+        stats = kernels.region_stats(seen.logits, regions, num_regions)
+        return {"score": stats.entropy, "vector": embed(seen, regions, num_regions)}
+
+
 @HEURISTICS.register("CoreSet")
-class CoreSet(PoolHeuristic):
+class CoreSet(EmbeddedUnits):
     """Greedy k-centre: always the unit farthest from everything labelled or selected.
 
     Args:
@@ -60,17 +74,8 @@ class CoreSet(PoolHeuristic):
         [[0.5, 0.5], [0.5, 0.5]]
     """
 
-    vectors = ("vector",)
-    needs = PredictRequest(features=True)
-
     def __init__(self, candidates: int | str | None = None) -> None:
         self.shortlist = Shortlist("CoreSet", candidates)
-
-    def describe(
-        self, seen: Observation, regions: torch.Tensor, num_regions: int
-    ) -> dict[str, torch.Tensor]:
-        stats = kernels.region_stats(seen.logits, regions, num_regions)
-        return {"score": stats.entropy, "vector": embed(seen, regions, num_regions)}
 
     def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
         for rows in self.shortlist.lists(basket, table["score"]):

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
-from .. import kernels
 from ..checks import positive
 from ..selection import Basket
 from ..selection.diversity import Reach, herding, nearest_squared, squared_distances
 from ..selection.pool_table import PoolTable
-from ..types import F32, PredictRequest
-from .base import HEURISTICS, Observation, PoolHeuristic
-from .diversity import Shortlist, embed
+from ..types import F32
+from .base import HEURISTICS
+from .diversity import EmbeddedUnits, Shortlist
 
 
 @HEURISTICS.register("MaxHerding")
-class MaxHerding(PoolHeuristic):
+class MaxHerding(EmbeddedUnits):
     """Always the unit that makes the pool most similar to what is labelled or selected.
 
     Unlike CoreSet it prefers what is common to what is far away, and is meant for small budgets. As
@@ -57,18 +55,9 @@ class MaxHerding(PoolHeuristic):
         [[0.5, 0.5], [0.5, 0.5]]
     """
 
-    vectors = ("vector",)
-    needs = PredictRequest(features=True)
-
     def __init__(self, sigma: float = 1.0, candidates: int | str | None = None) -> None:
         self.sigma = positive("heuristic MaxHerding: sigma", sigma)
         self.shortlist = Shortlist("MaxHerding", candidates)
-
-    def describe(
-        self, seen: Observation, regions: torch.Tensor, num_regions: int
-    ) -> dict[str, torch.Tensor]:
-        stats = kernels.region_stats(seen.logits, regions, num_regions)
-        return {"score": stats.entropy, "vector": embed(seen, regions, num_regions)}
 
     def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
         for rows in self.shortlist.lists(basket, table["score"]):

@@ -43,6 +43,10 @@ class Suspect:
         label_probability: Mean over the pixels.
         predicted_probability: Mean over the pixels.
         unseen: Whether the model was trained without this answer.
+
+    Example:
+        >>> Suspect("a", 1, 1, 0, 0, 4, 0, 2, 0.25, 0.75, unseen=True).score
+        1.0
     """
 
     key: str
@@ -70,9 +74,13 @@ class Suspects:
 
     Args:
         found: Most suspect first: those that a model had not seen, then the others.
-        judged: How many regions (and classes in them) were looked at.
+        judged: How many parts of answered regions were looked at.
         pixels: How many pixels they have.
-        seen: How many of them the model had been trained on.
+        seen: How many of the parts a model judged that had been trained on them.
+
+    Example:
+        >>> Suspects(found=(), judged=10, pixels=120, seen=4).seen
+        4
     """
 
     found: tuple[Suspect, ...]
@@ -176,6 +184,22 @@ def find_suspects(
     Raises:
         WorkDirError: There is no run, or no model of it.
         ConfigError: The engine has other images.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from regional_al import run
+        >>> from regional_al.testing import streets, toy
+        >>> asked = {"level": "pixel", "heuristic": "Margin", "rounds": 1, "budget": 2}
+        >>> with TemporaryDirectory() as folder:
+        ...     data = streets.generate(Path(folder) / "data", train=3, val=1, size=(32, 32))
+        ...     engine = toy.toy_engine(data, iterations=1)
+        ...     _ = run(engine, asked, Path(folder) / "run", report=False)
+        ...     # doctest: +ELLIPSIS
+        ...     suspects = find_suspects(Path(folder) / "run", engine)
+        round...
+        finished: all 1 rounds are done
+        >>> suspects.judged <= 12
+        True
     """
     run, classes = WorkDir(Path(work_dir)), engine.label_space.num_classes
     store, table = LabelStore(run.labels), engine.label_space.raw_to_train
