@@ -131,7 +131,7 @@ def test_no_process_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(listing_.subprocess, "Popen", start)
     assert check_run(work_dir) == []
     opened(data, work_dir, 1)
-    assert len(made) == 2
+    assert len(made) == 4
     assert all(process.returncode is not None for process in made)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +19,9 @@ def write_image_paths(path: Path, images: Mapping[str, Path]) -> None:
         path: Of the file.
         images: Key -> image file.
     """
-    text = json.dumps({key: str(image.absolute()) for key, image in images.items()}, indent=1)
+    here = os.getcwd()
+    absolute = {key: os.path.join(here, image) for key, image in images.items()}
+    text = json.dumps(absolute, indent=1)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     with replacing(path) as temporary:

@@ -1,8 +1,9 @@
-"""Which files of a run are not as recorded, by size, time and inode; also in a second process.
+"""Which files of a run are not as recorded, by size, time and inode; also in other processes.
 
 Looking at 300,000 files takes a processor longer than all else that opening a run does, and threads
 of one Python process do not share it. This module therefore is a script as well, which imports the
-standard library only: `Listing` starts it beside the process that opens the run.
+standard library only: `Listing` starts it, for labels and for images, beside the process that opens
+the run.
 """
 
 import gc
@@ -35,7 +36,9 @@ Stamp = tuple[int, int, int]
 """Size, time of modification in nanoseconds, inode: what changes when a file is replaced."""
 _NULL, _PIPE = subprocess.DEVNULL, subprocess.PIPE
 _LARGE = 1 << 21
-"""Bytes of a ledger, some 5,000 images, from which on a second process is worth its start."""
+"""Bytes of a ledger, some 5,000 images, from which on other processes are worth their start."""
+_LABELS, _IMAGES = "labels", "images"
+"""What a process looks at."""
 
 
 class Differences(NamedTuple):
@@ -51,13 +54,13 @@ class Differences(NamedTuple):
 
 
 class Listing:
-    """What has changed below a run, looked up in a second process from now on, until it is asked
-    for. Of a small run, and where no process can be started, this process looks when asked.
+    """What has changed below a run, looked up in two processes from now on, until it is asked for.
+    Of a small run, and where no process can be started, this process looks when asked.
 
     Args:
         database: The SQLite file with the table of the index.
         root: The folder of label files.
-        always: Start a process also where it takes longer than the work itself.
+        always: Start processes also where that takes longer than the work itself.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -71,48 +74,51 @@ class Listing:
 
     def __init__(self, database: Path, root: Path, always: bool = False) -> None:
         self.database, self.root = database.absolute(), root.absolute()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         frozen = getattr(sys, "frozen", False)  # then sys.executable is another program
         if not frozen and (always or _size(database) >= _LARGE):
             script = [sys.executable, "-I", "-S", __file__, str(self.database), str(self.root)]
             with suppress(OSError, ValueError):  # then this process does it
-                self._process = subprocess.Popen(script, stdin=_NULL, stdout=_PIPE, stderr=_NULL)
+                for part in (_LABELS, _IMAGES):
+                    self._processes[part] = subprocess.Popen(
+                        [*script, part], stdin=_NULL, stdout=_PIPE, stderr=_NULL
+                    )
 
     def labels(self) -> Differences:
-        """The label files that are not as the index says. Asked for once, and first."""
+        """The label files that are not as the index says. Asked for once."""
         with suppress(ValueError, KeyError, TypeError):
-            if self._process is not None:
-                kinds, temporary = self._line()
+            if _LABELS in self._processes:
+                kinds, temporary = self._found(_LABELS)
                 changed: dict[str, dict[str, Stamp | None]] = {kind: {} for kind in FOLDERS}
                 for kind, files in kinds.items():
                     for key, stamp in files.items():
                         changed[kind][key] = None if stamp is None else tuple(stamp)
                 return Differences(changed, [Path(name) for name in temporary])
-        self.close()
         return differences(self.database, self.root)
 
     def unchanged_folders(self) -> frozenset[str]:
         """Folders of images all of whose files are as they were at `Ledger.record_folders`. Others
-        may be, too: nobody has looked."""
-        found: frozenset[str] = frozenset()
+        may be, too: nobody has looked. Asked for once."""
         with suppress(ValueError, TypeError):
-            if self._process is not None:
-                found = frozenset(self._line())
-        self.close()
-        return found
+            if _IMAGES in self._processes:
+                return frozenset(self._found(_IMAGES))
+        return frozenset()
 
     def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            with self._process as process:
+        """End the processes."""
+        while self._processes:
+            _, running = self._processes.popitem()
+            with running as process:
                 process.kill()
-            self._process = None
 
-    def _line(self) -> Any:
-        """The next that the process has found; ValueError where it has failed."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
+    def _found(self, part: str) -> Any:
+        """What a process has found; ValueError where it has failed."""
+        with self._processes.pop(part) as process:
+            assert process.stdout is not None
+            try:
+                return json.loads(process.stdout.readline())
+            finally:
+                process.kill()
 
 
 def differences(database: Path, root: Path) -> Differences:
@@ -239,11 +245,13 @@ def _size(file: Path) -> int:
         return 0
 
 
-def main(database: str, root: str) -> None:
-    """Print what `Listing` reads: a line of JSON for each of its methods."""
+def main(database: str, root: str, part: str) -> None:
+    """Print what a method of `Listing` reads, as a line of JSON."""
+    if part == _IMAGES:
+        print(json.dumps(_unchanged(Path(database))))
+        return
     changed, temporary = differences(Path(database), Path(root))
-    print(json.dumps([changed, [os.fspath(path) for path in temporary]]), flush=True)
-    print(json.dumps(_unchanged(Path(database))))
+    print(json.dumps([changed, [os.fspath(path) for path in temporary]]))
 
 
 if __name__ == "__main__":
