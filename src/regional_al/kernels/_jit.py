@@ -32,8 +32,8 @@ _E0, _E1, _E2, _E3, _E4, _E5 = (F32(v) for v in _fixed.EXP_POLY)
 _L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (F32(v) for v in _fixed.LOG_POLY)
 _SPLIT = I32(_fixed.LOG_SPLIT)
 _ZERO, _ONE, _HALF = F32(0.0), F32(1.0), F32(0.5)
-_MAX = F32(np.finfo(np.float32).max)
 _TWO112 = F32(2.0**112)
+_SIGN = I32(-(2**31))
 ROUND64 = 1.5 * 2.0**52  # adding it rounds a float64 below 2^51 to an integer
 
 FLOAT, HALF, BRAIN = 0, 1, 2  # how the logits are stored: float, float16 bits, bfloat16 bits
@@ -106,27 +106,56 @@ def _log1p(s: Any) -> Any:
 
 @njit
 def _load(z: Any, storage: Any, c: Any, r: Any, x0: Any, n: Any, out: Any) -> Any:
-    """Copy one class of a block as float32; the number of values that are NaN or infinite."""
-    bad = 0
-    row = z[c, r]
+    """Copy one class of a block as float32; whether all values are finite.
+
+    The largest magnitude is found in the bits, since LLVM vectorises a maximum of integers but,
+    without fastmath, none of floats. Slices, since an index that may be negative is not vectorised.
+    """
+    row, largest = z[c, r, x0 : x0 + n], I32(0)
+    if storage == HALF:
+        for i in range(n):
+            b = I32(row[i])
+            size = I32(b & I32(0x7FFF))
+            out[i] = _from_bits(I32(I32(size << I32(13)) | I32(b & _SIGN))) * _TWO112
+            largest = size if size > largest else largest
+        return largest < I32(0x7C00)
     if storage == FLOAT:
         for i in range(n):
-            v = F32(row[x0 + i])
+            v = F32(row[i])
             out[i] = v
-            bad += 0 if abs(v) <= _MAX else 1
-    elif storage == BRAIN:
-        for i in range(n):
-            b = I32(row[x0 + i])
-            v = _from_bits(I32(b << I32(16)))
-            out[i] = v
-            bad += 0 if abs(v) <= _MAX else 1
+            size = I32(_bits(v) & I32(0x7FFFFFFF))
+            largest = size if size > largest else largest
     else:
         for i in range(n):
-            b = I32(row[x0 + i])
-            v = _from_bits(I32((b & I32(0x7FFF)) << I32(13))) * _TWO112
-            out[i] = -v if b < I32(0) else v
-            bad += 1 if (b & I32(0x7C00)) == I32(0x7C00) else 0
-    return bad
+            b = I32(I32(row[i]) << I32(16))
+            out[i] = _from_bits(b)
+            size = I32(b & I32(0x7FFFFFFF))
+            largest = size if size > largest else largest
+    return largest < I32(0x7F800000)
+
+
+@njit
+def _add_exp(values: Any, cls: Any, top: Any, arg: Any, n: Any, total: Any, weighted: Any) -> Any:
+    """Add e = exp(z - top) of one class, except where it is the predicted one, and e (z - top)."""
+    for i in range(n):
+        d = values[i] - top[i]
+        d = d if d > _LOWEST else _LOWEST
+        e = _exp(d)
+        e = _ZERO if arg[i] == cls else e
+        total[i] += e
+        weighted[i] += e * d
+
+
+@njit
+def _add_largest(values: Any, cls: Any, top: Any, arg: Any, n: Any, total: Any, second: Any) -> Any:
+    """Add e = exp(z - top) of one class, except where it is the predicted one; keep the largest."""
+    for i in range(n):
+        d = values[i] - top[i]
+        d = d if d > _LOWEST else _LOWEST
+        e = _exp(d)
+        e = _ZERO if arg[i] == cls else e
+        total[i] += e
+        second[i] = e if e > second[i] else second[i]
 
 
 @njit
@@ -135,61 +164,53 @@ def pixel_rows(
 ) -> Any:
     """Score and argmax of rows r0..r1-1 of logits [C, H, W] into rows r - base of score, label.
 
-    kind: index into `_fixed.KINDS`. Returns how many logits were NaN or infinite.
+    kind: index into `_fixed.KINDS`. Returns whether all logits are finite.
     """
     classes, width = z.shape[0], z.shape[2]
     block = np.empty((classes, BLOCK), np.float32)
     top = np.empty(BLOCK, np.float32)
     arg = np.empty(BLOCK, np.int32)
     total = np.empty(BLOCK, np.float32)
-    weighted = np.empty(BLOCK, np.float32)
-    second = np.empty(BLOCK, np.float32)
-    bad = 0
+    more = np.empty(BLOCK, np.float32)  # weighted by z - top, or the second largest
+    finite = True
     for r in range(r0, r1):
         for x0 in range(0, width, BLOCK):
             n = min(BLOCK, width - x0)
-            bad += _load(z, storage, 0, r, x0, n, block[0])
+            finite &= _load(z, storage, 0, r, x0, n, block[0])
             for i in range(n):
                 top[i] = block[0, i]
                 arg[i] = I32(0)
                 total[i] = _ZERO
-                weighted[i] = _ZERO
-                second[i] = _ZERO
+                more[i] = _ZERO
             for c in range(1, classes):
                 values = block[c]
-                bad += _load(z, storage, c, r, x0, n, values)
+                finite &= _load(z, storage, c, r, x0, n, values)
                 cls = I32(c)
                 for i in range(n):
                     larger = values[i] > top[i]
                     top[i] = values[i] if larger else top[i]
                     arg[i] = cls if larger else arg[i]
             for c in range(classes):
-                values = block[c]
-                cls = I32(c)
-                for i in range(n):
-                    d = values[i] - top[i]
-                    d = d if d > _LOWEST else _LOWEST
-                    e = _exp(d)
-                    e = _ZERO if arg[i] == cls else e
-                    total[i] += e
-                    weighted[i] += e * d
-                    second[i] = e if e > second[i] else second[i]
-            out = score[r - base, x0 : x0 + n]
+                if kind == 0:
+                    _add_exp(block[c], I32(c), top, arg, n, total, more)
+                else:
+                    _add_largest(block[c], I32(c), top, arg, n, total, more)
+            out, labels = score[r - base, x0 : x0 + n], label[r - base, x0 : x0 + n]
             if kind == 0:
                 for i in range(n):
-                    out[i] = _log1p(total[i]) - weighted[i] / (_ONE + total[i])
+                    out[i] = _log1p(total[i]) - more[i] / (_ONE + total[i])
             elif kind == 1:
                 for i in range(n):
-                    out[i] = (total[i] + second[i]) / (_ONE + total[i])
+                    out[i] = (total[i] + more[i]) / (_ONE + total[i])
             elif kind == 2:
                 for i in range(n):
                     out[i] = total[i] / (_ONE + total[i])
             else:
                 for i in range(n):
-                    out[i] = second[i]
+                    out[i] = more[i]
             for i in range(n):
-                label[r - base, x0 + i] = arg[i]
-    return bad
+                labels[i] = arg[i]
+    return finite
 
 
 @njit

@@ -27,11 +27,10 @@ def pixel(logits: Tensor, kind: _fixed.Kind, score: Tensor, label: Tensor) -> bo
     array, storage = _stored(logits)
     score_out, label_out, code = score.numpy(), label.numpy(), _fixed.KINDS.index(kind)
 
-    def work(r0: int, r1: int) -> int:
-        return int(_jit.pixel_rows(array, storage, code, r0, r1, 0, score_out, label_out))
+    def work(r0: int, r1: int) -> bool:
+        return bool(_jit.pixel_rows(array, storage, code, r0, r1, 0, score_out, label_out))
 
-    bad = sum(run_bands(work, logits.shape[1], _chunk_rows(logits), logits.numel()))
-    return bool(bad == 0)
+    return all(run_bands(work, logits.shape[1], _chunk_rows(logits), logits.numel()))
 
 
 def accumulate(
@@ -47,18 +46,17 @@ def accumulate(
     lock, scale, width = threading.Lock(), 2.0**shift, logits.shape[2]
     dtype = np.uint8 if logits.shape[0] <= 256 else np.int32
 
-    def work(r0: int, r1: int) -> tuple[int, bool]:
+    def work(r0: int, r1: int) -> tuple[bool, bool]:
         score = np.empty((r1 - r0, width), np.float32)
         label = np.empty((r1 - r0, width), dtype)
-        bad = int(_jit.pixel_rows(array, storage, 0, r0, r1, r0, score, label))
-        if bad:
-            return bad, True
+        if not _jit.pixel_rows(array, storage, 0, r0, r1, r0, score, label):
+            return False, True
         with lock:
             inside = _jit.add_rows(score, label, ids[r0:r1], scale, sums_out, counts_out)
-        return 0, bool(inside)
+        return True, bool(inside)
 
     done = run_bands(work, logits.shape[1], _chunk_rows(logits), logits.numel())
-    return all(bad == 0 for bad, _ in done), all(inside for _, inside in done)
+    return all(finite for finite, _ in done), all(inside for _, inside in done)
 
 
 def add_values(values: Tensor, regions: Tensor, shift: int, sums: Tensor, counts: Tensor) -> bool:
