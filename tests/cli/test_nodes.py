@@ -39,7 +39,8 @@ def run_training(config, work_dir, resume, cfg_options, amp, **more):
     mark, fit = pathlib.Path(cfg_options.get("mark", "/")), engine.fit
 
     def killed_once(request):
-        if dist.rank() == 1 and request.round == 1 and not mark.exists():
+        dies = int(cfg_options.get("dies", 1))
+        if dist.rank() == dies and request.round == 1 and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), 9)
         return fit(request)
@@ -134,6 +135,24 @@ def test_one_node_resumes_what_two_have_begun(place: Path) -> None:
     assert (place / "killed").exists()
     finish(start(place, "dist_train.sh", [*command, "--resume"]))
     assert picks(place / "broken") == picks(place / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", [0])
+def test_two_nodes_start_their_processes_again(place: Path, dies: int) -> None:
+    """`--max-restarts`: of two nodes, one of whose processes is killed in a training."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    data = ["--cfg-options", f"data={place / 'streets'}", f"mark={place / f'again{dies}'}"]
+    run = f"restarted{dies}"
+    command = ["config.py", "1", "--max-restarts", "1", "--work-dir", run, *data, f"dies={dies}"]
+    both = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "PORT": port}
+    nodes = [start(place, "dist_train.sh", command, NODE_RANK=rank, **both) for rank in "01"]
+    assert "ranks 2" in finish(*nodes)
+    assert (place / f"again{dies}").exists()
+    play(place / "streets", place / f"whole{dies}", ACQUISITION, iterations=2)
+    assert picks(place / run) == picks(place / f"whole{dies}")
 
 
 def called(place: Path, *arguments: str, **more: str) -> tuple[dict[str, str], list[str]]:

@@ -34,11 +34,6 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     check_devices(processes)
     set_threads(processes)
     restarts, rest = split_restarts(rest)
-    if restarts and os.environ.get("NNODES", "1") not in ("", "1"):
-        raise ConfigError(
-            f"{MAX_RESTARTS}={restarts} works on one machine: with NNODES="
-            f"{os.environ['NNODES']} let the scheduler start all launchers again with --resume"
-        )
     if restarts:  # else ranks read where those of the attempt before have listened
         os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     worker = ["-m", "regional_al", "train", str(config), "--launcher", "pytorch", *rest]
@@ -47,7 +42,8 @@ def run(config: Path, gpus: str, rest: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="regional-al-") as logs:
         os.environ[LAUNCHED] = logs
         pass_on_warnings(Path(logs))
-        arguments = [*torchrun_arguments(processes, os.environ), *watch, "--log-dir", logs]
+        arguments = torchrun_arguments(processes, os.environ, elastic=restarts > 0)
+        arguments += [*watch, "--log-dir", logs]
         arguments += ["--max-restarts", str(restarts)]
         return _elastic([*arguments, *worker], Path(logs))
 
@@ -94,11 +90,19 @@ def check_devices(processes: int) -> None:
         )
 
 
-def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[str]:
+def torchrun_arguments(
+    processes: int, environment: Mapping[str, str], elastic: bool = False
+) -> list[str]:
     """torchrun's arguments for NNODES, NODE_RANK, MASTER_ADDR and PORT of `environment`.
 
     On one machine without PORT the agent itself binds a free port and keeps it, so that two runs
     started at the same time do not collide.
+
+    Args:
+        processes: On this machine.
+        environment: The variables.
+        elastic: Whether several machines must be able to meet again, after a restart. torchrun then
+            numbers the machines itself.
     """
     nodes = whole_number("NNODES", environment.get("NNODES") or "1")
     arguments = ["--nproc-per-node", str(processes), "--nnodes", str(nodes)]
@@ -114,6 +118,10 @@ def torchrun_arguments(processes: int, environment: Mapping[str, str]) -> list[s
     port = str(whole_number("PORT", port or DEFAULT_PORT))
     if int(port) > 65535:
         raise ConfigError(f"PORT={port} must be a port from 1 to 65535")
+    if elastic and nodes > 1:
+        meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{address}:{port}"]
+        host = f"is_host={int(int(rank) == 0)}"
+        return [*arguments, *meet, "--rdzv-id", "regional_al", "--rdzv-conf", host]
     where = ["--node-rank", rank, "--master-addr", address, "--master-port", port]
     return [*arguments, *where]
 
