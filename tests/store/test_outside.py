@@ -18,6 +18,7 @@ from regional_al.acquisition.scorer import read_groups, write_groups
 from regional_al.annotators import build_annotator
 from regional_al.errors import DataError
 from regional_al.partitions import PARTITIONS
+from regional_al.store import outside
 from regional_al.store.images import read_ids, read_rgb, write_png
 from regional_al.store.labels import LabelStore
 from regional_al.store.outside import check_file, declared_shape
@@ -259,3 +260,26 @@ def test_an_array_whose_header_lies_is_refused_before_memory_is_taken(tmp_path: 
     assert declared_shape(path) == (10000000, 10000000)
     with pytest.raises(DataError, match=r"a\.npy is a map of 10000000x10000000"):
         partition.prepare([PoolItem("a", tmp_path / "a.jpg", None, SHAPE)])
+
+
+def test_plain_files_are_recognised_without_resolving_links(tmp_path: Path) -> None:
+    """The quick look says yes only to what the thorough one accepts, and to all ordinary files."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("in/a", "in/deep/b", "out", "in2"):
+        (tmp_path / name).write_bytes(b"1")
+    (folder / "link").symlink_to(folder / "a")
+    (folder / "away").symlink_to(tmp_path)
+    (tmp_path / "alias").symlink_to(folder)
+    os.mkfifo(folder / "fifo")
+    plain = [(folder, folder / "a"), (folder, folder / "deep/b")]
+    plain.append((tmp_path / "alias", tmp_path / "alias/a"))  # the folder itself may be a link
+    others = [folder / name for name in ("link", "away/out", "fifo", "deep", "none", "a/b", "..")]
+    others += [tmp_path / "in2", tmp_path / "out", folder / "../out", folder / "deep/../../out"]
+    for root, path in plain:
+        found = outside._plain_file(str(path), str(root))
+        assert found is not None
+        assert found.st_ino == path.stat().st_ino
+        check_file(path, root)
+    for path in others:
+        assert outside._plain_file(str(path), str(folder)) is None, path
