@@ -221,9 +221,9 @@ class Tiny0(Tiny):
         return {self.train_set: list(specs)}
 
     def step(self, engine: Any, model: Any, samples: Sequence[Any]) -> float:
-        from mmcv.parallel import collate
         from mmcv.runner import build_optimizer
 
+        collate = self.part("loaders").collated
         model = self.part("parallel").wrapped(model)
         optimizer = build_optimizer(model, copy.deepcopy(engine.cfg.optimizer))
         loss = model.train_step(collate(samples, samples_per_gpu=len(samples)), optimizer)["loss"]

@@ -20,6 +20,7 @@ from ...data import ActiveLearningDataset
 from ...errors import ConfigError, DataError, UnsupportedError
 from ...types import I64, LabelSpace
 from ..specs import first_line, type_name
+from .side_maps import apply
 
 MIX, BALANCED = "MultiImageMixDataset", "ClassBalancedDataset"
 TRIES = 100
@@ -239,7 +240,9 @@ class Mixture(Dataset[Any]):
                 sample["mix_results"] = [other for other, _ in more]
                 drawn += sum(labelled for _, labelled in more)
             try:
-                sample = transform(sample)
+                sample = apply(transform, sample)
+            except UnsupportedError:
+                raise
             except Exception as error:  # cv2 and transforms raise all kinds
                 raise DataError(
                     f"{self.key}.pipeline: {type(transform).__name__} fails: {first_line(error)}"

@@ -169,11 +169,16 @@ class LabelledCrop:
     cat_max_ratio: float
     ignore_index: int
 
-    def choose(self, shape: tuple[int, int], mask: np.ndarray | None) -> Box:
-        """(y1, y2, x1, x2) of a crop of an image of this shape (H, W) with these labels."""
+    def choose(
+        self, shape: tuple[int, int], mask: np.ndarray | None, more: np.ndarray | None = None
+    ) -> Box:
+        """(y1, y2, x1, x2) of a crop of an image of this shape (H, W) with these labels. more: bool
+        [H, W], further pixels that count as labelled."""
         if mask is None:
             return self._uniform(shape)
         labelled: np.ndarray = mask != self.ignore_index
+        if more is not None:
+            labelled |= more
         box = (0, 0, 0, 0)
         for _ in range(11 if self.cat_max_ratio < 1 else 1):
             box = self._draw(shape, labelled)

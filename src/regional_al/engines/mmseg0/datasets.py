@@ -14,6 +14,7 @@ from mmseg.datasets.pipelines import RandomCrop, RandomMosaic, Resize
 
 from ...types import UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
+from ..mmseg.side_maps import trained
 from ..mmseg.transforms import GIVES_WAY, LabelledCrop, SparseMosaic, keep_labels
 
 
@@ -68,7 +69,8 @@ class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         """Crop image and label maps of `results`, in place."""
-        box = self.choose(results["img"].shape[:2], results.get("gt_semantic_seg"))
+        shape = results["img"].shape[:2]
+        box = self.choose(shape, results.get("gt_semantic_seg"), trained(results))
         for key in ("img", *results.get("seg_fields", [])):
             results[key] = self.crop(results[key], box)
         results["img_shape"] = results["img"].shape

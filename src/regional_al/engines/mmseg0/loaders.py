@@ -16,6 +16,7 @@ from ...runtime import distributed as dist
 from ...types import UNLABELED
 from ..mmseg.pool_stream import order
 from ..mmseg.resumable import Resumable
+from .side_maps import complete
 from .unlabeled import PoolTraining
 
 LABELS = "gt_semantic_seg"
@@ -106,6 +107,7 @@ def collated(samples: list[Any], samples_per_gpu: int) -> Any:
         samples: Of a training pipeline.
         samples_per_gpu: Of mmcv's `collate`.
     """
+    complete(samples, LABELS)
     for sample in samples:
         labels = sample.get(LABELS) if isinstance(sample, dict) else None
         if isinstance(labels, DataContainer) and labels.stack:

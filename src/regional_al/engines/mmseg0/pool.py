@@ -20,7 +20,7 @@ from mmseg.datasets import build_dataset as mmseg_build
 from torch.utils.data import ConcatDataset
 
 from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, UnsupportedError
+from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...store.images import image_size, read_ids, write_png
 from ...store.tiling import Tile
 from ...types import I16, U8, UNLABELED, LabelSpace, PoolItem
@@ -31,9 +31,11 @@ from ..mmseg.datasets import refuse_duplicates
 from ..mmseg.ignored import as_id, check_dataset, label_table, without
 from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.pool_stream import UNANSWERED
+from ..mmseg.side_maps import Carried, SideMap, apply
 from ..mmseg.tiled import NAME, Tiling
 from ..mmseg.transforms import GIVES_WAY
 from ..specs import first_line, type_name
+from .side_maps import attach
 
 log = logging.getLogger("regional_al")
 MASK = "gt_semantic_seg"
@@ -287,9 +289,16 @@ def reduced(leaf: Any, ids: Any) -> Any:
     return np.where(ids == UNLABELED - 1, UNLABELED, ids)
 
 
-def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | None = None) -> Any:
+def read_sample(
+    dataset: Any,
+    index: int,
+    label_path: Path | str,
+    labels: U8 | None = None,
+    sides: tuple[SideMap, ...] = (),
+) -> Any:
     """A training sample of the data set's own pipeline with its labels read from `label_path`, or
-    replaced by `labels` when they have been read, which then are not counted.
+    replaced by `labels` when they have been read, which then are not counted. sides: maps beside
+    the labels.
 
     Also counts the labelled pixels right after they were loaded (`labelled_pixels` of img_metas),
     so that what resizing and cropping lose can be told; a sample that is not collected, which a
@@ -304,7 +313,11 @@ def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | N
         leaf.pre_pipeline(data)
         data["seg_prefix"] = None
         try:
-            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels, known)
+            carried = Carried(sides, MASK, attach) if sides else None
+            begin = None if carried is None else functools.partial(carried.begin, index=index)
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels, known, begin)
+        except RegionalALError:
+            raise
         except Exception as error:  # cv2, Pillow and transforms raise all kinds
             raise DataError(
                 f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
@@ -330,14 +343,18 @@ def note_labelled(sample: Any, labelled: int) -> None:
 
 
 def run_pipeline(
-    transforms: Sequence[Any], data: Any, labels: U8 | None = None, known: U8 | None = None
+    transforms: Sequence[Any],
+    data: Any,
+    labels: U8 | None = None,
+    known: U8 | None = None,
+    begin: Callable[[Any], None] | None = None,
 ) -> tuple[Any, int | None]:
     """Apply transforms in order; also the number of labelled pixels when labels first appear.
     known: takes their place then; labels: the same, and they are not counted, and the id 0 of these
-    gives way to others when they shrink."""
+    gives way to others when they shrink; begin: called with the sample then."""
     labelled: int | None = None
     for transform in transforms:
-        data = transform(data)
+        data = apply(transform, data)
         if data is None:
             return None, labelled
         if labelled is None and isinstance(data, MutableMapping) and MASK in data:
@@ -346,6 +363,8 @@ def run_pipeline(
             elif known is not None:
                 data[MASK] = known.copy()
             labelled = 0 if labels is not None else labelled_pixels(data[MASK])
+            if begin is not None:
+                begin(data)
     return data, labelled
 
 

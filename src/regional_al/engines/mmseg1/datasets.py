@@ -20,6 +20,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...types import U8, UNLABELED
 from ..mmseg.datasets import CAMVID_CLASSES, CAMVID_PALETTE, STREETS_CLASSES, STREETS_PALETTE
+from ..mmseg.side_maps import trained
 from ..mmseg.transforms import GIVES_WAY, Box, LabelledCrop, SparseMosaic, keep_labels
 
 
@@ -107,7 +108,8 @@ class LabelledRandomCrop(LabelledCrop, RandomCrop):  # type: ignore[misc]
     @cache_randomness  # type: ignore[untyped-decorator]
     def crop_bbox(self, results: dict[str, Any]) -> Box:
         """(y1, y2, x1, x2) of the crop."""
-        return self.choose(results["img"].shape[:2], results.get("gt_seg_map"))
+        shape = results["img"].shape[:2]
+        return self.choose(shape, results.get("gt_seg_map"), trained(results))
 
 
 @TRANSFORMS.register_module()

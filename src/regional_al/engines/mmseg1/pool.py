@@ -16,7 +16,13 @@ import numpy as np
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ...data import ActiveLearningDataset
-from ...errors import ConfigError, DataError, EnvironmentProblem, UnsupportedError
+from ...errors import (
+    ConfigError,
+    DataError,
+    EnvironmentProblem,
+    RegionalALError,
+    UnsupportedError,
+)
 from ...store.images import image_size, read_ids
 from ...store.tiling import Tile
 from ...types import I16, U8, UNLABELED, LabelSpace, PoolItem
@@ -27,9 +33,11 @@ from ..mmseg.datasets import refuse_duplicates
 from ..mmseg.ignored import check_dataset, label_table
 from ..mmseg.mixing import labelled_classes, mixed, unwrapped
 from ..mmseg.pool_stream import UNANSWERED
+from ..mmseg.side_maps import Carried, SideMap, apply
 from ..mmseg.tiled import NAME, Tiling
 from ..mmseg.transforms import GIVES_WAY
 from .config import commands, first_line, reason_of, type_name
+from .side_maps import attach
 
 log = logging.getLogger("regional_al")
 KEY = "train_dataloader.dataset"
@@ -217,9 +225,16 @@ def ids_of(dataset: Any) -> I16:
     return mapped
 
 
-def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | None = None) -> Any:
+def read_sample(
+    dataset: Any,
+    index: int,
+    label_path: Path | str,
+    labels: U8 | None = None,
+    sides: tuple[SideMap, ...] = (),
+) -> Any:
     """A training sample of the data set's own pipeline with its labels read from `label_path`, or
-    replaced by `labels` when they have been read, which then are not counted.
+    replaced by `labels` when they have been read, which then are not counted. sides: maps beside
+    the labels.
 
     Also counts the labelled pixels right after they were loaded (metainfo `labelled_pixels`), so
     that what resizing and cropping lose can be told; a sample that is not packed, which a mixture
@@ -232,7 +247,11 @@ def read_sample(dataset: Any, index: int, label_path: Path | str, labels: U8 | N
         data = leaf.get_data_info(inner)
         path, data["seg_map_path"] = data["img_path"], str(label_path)
         try:
-            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels, known)
+            carried = Carried(sides, MASK, attach) if sides else None
+            begin = None if carried is None else functools.partial(carried.begin, index=index)
+            sample, labelled = run_pipeline(leaf.pipeline.transforms, data, labels, known, begin)
+        except RegionalALError:
+            raise
         except Exception as error:  # cv2, Pillow and transforms raise all kinds
             raise DataError(
                 f"{path} or {label_path} cannot be read or transformed: {first_line(error)}"
@@ -253,14 +272,18 @@ def note_labelled(sample: Any, labelled: int) -> None:
 
 
 def run_pipeline(
-    transforms: Sequence[Any], data: Any, labels: U8 | None = None, known: U8 | None = None
+    transforms: Sequence[Any],
+    data: Any,
+    labels: U8 | None = None,
+    known: U8 | None = None,
+    begin: Callable[[Any], None] | None = None,
 ) -> tuple[Any, int | None]:
     """Apply transforms in order; also the number of labelled pixels when labels first appear.
     known: takes their place then; labels: the same, and they are not counted, and the id 0 of these
-    gives way to others when they shrink."""
+    gives way to others when they shrink; begin: called with the sample then."""
     labelled: int | None = None
     for transform in transforms:
-        data = transform(data)
+        data = apply(transform, data)
         if data is None:
             return None, labelled
         if labelled is None and isinstance(data, MutableMapping) and MASK in data:
@@ -269,6 +292,8 @@ def run_pipeline(
             elif known is not None:
                 data[MASK] = known.copy()
             labelled = 0 if labels is not None else labelled_pixels(data[MASK])
+            if begin is not None:
+                begin(data)
     return data, labelled
 
 
