@@ -48,6 +48,7 @@ class ActiveLearningDataset(Dataset[Any]):
         pool_specifics: attributes to set on the pool's copy of `dataset`, such as a pipeline
             without augmentation.
         random_state: seed of `label_randomly`.
+        class_sets: images with regions of which only the classes are known are labelled, too.
 
     Raises:
         DataError: if the number of keys differs from the size of the data set, or a key occurs
@@ -86,6 +87,7 @@ class ActiveLearningDataset(Dataset[Any]):
         make_unlabelled: Callable[[Any], Any] | None = None,
         pool_specifics: Mapping[str, Any] | None = None,
         random_state: int = 0,
+        class_sets: bool = False,
     ) -> None:
         if len(dataset) != len(keys):
             raise DataError(f"the data set has {len(dataset)} samples, but got {len(keys)} keys")
@@ -102,6 +104,7 @@ class ActiveLearningDataset(Dataset[Any]):
         self.make_unlabelled = make_unlabelled
         self.pool_specifics = dict(pool_specifics or {})
         self.random_state = random_state
+        self.class_sets = class_sets
         self.current_round = 0
         self._indices: I64 = np.zeros(0, dtype=np.int64)
         self._pool: ActiveLearningPool | None = None
@@ -110,6 +113,8 @@ class ActiveLearningDataset(Dataset[Any]):
     def refresh(self) -> None:
         """Update the labelled images and the pool from the store."""
         trained = set(self.store.trainable_keys(self.trainable))
+        if self.class_sets:
+            trained.update(self.store.class_set_keys())
         found = [index for index, key in enumerate(self.keys) if key in trained]
         self._indices = np.asarray(found, dtype=np.int64)
         self._pool = None

@@ -10,20 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from generation import mmseg_generation
 from mmseg_tiny import label_some, make_data, make_engine
 
+from regional_al.annotators.oracle import class_sets
 from regional_al.engines.base import FitRequest
 from regional_al.engines.mmseg import resumable
 from regional_al.engines.mmseg.resumable import Resumable
 from regional_al.engines.mmseg.self_training import PseudoCount, SelfTraining
 from regional_al.engines.mmseg.training import LabelCount
 from regional_al.errors import TrainingStopped
+from regional_al.partitions import grid
 from regional_al.runtime import randomness
 from regional_al.store import fit_state
+from regional_al.store.images import read_ids
 from regional_al.store.labels import LabelStore
+from regional_al.types import ImageAnswer
 
 GENERATION = mmseg_generation()
 if GENERATION is None:
@@ -496,3 +501,19 @@ def test_each_part_of_a_teacher_counts(
         monkeypatch.setattr(PseudoCount, "load", lambda self, state: None)
     with pytest.raises(AssertionError):
         assert_same(whole, fit(engine, store, broken))
+
+
+def test_regions_of_which_only_the_classes_are_known(root: Path, tmp_path: Path) -> None:
+    engine = engine_of(
+        root, {"acquisition.annotator": {"type": "oracle", "answer": "multiclass"}}, interval=3
+    )
+    store = LabelStore(tmp_path / "labels")
+    for item in engine.pool:
+        asked = grid(item.shape, 24).astype(np.int32) + 1
+        labels, sets, _ = class_sets(asked, read_ids(item.annotation), engine.label_space)
+        store.write(ImageAnswer(item.key, labels, asked > 0, sets=sets), 0)
+    whole = fit(engine, store, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    killed(5, engine, store, broken)
+    assert iteration_of(broken) == 3
+    assert_same(whole, fit(engine, store, broken))

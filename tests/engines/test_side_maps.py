@@ -21,6 +21,7 @@ from regional_al.engines.mmseg.side_maps import (
     cut_negative,
     decoded,
     encoded,
+    numbered,
 )
 from regional_al.errors import DataError, UnsupportedError
 
@@ -41,10 +42,15 @@ def test_a_value_that_does_not_fit() -> None:
 
 
 def test_regions_that_are_not_whole_are_negative() -> None:
-    values = np.array([[1, 1, 7, 7], [0, 0, 7, 9]], np.int32)
-    regions, counts = np.array([1, 7, 8, 9]), np.array([8, 14, 5, 4])
-    assert cut_negative(values, regions, counts, 0.25).tolist() == [[1, 1, -7, -7], [0, 0, -7, 9]]
-    assert cut_negative(values, regions[:0], counts[:0], 1.0).tolist() == (-values).tolist()
+    image = np.array([[3] * 8 + [4] * 14 + [5] * 5 + [6] * 4 + [0]], np.int32)
+    low, counts = numbered(image)
+    assert (low, counts.tolist()) == (3, [8, 14, 5, 4])
+    values = np.array([[3, 3, 4, 4], [0, 0, 4, 6]], np.int32)
+    found = cut_negative(values, low, counts, 0.25)
+    assert found.tolist() == [[3, 3, -4, -4], [0, 0, -4, 6]]
+    low, counts = numbered(np.zeros((2, 2), np.int32))
+    assert (low, counts.tolist()) == (1, [])
+    assert not cut_negative(np.zeros((1, 2), np.int32), low, counts, 1.0).any()
 
 
 class Step:

@@ -37,7 +37,8 @@ WORKS = {
     "PixelPick": {"pixel"},
     "BalEnt": {"pixel"},
     **dict.fromkeys(
-        ("BADGE", "ClaSPPE", "ContextualDiversity", "CoreSet", "MaxHerding", "ReDAL"), UNITS
+        ("BADGE", "ClaSPPE", "ContextualDiversity", "CoreSet", "MaxHerding", "PixBal", "ReDAL"),
+        UNITS,
     ),
 }
 # Arguments: those without which it cannot be built, and modes that are paths of their own.

@@ -46,4 +46,5 @@ def random_table(rng: np.random.Generator, n: int, answered: float = 0.2) -> Poo
         gradient=rng.normal(size=(n, CLASSES)).astype(np.float32),
         mixtures=(mixtures / mixtures.sum(2, keepdims=True)).astype(np.float32),
         present=rng.random((n, CLASSES)) < 0.6,
+        mass=rng.random((n, CLASSES)).astype(np.float32),
     )

@@ -16,6 +16,7 @@ from pool_tables import picks, random_table, table
 from regional_al.errors import ConfigError, DataError, ScoreError
 from regional_al.heuristics import HEURISTICS, Observation
 from regional_al.heuristics.classes import balanced, noisy_order, open_counts, purse, schedule
+from regional_al.heuristics.pixel_balance import class_weights
 from regional_al.heuristics.redal import discounted, k_means
 from regional_al.selection import Basket
 
@@ -27,6 +28,7 @@ NAMES = (
     "ContextualDiversity",
     "CoreSet",
     "MaxHerding",
+    "PixBal",
     "ReDAL",
 )
 SHORT = ("BADGE", "ContextualDiversity", "CoreSet", "MaxHerding", "ReDAL")  # have `candidates`
@@ -88,6 +90,29 @@ def test_class_balance_describes_superpixels() -> None:
     )
     assert columns["score"].tolist() == pytest.approx([0.375, math.nan, 1.0], nan_ok=True)
     assert columns["majority"].tolist() == [1, -1, 0]
+
+
+def test_pixbal_describes_superpixels() -> None:
+    """Region 0: p2/p1 = 1/2 of class 1 and 1/4 of class 0, region 1 is empty, region 2: 1 (tie)."""
+    logits = torch.tensor([[[0.0, math.log(4), 3.0]], [[math.log(2), 0.0, 3.0]]])
+    columns = HEURISTICS.build("PixBal").describe(Observation(logits), torch.tensor([[0, 0, 2]]), 3)
+    assert columns["score"].tolist() == pytest.approx([0.375, math.nan, 1.0], nan_ok=True)
+    assert columns["by_class"][[0, 2]].flatten().tolist() == pytest.approx([0.125, 0.25, 1.0, 0.0])
+    mass = [1 / 3 + 4 / 5, 2 / 3 + 1 / 5, 0.5, 0.5]
+    assert columns["mass"][[0, 2]].flatten().tolist() == pytest.approx(mass)
+
+
+def test_pixbal_by_hand() -> None:
+    """P = (3/4, 1/4), so w = (1 + 6 P)^-2 = (1/5.5^2, 1/2.5^2) = (0.0331, 0.16); what is answered
+    counts in P and is not selected."""
+    assert class_weights([[3.0, 1.0]], 6.0).tolist() == pytest.approx([5.5**-2, 2.5**-2])
+    by_class = [[0.9, 0.0], [0.0, 0.9], [0.0, 0.2], [0.5, 0.1], [0.0, 0.18]]
+    mass = [[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    pool = table([1, 0, 1, 1, 1], score=[0.0] * 5, by_class=np.array(by_class), mass=np.array(mass))
+    # .0298, answered, .032, .0325, .0288
+    assert picks(HEURISTICS.build("PixBal"), pool, 5) == [3, 2, 0, 4]
+    # without weights: .9, .2, .6, .18
+    assert picks(HEURISTICS.build({"type": "PixBal", "balance": 0}), pool, 5) == [0, 3, 2, 4]
 
 
 def test_clasp_schedule_and_noise() -> None:
@@ -352,6 +377,7 @@ def test_descriptions_are_finite_leave_their_input_alone_and_refuse_nan(name: st
         ({"type": "ClaSPPE", "share": "much"}, "ClaSPPE: share='much'"),
         ({"type": "ClaSPPE", "max_beta": 0}, "ClaSPPE: max_beta=0"),
         ({"type": "ClaSPPE", "passes": 0}, "ClaSPPE: passes=0"),
+        ({"type": "PixBal", "balance": -1}, "PixBal: balance=-1"),
         ({"type": "ClaSPPE", "exclude": 3}, "ClaSPPE: exclude=3"),
         ({"type": "ClaSPPE", "exclude": ["road"]}, "ClaSPPE: exclude='road'"),
         ({"type": "ReDAL", "decay": 0}, "ReDAL: decay=0"),

@@ -31,6 +31,7 @@ from ..partitions import PARTITIONS
 from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit, Tiles
 from .auto import AUTO, Recommendation, recommend
 from .budget import Budget
+from .region_classes import RegionClasses
 from .schedule import Iterations, parse_iterations
 from .unlabeled import Unlabeled
 
@@ -121,6 +122,8 @@ class Acquisition:
             are; otherwise they are replaced below image level.
         unlabeled: How pixels without an answer are trained on; None: they are not.
         loss_average: 'pixel', 'image' or 'class': what the loss of a batch averages over.
+        region_classes: How regions of which only the classes are known are trained on; None: they
+            are not.
         resolved: Every key with its value in force, JSON-able.
         auto: What `heuristic='auto'` has become, and why; None: a heuristic was named.
 
@@ -148,6 +151,7 @@ class Acquisition:
     keep_pipeline: bool
     unlabeled: Unlabeled | None
     loss_average: str
+    region_classes: RegionClasses | None
     resolved: JSON = field(repr=False, compare=False)
     auto: Recommendation | None = field(default=None, repr=False, compare=False)
 
@@ -212,6 +216,7 @@ KEYS = (
     "keep_pipeline",
     "unlabeled",
     "loss_average",
+    "region_classes",
 )
 
 parse = Acquisition.parse
@@ -276,6 +281,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         loss_average=choice(
             "acquisition.loss_average", raw.get("loss_average", "pixel"), LOSS_AVERAGES
         ),
+        region_classes=RegionClasses.parse(raw.get("region_classes"), answer),
         resolved={},
     )
     acquisition.resolved.update(_resolved(acquisition))
@@ -292,6 +298,8 @@ def _resolved(a: Acquisition) -> JSON:
     out["tiles"] = None if a.tiles is None else asdict(a.tiles)
     out["queries"] = None if a.queries is None else list(a.queries)
     out["unlabeled"] = None if a.unlabeled is None else a.unlabeled.resolved()
+    regions = a.region_classes
+    out["region_classes"] = None if regions is None else regions.resolved()
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
     return out
 

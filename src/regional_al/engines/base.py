@@ -241,6 +241,12 @@ def has_source(engine: Engine) -> bool:
     return bool(getattr(engine, "has_source", False))
 
 
+def trains_on_sets(engine: Engine) -> bool:
+    """True when the engine also trains on regions of which only the classes are known (attribute
+    `trains_on_sets`)."""
+    return bool(getattr(engine, "trains_on_sets", False))
+
+
 class ConfigReader(Protocol):
     """A config library: how config files are read, and what a config looks like as plain data."""
 

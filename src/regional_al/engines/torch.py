@@ -7,6 +7,7 @@ distributed, and the weights are the same bytes on 1, 2 or 4 processes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from .mmseg.config_file import check_ids
 from .mmseg.datasets import refuse_duplicates
 from .views import captured, dropout_on, order, pass_seed, refuse_without_dropout
 
+log = logging.getLogger("regional_al")
 REPORT_EVERY = 10
 """Iterations between two losses that are reported."""
 
@@ -76,8 +78,9 @@ class TorchEngine:
 
     def check_acquisition(self, acquisition: Acquisition) -> None:
         """Raise ConfigError for queries after the end of the training, and for
-        `round_init='pretrained'` without `load_from`; UnsupportedError for `unlabeled` and
-        `loss_average`."""
+        `round_init='pretrained'` without `load_from`; UnsupportedError for `unlabeled`,
+        `loss_average` and `region_classes`. Of answers by sets of classes, those of one class are
+        trained on, which is told."""
         if acquisition.unlabeled is not None:
             raise UnsupportedError(
                 "acquisition.unlabeled needs a config of MMSegmentation: the torch engine trains "
@@ -87,6 +90,16 @@ class TorchEngine:
             raise UnsupportedError(
                 f"acquisition.loss_average={acquisition.loss_average!r} needs a config of "
                 "MMSegmentation: the torch engine averages over pixels"
+            )
+        if acquisition.region_classes is not None and acquisition.answer != "multiclass":
+            raise UnsupportedError(
+                "acquisition.region_classes needs a config of MMSegmentation: the torch engine "
+                "trains on labelled pixels alone"
+            )
+        if acquisition.region_classes is not None:
+            log.warning(
+                "the torch engine trains on regions of one class alone; those of several classes "
+                "need a config of MMSegmentation"
             )
         if acquisition.queries and acquisition.queries[-1] > self.iterations:
             raise ConfigError(

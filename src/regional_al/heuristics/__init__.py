@@ -22,6 +22,7 @@ from .disagreement import BALD, EquAL
 from .diversity import BADGE, ContextualDiversity, CoreSet
 from .herding import MaxHerding
 from .maximum import Maximum
+from .pixel_balance import PixBal
 from .random import Random
 from .real import ReAL
 from .redal import ReDAL
@@ -52,6 +53,7 @@ __all__ = [
     "MaxHerding",
     "Maximum",
     "Observation",
+    "PixBal",
     "PixelHeuristic",
     "PixelPick",
     "PoolHeuristic",

@@ -17,7 +17,7 @@ from .. import metrics
 from ..annotators.collect import collect_answers
 from ..config.budget import Budget
 from ..config.changes import training_digest
-from ..engines.base import FitRequest, has_source
+from ..engines.base import FitRequest, has_source, trains_on_sets
 from ..runtime import distributed as dist
 from ..store import fit_state
 from ..store.query import Query, read_query
@@ -92,7 +92,7 @@ def train(loop: ActiveLearningLoop) -> JSON:
     trainable = loop.engine.label_space.trainable
 
     def look() -> JSON:
-        images, digest = loop.store.training_digest(trainable)
+        images, digest = loop.store.training_digest(trainable, trains_on_sets(loop.engine))
         return {"images": images, "digest": digest}
 
     labelled = dist.on_main(look)

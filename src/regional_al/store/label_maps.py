@@ -14,13 +14,14 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from ..types import I32, U8, Bool, ClassSets
 from .images import encode_png, open_image, read_ids, replacing
-from .listing import MAPS
+from .listing import MAPS, SUFFIX
 from .query import id_rgb, rgb_ids
 
 SOURCES, CLASSES = MAPS
@@ -114,14 +115,42 @@ def read_sets(path: Path) -> ClassSets | None:
     with open_image(path) as image:
         ids = rgb_ids(np.asarray(image.convert("RGB")))
         text = getattr(image, "text", {}).get(_TEXT, "")
+    classes = _classes(path, text)
+    if int(ids.max(initial=0)) > len(classes):
+        raise _unfit(path)
+    return ClassSets(ids, classes)
+
+
+def read_set_classes(path: Path) -> tuple[tuple[int, ...], ...]:
+    """The classes of `read_sets`, without decoding the regions; empty: there is no file. Raises
+    DataError for a damaged one."""
+    if not path.exists():
+        return ()
+    with open_image(path) as image:
+        text = image.info.get(_TEXT)  # stands before the pixels
+        if text is None:
+            text = getattr(image, "text", {}).get(_TEXT, "")
+    return _classes(path, text)
+
+
+def _classes(path: Path, text: Any) -> tuple[tuple[int, ...], ...]:
     try:
         classes = tuple(tuple(sorted({int(raw) for raw in one})) for one in json.loads(text))
     except (ValueError, TypeError, RecursionError):
         raise DataError(f"{path} is damaged: it has no readable text {_TEXT!r}") from None
-    wrong = any(not one or one[0] < 0 or one[-1] > 254 for one in classes)
-    if wrong or int(ids.max(initial=0)) > len(classes):
-        raise DataError(f"{path} is damaged: its regions and classes do not fit together")
-    return ClassSets(ids, classes)
+    if any(not one or one[0] < 0 or one[-1] > 254 for one in classes):
+        raise _unfit(path)
+    return classes
+
+
+def _unfit(path: Path) -> DataError:
+    return DataError(f"{path} is damaged: its regions and classes do not fit together")
+
+
+def map_keys(folder: Path) -> list[str]:
+    """Sorted keys of the images with a map in a folder of `SOURCES` or `CLASSES`."""
+    found = (path.relative_to(folder) for path in folder.rglob(f"[!.]*{SUFFIX}"))
+    return sorted(one.as_posix().removesuffix(SUFFIX) for one in found)
 
 
 def write_sets(path: Path, sets: ClassSets | None) -> None:

@@ -28,8 +28,10 @@ from .label_index import Entry, hash_pixels
 from .label_maps import (
     CLASSES,
     SOURCES,
+    map_keys,
     merge_sets,
     merge_source,
+    read_set_classes,
     read_sets,
     read_source,
     write_sets,
@@ -83,6 +85,14 @@ class LabelStore(IndexedFolder):
     def class_sets(self, key: str) -> ClassSets | None:
         """The regions of which only the classes are known; None: there are none."""
         return read_sets(self._map_path(CLASSES, key))
+
+    def class_set_keys(self) -> list[str]:
+        """Sorted keys of the images with regions of which only the classes are known."""
+        return map_keys(self.root / CLASSES)
+
+    def class_set_classes(self, key: str) -> tuple[tuple[int, ...], ...]:
+        """`class_sets(key).classes`, without reading the regions; empty where there are none."""
+        return read_set_classes(self._map_path(CLASSES, key))
 
     def _map_path(self, folder: str, key: str) -> Path:
         self.path(key)
@@ -219,16 +229,28 @@ class LabelStore(IndexedFolder):
         self.save_index()
         return keys
 
-    def training_digest(self, trainable: Bool) -> tuple[int, str]:
-        """How many images `trainable_keys` has, and a hash of these keys and of the pixels of their
-        label files. The next `trainable_keys` of this store returns the same images, without
-        looking at the files again."""
+    def training_digest(self, trainable: Bool, sets: bool = False) -> tuple[int, str]:
+        """How many images are trained on, and a hash of what they are trained on.
+
+        Args:
+            trainable: bool [256], raw ids that count as a label.
+            sets: Regions of which only the classes are known are trained on, too.
+
+        Returns:
+            The number of images of `trainable_keys`, with `sets` those of `class_set_keys` among
+            them; a hash of these keys and of the pixels of their label files, and of the files of
+            class sets. The next `trainable_keys` of this store returns the same images, without
+            looking at the files again.
+        """
         digest, keys = hashlib.blake2b(digest_size=16), []
         for key, entry in self._trained(trainable):
             digest.update(key.encode() + b"\0" + entry.digest)
             keys.append(key)
         self._listed = trainable.tobytes(), keys
-        return len(keys), digest.hexdigest()
+        others = self.class_set_keys() if sets else []
+        for key in others:
+            digest.update(key.encode() + b"\0" + self._map_path(CLASSES, key).read_bytes())
+        return len({*keys, *others}), digest.hexdigest()
 
     def labelled_pixels(self, key: str, trainable: Bool) -> int:
         """Pixels of one image whose raw id is `trainable` (bool [256]; 255 never counts)."""

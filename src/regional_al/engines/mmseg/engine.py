@@ -17,6 +17,7 @@ from .domains import KEY as SOURCE_KEY
 from .ignored import ignored_by_heads, rewrite
 from .pipelines import replace_lossy
 from .predict import Predictor
+from .region_classes import settings_of as region_settings
 from .tiled import Tiling
 
 
@@ -105,6 +106,11 @@ class MMSegEngine(ABC):
             inject=self.read_sample,
             **arguments,
         )
+
+    @property
+    def trains_on_sets(self) -> bool:
+        """Whether regions of which only the classes are known are trained on."""
+        return region_settings(self.cfg) is not None
 
     @cached_property
     def validation(self) -> Any:

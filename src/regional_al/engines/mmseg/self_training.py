@@ -15,7 +15,8 @@ from ...config.unlabeled import KEY, Unlabeled
 from ...errors import UnsupportedError
 from ...runtime import distributed as dist
 from ...types import JSON
-from ..specs import dicts, heads, predicts_sets, type_name
+from ..specs import type_name
+from .dense_heads import check_dense, check_logits
 from .domains import KEY as SOURCE_KEY
 from .unlabeled import (
     Norm,
@@ -214,24 +215,7 @@ def check_config(cfg: Any, settings: Unlabeled, hooks: Any) -> None:
     """
     if cfg.get(SOURCE_KEY) is not None:
         raise UnsupportedError(f"{KEY} and {SOURCE_KEY} cannot be combined: leave out one of them")
-    for name, head in heads(cfg["model"]):
-        if not name.startswith("model.decode_head"):
-            continue
-        if predicts_sets(head):
-            raise UnsupportedError(
-                f"{KEY} needs logits of each pixel, but {name} ({type_name(head)}) predicts a set "
-                "of masks: use another head, or leave out unlabeled"
-            )
-        if 1 in (head.get("num_classes"), head.get("out_channels")):
-            raise UnsupportedError(
-                f"{KEY} needs a logit for each class, which {name} with one channel has not: give "
-                "it num_classes=2 without out_channels"
-            )
-        if any(spec.get("use_sigmoid") for spec in dicts(head.get("loss_decode"))):
-            raise UnsupportedError(
-                f"{KEY} takes the softmax of logits, but {name}.loss_decode has use_sigmoid=True: "
-                "use a CrossEntropyLoss without it"
-            )
+    check_dense(cfg["model"], KEY, "leave out unlabeled")
     names = [type_name(spec) for spec in hooks or () if isinstance(spec, Mapping)]
     if settings.keep == "teacher" and "EMAHook" in names:
         raise UnsupportedError(
@@ -250,28 +234,11 @@ def check_model(model: Any, images: torch.Tensor, settings: Unlabeled, num_class
         settings: `acquisition.unlabeled`.
         num_classes: Number of classes.
     """
-    head = getattr(model, "decode_head", None)
-    last = head[-1] if isinstance(head, nn.ModuleList) and len(head) else head
-    who = f"model.decode_head ({type(last).__name__})"
-    if head is None or not hasattr(model, "extract_feat"):
-        raise UnsupportedError(
-            f"{KEY} needs an EncoderDecoder, with features and a decode head: "
-            f"model.type={type(model).__name__!r} has none"
-        )
     rng, views = np.random.default_rng(0), images.repeat(settings.views, 1, 1, 1)
-    try:
-        with torch.no_grad():
-            logits = pixel_logits(
-                model, views, lambda found: drop_channels(found, settings, len(images), rng)
-            )
-    except Exception as error:  # heads and backbones raise all kinds
-        text = str(error).strip().splitlines()
-        raise UnsupportedError(
-            f"{KEY} needs logits [N, C, h, w] of each pixel from {who}: "
-            f"{text[0] if text else type(error).__name__}; use a head that gives them, or leave "
-            "out unlabeled"
-        ) from None
-    if logits.shape[1] != num_classes:
-        raise UnsupportedError(
-            f"{KEY}: {who} gives {logits.shape[1]} logits a pixel, there are {num_classes} classes"
+
+    def logits() -> torch.Tensor:
+        return pixel_logits(
+            model, views, lambda found: drop_channels(found, settings, len(images), rng)
         )
+
+    check_logits(model, logits, num_classes, KEY, "leave out unlabeled")

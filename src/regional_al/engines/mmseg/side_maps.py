@@ -79,10 +79,12 @@ def encoded(values: I32, digits: int) -> list[U8]:
     """
     if values.size and not 0 <= int(values.min()) <= int(values.max()) <= BASE**digits:
         raise DataError(f"values of a side map must be from 0 to {BASE**digits}")
-    there, rest, found = values > 0, np.maximum(values, 1) - 1, []
+    there, found = values > 0, []
+    rest = values[there] - 1  # mostly few
     for _ in range(digits):
-        found.append(np.where(there, rest % BASE + 1, UNLABELED).astype(np.uint8))
-        rest = rest // BASE
+        found.append(np.full(values.shape, UNLABELED, np.uint8))
+        found[-1][there] = rest % BASE + 1
+        rest //= BASE
     return found
 
 
@@ -100,26 +102,33 @@ def decoded(maps: Sequence[U8]) -> I32:
     return np.where(there, values + 1, 0).astype(np.int32)
 
 
-def cut_negative(values: I32, regions: I64, counts: I64, scale: float) -> I32:
+def numbered(values: I32) -> tuple[int, I64]:
+    """The lowest region of a map above 0, and the pixels of it and of each one after it, int64 [R];
+    (1, none) without a region."""
+    there = values[values > 0]
+    low = int(there.min()) if there.size else 1
+    return low, np.bincount(there - low).astype(np.int64)
+
+
+def cut_negative(values: I32, low: int, counts: I64, scale: float) -> I32:
     """A map of regions in which those that are not whole are negative.
 
     Args:
         values: int32 [H, W], 0 = none.
-        regions: int64 [R], ascending: the regions of the image.
-        counts: int64 [R], their pixels in the image.
+        low: The lowest region of the image.
+        counts: int64 [R], pixels in the image of it and of each one after it.
         scale: Pixels of the sample for each of the image.
 
     Example:
-        >>> cut_negative(np.array([[1, 1, 2]], np.int32), np.array([1, 2]), np.array([2, 9]), 1.0)
-        array([[ 1,  1, -2]], dtype=int32)
+        >>> cut_negative(np.array([[4, 4, 5]], np.int32), 4, np.array([2, 9]), 1.0)
+        array([[ 4,  4, -5]], dtype=int32)
     """
-    found, inverse, left = np.unique(values, return_inverse=True, return_counts=True)
-    places = np.minimum(np.searchsorted(regions, found), max(len(regions) - 1, 0))
-    known = regions[places] == found if len(regions) else np.zeros(len(found), np.bool_)
-    of_image = counts[places] if len(regions) else np.zeros(len(found), np.int64)
-    whole = known & (left >= WHOLE * scale * of_image)
-    signed = np.where(whole, found, -found).astype(np.int32)
-    return signed[inverse].reshape(values.shape)
+    there = values > 0
+    places = values[there] - low
+    whole = np.bincount(places, minlength=len(counts)) >= WHOLE * scale * counts
+    found = values.copy()
+    found[there] = np.where(whole[places], values[there], -values[there])
+    return found
 
 
 @dataclass
@@ -130,7 +139,7 @@ class Carried:
         maps: The side maps.
         mask: Key of the sample's label map.
         attach: Puts the finished maps, by name, into a finished sample.
-        regions: Name of a map with `parts` -> its regions and their pixels, see `cut_negative`.
+        regions: Name of a map with `parts` -> `numbered` of it, in the image.
         scale: See `cut_negative`.
         mixed: The sample has been put together from several: no region counts as whole.
     """
@@ -138,7 +147,7 @@ class Carried:
     maps: tuple[SideMap, ...]
     mask: str
     attach: Callable[[Any, Mapping[str, I32]], None]
-    regions: dict[str, tuple[I64, I64]] = field(default_factory=dict)
+    regions: dict[str, tuple[int, I64]] = field(default_factory=dict)
     scale: float = 1.0
     mixed: bool = False
 
@@ -155,7 +164,7 @@ class Carried:
             if values.shape != shape:
                 raise DataError(f"{one.name}: a map of {values.shape} beside labels of {shape}")
             if one.parts:
-                self.regions[one.name] = np.unique(values[values > 0], return_counts=True)
+                self.regions[one.name] = numbered(values)
             data.update(zip(one.keys, encoded(values, one.digits), strict=True))
         keys = [key for one in self.maps for key in one.keys]
         data["seg_fields"] = [*data.get("seg_fields", ()), *keys]

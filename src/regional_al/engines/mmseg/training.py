@@ -14,6 +14,7 @@ from ...errors import ConfigError, DataError, UnsupportedError
 from ...runtime import distributed as dist
 from ..base import FitRequest
 from .self_training import PseudoCount
+from .side_training import SideTraining
 
 
 class LabelCount:
@@ -129,7 +130,11 @@ def starting_point(request: FitRequest, load_from: str | None, resume_from: Any 
 
 
 def labelled_dataset(
-    pool: Any, request: FitRequest, read_sample: Callable[..., Any], alone: bool = False
+    pool: Any,
+    request: FitRequest,
+    read_sample: Callable[..., Any],
+    alone: bool = False,
+    side: SideTraining | None = None,
 ) -> ActiveLearningDataset:
     """The labelled images of the pool.
 
@@ -138,6 +143,7 @@ def labelled_dataset(
         request: Names the label store.
         read_sample: (data set, index, mask file) -> training sample.
         alone: Whether the training can do without labels (a source data set).
+        side: What there is beside labels.
 
     Raises:
         DataError: There is no label of a class.
@@ -147,7 +153,8 @@ def labelled_dataset(
         request.store,
         [item.key for item in pool.items],
         pool.label_space.trainable,
-        inject=read_sample,
+        inject=read_sample if side is None else side.reading(read_sample),
+        class_sets=side is not None and side.sets,
     )
     if len(dataset) == 0 and not alone:
         raise DataError(

@@ -13,6 +13,7 @@ from ...types import I64, UNLABELED
 from ..base import FitRequest, FitResult, Memory, Tracker
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.ignored import KEY, ignored_by_metrics, tell
+from ..mmseg.side_training import check_config as check_sides
 from ..mmseg.tiled import tiling_of
 from ..quiet import quiet_warnings
 from . import datasets, fit, preflight
@@ -43,6 +44,7 @@ class MMSeg0Engine(MMSegEngine):
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
         check_unlabeled(self.cfg)
+        check_sides(self.cfg)
         spec = self.cfg.data.train
         self.keep_sparse_labels(spec, "data.train", datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():

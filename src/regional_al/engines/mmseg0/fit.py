@@ -42,6 +42,7 @@ from ..mmseg.checkpoints import strip
 from ..mmseg.mixing import MIX, unwrapped
 from ..mmseg.rehearsal import Blame
 from ..mmseg.resumable import INTERVAL, Resumable, can_resume
+from ..mmseg.side_training import SideTraining, side_training
 from ..mmseg.training import LabelCount, Start, labelled_dataset, starting_point
 from ..quiet import quiet_warnings
 from ..specs import dicts, type_name, without_traceback
@@ -61,6 +62,7 @@ from .loaders import InBlocks, loader_options, train_loader, val_loader
 from .parallel import wrapped
 from .pool import Pool, build_dataset, read_sample
 from .predict import build_trainable
+from .side_maps import with_sides
 from .source import Source, with_source
 from .tracking import own_log, round_hook
 from .unlabeled import PoolTraining, TeacherHook, pool_training, with_pool
@@ -133,11 +135,12 @@ def prepare(
     length = length_of(cfg)
     stop_at = length.stop(request)
     in_blocks = length.length is not None and length.continuous and len(phases(cfg)) == 1
-    labelled = labelled_dataset(pool, request, read_sample, alone=source is not None)
+    side = side_training(cfg, pool, request.store)
+    labelled = labelled_dataset(pool, request, read_sample, source is not None, side)
     dataset = pool.mix(labelled) if len(labelled) else labelled
     prepare_process(cfg, request.seed)
     with quiet_warnings(), safe_loading(), BLAME.named("the training cannot be set up"):
-        runner = make_runner(cfg, request, stop_at, pool, source, more)
+        runner = make_runner(cfg, request, stop_at, pool, source, more, side)
         try:
             register_hooks(runner, cfg, request, hook, stretch.count)
             begin(runner, start)
@@ -192,6 +195,7 @@ def make_runner(
     pool: Pool,
     source: Source | None,
     more: PoolTraining | None = None,
+    side: SideTraining | None = None,
 ) -> Any:
     """A runner of its own for this stretch: fresh model, optimizer and logger."""
     model = build_trainable(cfg)
@@ -199,6 +203,8 @@ def make_runner(
     model.CLASSES = pool.label_space.class_names
     model.PALETTE = [list(colour) for colour in pool.label_space.palette]
     unused, again = bool(cfg.get("find_unused_parameters", False)), False
+    if side is not None:
+        with_sides(model, side.added)
     if source is not None:
         with_source(model, source.weight)
     if more is not None:

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.self_training import check_model as check_segmentor
 from ..mmseg.self_training import settings_of
+from ..mmseg.side_maps import SideMap
+from ..mmseg.side_training import check_model as check_sides
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
 from ..specs import first_line
@@ -204,11 +207,11 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
         with quiet_warnings():
             check_losses(model.train(), pool, sparse)
             check_used(model)
+            images = partial(invented_images, pool, predictor.device)
             settings = settings_of(cfg)
             if settings is not None:
-                batch = collated(invented_samples(pool, 1.0), samples_per_gpu=2)
-                images = opened(batch, predictor.device)["img"]
-                check_segmentor(model, images, settings, pool.label_space.num_classes)
+                check_segmentor(model, images(), settings, pool.label_space.num_classes)
+            check_sides(cfg, pool, model, images, invented_samples)
     except RegionalALError:
         raise
     except Exception as error:  # pipelines and models raise all kinds
@@ -284,13 +287,21 @@ def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
         raise UnsupportedError(f"the model's loss is {loss} on a batch with invented labels")
 
 
-def invented_samples(pool: Pool, share: float) -> list[Any]:
-    """Two training samples of the first image, of which a share is labelled at random."""
+def invented_images(pool: Pool, device: torch.device) -> torch.Tensor:
+    """The images of `invented_samples`, float [2, 3, H, W]."""
+    batch = collated(invented_samples(pool, 1.0), samples_per_gpu=2)
+    images: torch.Tensor = opened(batch, device)["img"]
+    return images
+
+
+def invented_samples(pool: Pool, share: float, sides: tuple[SideMap, ...] = ()) -> list[Any]:
+    """Two training samples of the first image, of which a share is labelled at random. sides: what
+    they have beside labels."""
     mask = invented_mask(pool.items[0].shape, pool.label_space, np.random.default_rng(0), share)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "invented.png"
         write_png(path, mask)
-        samples = pool.mix(OneImage(lambda: read_sample(pool.dataset, 0, path)))
+        samples = pool.mix(OneImage(lambda: read_sample(pool.dataset, 0, path, sides=sides)))
         return [samples[0] for _ in range(2)]
 
 

@@ -44,7 +44,7 @@ class HeadWithSides(KnowsSides):
 class WithSides:
     """Mixin of a segmentor that hands the side maps of a batch to its heads."""
 
-    def forward_train(self, img: Any, img_metas: Any, **more: Any) -> Any:
+    def forward_train(self, img: Any, img_metas: Any, *truth: Any, **more: Any) -> Any:
         """Losses of a batch."""
         parent: Any = super()
         keys = [key for key in more if key.startswith(PREFIX)]
@@ -53,7 +53,7 @@ class WithSides:
         for head in heads:
             head.sides = sides
         try:
-            return parent.forward_train(img, img_metas, **more)
+            return parent.forward_train(img, img_metas, *truth, **more)
         finally:
             for head in heads:
                 head.sides = {}

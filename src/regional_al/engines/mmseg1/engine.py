@@ -15,6 +15,7 @@ from ...types import I64
 from ..base import FitRequest, FitResult, Memory
 from ..mmseg.engine import MMSegEngine, sparse_labels
 from ..mmseg.ignored import ignored_by_metrics, tell
+from ..mmseg.side_training import check_config as check_sides
 from ..mmseg.tiled import tiling_of
 from . import backbones, datasets, fit, ops, preflight, set_heads  # noqa: F401
 from .config import check_packages, fit_to_cpu
@@ -52,6 +53,7 @@ class MMSeg1Engine(MMSegEngine):
             fit_to_cpu(self.cfg)
         self.sparse = sparse_labels(self.cfg.get("acquisition") or {})
         check_unlabeled(self.cfg)
+        check_sides(self.cfg)
         spec, key = self.cfg.train_dataloader.dataset, "train_dataloader.dataset"
         self.keep_sparse_labels(spec, key, datasets.SUBSTITUTES, datasets.is_stock)
         with quiet_warnings():

@@ -26,6 +26,7 @@ from ...store import fit_state
 from ...types import JSON
 from ..base import FitRequest, FitResult
 from ..mmseg.resumable import INTERVAL, Resumable
+from ..mmseg.side_training import side_training
 from ..mmseg.training import Schedule, Start, labelled_dataset, starting_point
 from ..specs import without_traceback
 from .checkpoints import safe_loading
@@ -42,6 +43,7 @@ from .hooks import (
     restore_patience,
 )
 from .pool import Pool, read_sample
+from .side_maps import SideMapHook
 from .source import Source
 from .tracking import RoundBackend, ValidationMark, show_backends, visualizer_of
 from .unlabeled import pool_training
@@ -90,7 +92,10 @@ def prepare(
     stop_at = schedule.stop(request)
     if schedule.length is not None and schedule.continuous:
         stop_at = schedule.length if stop_at is None else stop_at
-    dataset = labelled_dataset(pool, request, read_sample, alone=source is not None)
+    side = side_training(cfg, pool, request.store)
+    dataset = labelled_dataset(pool, request, read_sample, source is not None, side)
+    if side is not None:
+        hooks = [*hooks, SideMapHook(side.added)]
     loader = loader_config(cfg, pool.mix(dataset))
     if source is not None:
         loader = source.loader(loader)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.self_training import check_model as check_segmentor
 from ..mmseg.self_training import settings_of
+from ..mmseg.side_maps import SideMap
+from ..mmseg.side_training import check_model as check_sides
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
@@ -230,6 +233,8 @@ def check_model(cfg: Config, pool: Pool, sparse: bool, source: Source | None = N
     settings = settings_of(cfg)
     if settings is not None:
         check_unlabeled(model, pool, settings)
+    with failing(str(pool.items[0].image)), quiet_warnings():
+        check_sides(cfg, pool, model, partial(invented_images, model, pool), invented_samples)
     if source is not None:
         loss = source_loss(model, source)
         if not np.isfinite(loss):
@@ -263,18 +268,25 @@ def check_losses(model: Any, pool: Pool, sparse: bool) -> None:
 def check_unlabeled(model: Any, pool: Pool, settings: Unlabeled) -> None:
     """The segmentor gives what `acquisition.unlabeled` trains on."""
     with failing(str(pool.items[0].image)), quiet_warnings():
-        samples = collated(invented_samples(pool, 1.0))
-        images = model.data_preprocessor(samples, True)["inputs"]
+        images = invented_images(model, pool)
         check_segmentor(model, images, settings, pool.label_space.num_classes)
 
 
-def invented_samples(pool: Pool, share: float) -> list[Any]:
-    """Two training samples of the first image, of which a share is labelled at random."""
+def invented_images(model: Any, pool: Pool) -> torch.Tensor:
+    """The images of `invented_samples`, float [2, 3, H, W], as the model gets them."""
+    samples = collated(invented_samples(pool, 1.0))
+    images: torch.Tensor = model.data_preprocessor(samples, True)["inputs"]
+    return images
+
+
+def invented_samples(pool: Pool, share: float, sides: tuple[SideMap, ...] = ()) -> list[Any]:
+    """Two training samples of the first image, of which a share is labelled at random. sides: what
+    they have beside labels."""
     mask = invented_mask(pool.items[0].shape, pool.label_space, np.random.default_rng(0), share)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "invented.png"
         write_png(path, mask)
-        samples = pool.mix(OneImage(lambda: read_sample(pool.dataset, 0, path)))
+        samples = pool.mix(OneImage(lambda: read_sample(pool.dataset, 0, path, sides=sides)))
         return [samples[0] for _ in range(2)]
 
 

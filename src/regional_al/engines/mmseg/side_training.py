@@ -1,0 +1,89 @@
+"""What a training stretch has beside labels: side maps, and losses that read them. No framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...config.region_classes import KEY as REGIONS
+from ...store.labels import LabelStore
+from ...types import UNLABELED
+from . import region_classes
+from .dense_heads import check_logits
+from .rehearsal import invented_mask
+from .side_losses import AddedLoss
+from .side_maps import SideMap, check_follows
+from .unlabeled import pixel_logits
+
+
+@dataclass(frozen=True)
+class SideTraining:
+    """What there is in a stretch.
+
+    Args:
+        maps: Side maps of training samples.
+        added: Losses beside those of the decode head.
+        sets: Whether images are trained on of which only class sets of regions are known.
+    """
+
+    maps: tuple[SideMap, ...]
+    added: tuple[AddedLoss, ...]
+    sets: bool
+
+    def reading(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        """`read_sample` of an engine, with the maps."""
+        return partial(read, sides=self.maps)
+
+
+def side_training(cfg: Any, pool: Any, store: LabelStore) -> SideTraining | None:
+    """What the config says; None: nothing.
+
+    Args:
+        cfg: Of the run.
+        pool: With `items` and `label_space`.
+        store: The answers.
+    """
+    settings = region_classes.settings_of(cfg)
+    if settings is None:
+        return None
+    side, members = region_classes.region_map(store, pool.items, pool.label_space)
+    return SideTraining((side,), (region_classes.RegionLosses(settings, members),), sets=True)
+
+
+def check_config(cfg: Any) -> None:
+    """Raise ConfigError or UnsupportedError for settings, or a model that cannot be trained so."""
+    region_classes.check_config(cfg)
+
+
+def check_model(
+    cfg: Any,
+    pool: Any,
+    model: Any,
+    images: Callable[[], torch.Tensor],
+    samples: Callable[..., Any],
+) -> None:
+    """Raise UnsupportedError when a built segmentor or the training pipeline cannot be trained so.
+
+    Args:
+        cfg: Of the run.
+        pool: With `items` and `label_space`.
+        model: The segmentor.
+        images: Gives a batch of at least 2, float [N, 3, H, W].
+        samples: (pool, share, sides) -> training samples of the first image, of which a share is
+            labelled by `invented_mask`.
+    """
+    if region_classes.settings_of(cfg) is None:
+        return
+    key, space, batch = REGIONS, pool.label_space, images()
+    logits = partial(pixel_logits, model, batch)
+    check_logits(model, logits, space.num_classes, key, region_classes.OFF)
+    share = 0.5
+    mask = invented_mask(pool.items[0].shape, space, np.random.default_rng(0), share)
+    ids = space.raw_to_train[mask]
+    labels = np.where((ids < 0) | (mask == UNLABELED), UNLABELED, ids).astype(np.uint8)
+    check_follows(lambda one: samples(pool, share, (one,)), labels)
