@@ -37,7 +37,7 @@ from .unlabeled import Unlabeled
 
 AT_RANDOM: JSON = {"type": "Random"}
 MIN_TILE = 16
-LOSS_AVERAGES = ("pixel", "image", "class")
+LOSS_AVERAGES = ("pixel", "image", "class", "unit")
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 # A training's seed is seed * 1000 + round, plus a number for each process and data worker; numpy's
 # generators take no more than 2**32 - 1.
@@ -121,7 +121,7 @@ class Acquisition:
         keep_pipeline: Leave transforms of the training pipeline that lose sparse labels as they
             are; otherwise they are replaced below image level.
         unlabeled: How pixels without an answer are trained on; None: they are not.
-        loss_average: 'pixel', 'image' or 'class': what the loss of a batch averages over.
+        loss_average: 'pixel', 'image', 'class' or 'unit': what the loss of a batch averages over.
         region_classes: How regions of which only the classes are known are trained on; None: they
             are not.
         resolved: Every key with its value in force, JSON-able.

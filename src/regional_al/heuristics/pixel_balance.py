@@ -75,7 +75,7 @@ class PixBal(PoolHeuristic):
     def choose(self, table: PoolTable, basket: Basket, rng: np.random.Generator) -> None:
         weights = class_weights(table["mass"], self.balance)
         scores = table["by_class"].astype(np.float64) @ weights
-        basket.fill(best_first(np.where(table.open, scores, -np.inf)))
+        basket.fill(best_first(scores))
 
 
 def class_weights(mass: npt.ArrayLike, balance: float) -> F64:

@@ -44,9 +44,21 @@ TRAINING: list[tuple[str, Any, str]] = [
         r"loss_average='image' needs a conf",
     ),
     (
-        "average over units",
+        "average over units with the toy engine",
         {"loss_average": "unit"},
-        "loss_average='unit' is unknown.*",
+        r"loss_average='unit' needs a conf",
     ),
+    ("average misspelt", {"loss_average": "units"}, r"loss_average='units'.*Did you mean 'unit'"),
     ("average None", {"loss_average": None}, r"acquisition\.loss_average=None"),
+    # region_classes
+    (
+        "class sets with the toy engine",
+        {"region_classes": True},
+        r"acquisition\.region_classes needs a config",
+    ),
+    ("class sets a number", {"region_classes": 3}, r"region_classes=3 must be a dict"),
+    ("class sets key", {"region_classes": {"merge": 1}}, "'merge'.*Did you mean 'merged'"),
+    ("class sets weight", {"region_classes": {"merged": -1}}, r"region_classes\.merged=-1"),
+    ("class sets NaN", {"region_classes": {"prototype": NAN}}, r"prototype=nan"),
+    ("class sets too cold", {"region_classes": {"temperature": 0}}, r"temperature=0"),
 ]

@@ -2,7 +2,8 @@
 
 An average over pixels lets one superpixel outweigh many scattered pixels, and frequent classes
 outweigh rare ones. Heads of MMSegmentation hand their losses a weight for each pixel, which they
-get from a pixel sampler; so an average over images or classes is a sampler that returns weights.
+get from a pixel sampler; so an average over images, classes or answers is a sampler that returns
+weights.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import nn
 from ...errors import UnsupportedError
 from ...types import UNLABELED
 from ..specs import first_line, heads, predicts_sets, type_name
+from .answered_units import MAP
 from .loss_probe import Probe, sample
 
 KEY = "acquisition.loss_average"
@@ -69,7 +71,43 @@ def class_weights(labels: torch.Tensor, ignore: int = UNLABELED) -> torch.Tensor
     return labelled * weights[labels.masked_fill(~labelled, 0)]
 
 
-WEIGHTS = {"image": image_weights, "class": class_weights}
+def unit_weights(
+    labels: torch.Tensor, units: torch.Tensor | None = None, ignore: int = UNLABELED
+) -> torch.Tensor:
+    """Weights by which a mean over labelled pixels is the mean of the means of what was asked:
+    regions, windows, pixels or images.
+
+    Args:
+        labels: int64 [N, H, W].
+        units: int [N, H, W], the number of what was asked; 0: not known, which is one unit of an
+            image. None: 0 everywhere.
+        ignore: Label of pixels without one.
+
+    Returns:
+        float32 [N, H, W]: P / (U p) at the p labelled pixels of a unit, of P in all U units that
+        have labels in the batch, so that their mean is 1; 0 elsewhere.
+
+    Example:
+        >>> labels, units = torch.tensor([[[0, 1, 1, 255]]]), torch.tensor([[[3, 7, 7, 7]]])
+        >>> unit_weights(labels, units).tolist()
+        [[[1.5, 0.75, 0.75, 0.0]]]
+    """
+    labelled = labels != ignore
+    found = torch.zeros(labels.shape, device=labels.device)
+    units = torch.zeros_like(labels) if units is None else units.long()
+    image = torch.arange(len(labels), device=labels.device).view(-1, 1, 1).expand_as(labels)
+    numbers = image * (units.max() + 1 if units.numel() else 1) + units
+    _, place, counts = torch.unique(numbers[labelled], return_inverse=True, return_counts=True)
+    weights = counts.sum() / (len(counts) * counts).float()
+    found[labelled] = weights[place]
+    return found
+
+
+WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "image": image_weights,
+    "class": class_weights,
+    "unit": unit_weights,
+}
 """Of what `acquisition.loss_average` names, 'pixel' excepted, which needs none."""
 
 
@@ -78,18 +116,22 @@ class AverageWeights:
 
     Args:
         over: A key of `WEIGHTS`.
+        context: The head; of those that know side maps, `MAP` of `answered_units` is read.
 
     Attributes:
         used: Whether a head has asked for weights.
     """
 
     def __init__(self, over: str, context: Any = None) -> None:
-        self.over, self.used = over, False
+        self.over, self.context, self.used = over, context, False
 
     def sample(self, seg_logit: Any, seg_label: torch.Tensor) -> torch.Tensor:
         """seg_label int64 [N, 1, H, W] -> float32 [N, H, W]."""
         self.used = True
-        return WEIGHTS[self.over](seg_label.squeeze(1))
+        labels = seg_label.squeeze(1)
+        if self.over == "unit":
+            return unit_weights(labels, getattr(self.context, "sides", {}).get(MAP))
+        return WEIGHTS[self.over](labels)
 
 
 def weigh_pixels(

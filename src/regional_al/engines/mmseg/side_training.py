@@ -14,6 +14,7 @@ from ...config.region_classes import KEY as REGIONS
 from ...store.labels import LabelStore
 from ...types import UNLABELED
 from . import region_classes
+from .answered_units import unit_map
 from .dense_heads import check_logits
 from .rehearsal import invented_mask
 from .side_losses import AddedLoss
@@ -48,11 +49,28 @@ def side_training(cfg: Any, pool: Any, store: LabelStore) -> SideTraining | None
         pool: With `items` and `label_space`.
         store: The answers.
     """
-    settings = region_classes.settings_of(cfg)
-    if settings is None:
+    if not wanted(cfg):
         return None
-    side, members = region_classes.region_map(store, pool.items, pool.label_space)
-    return SideTraining((side,), (region_classes.RegionLosses(settings, members),), sets=True)
+    maps: list[SideMap] = []
+    added: list[AddedLoss] = []
+    settings = region_classes.settings_of(cfg)
+    if settings is not None:
+        side, members = region_classes.region_map(store, pool.items, pool.label_space)
+        maps.append(side)
+        added.append(region_classes.RegionLosses(settings, members))
+    if averages_over_units(cfg):
+        maps.append(unit_map(store, pool.items))
+    return SideTraining(tuple(maps), tuple(added), sets=settings is not None)
+
+
+def wanted(cfg: Any) -> bool:
+    """Whether the config makes a training have anything beside labels."""
+    return region_classes.settings_of(cfg) is not None or averages_over_units(cfg)
+
+
+def averages_over_units(cfg: Any) -> bool:
+    """Whether the loss of the labels averages over what was asked."""
+    return (cfg.get("acquisition") or {}).get("loss_average") == "unit"
 
 
 def check_config(cfg: Any) -> None:
@@ -77,12 +95,12 @@ def check_model(
         samples: (pool, share, sides) -> training samples of the first image, of which a share is
             labelled by `invented_mask`.
     """
-    if region_classes.settings_of(cfg) is None:
+    if not wanted(cfg):
         return
-    key, space, batch = REGIONS, pool.label_space, images()
-    logits = partial(pixel_logits, model, batch)
-    check_logits(model, logits, space.num_classes, key, region_classes.OFF)
-    share = 0.5
+    space, share = pool.label_space, 0.5
+    if region_classes.settings_of(cfg) is not None:
+        logits = partial(pixel_logits, model, images())
+        check_logits(model, logits, space.num_classes, REGIONS, region_classes.OFF)
     mask = invented_mask(pool.items[0].shape, space, np.random.default_rng(0), share)
     ids = space.raw_to_train[mask]
     labels = np.where((ids < 0) | (mask == UNLABELED), UNLABELED, ids).astype(np.uint8)
