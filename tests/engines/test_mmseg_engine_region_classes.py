@@ -10,7 +10,9 @@ import pytest
 from mmseg_tiny import Tiny, fit_once, make_engine, weights_hash
 
 from regional_al.annotators.oracle import class_sets
+from regional_al.engines.mmseg.memory import batch_bytes
 from regional_al.engines.mmseg.region_classes import MERGED, PROTOTYPE
+from regional_al.engines.mmseg.side_training import blank_maps
 from regional_al.errors import UnsupportedError
 from regional_al.loop import runner
 from regional_al.partitions import grid
@@ -159,6 +161,17 @@ def test_what_cannot_be_trained_so(root: Path, tiny: Tiny) -> None:
         match=r"acquisition\.region_classes needs logits.*Mask2FormerHead.*region_classes=False",
     ):
         engine_of(root, model__decode_head=head)
+
+
+def test_side_maps_count_in_shared_memory(root: Path, tiny: Tiny) -> None:
+    """4 bytes a pixel."""
+    engine: Any = engine_of(root)
+    samples = tiny.part("preflight").invented_samples
+    without, with_ = (
+        batch_bytes(samples(engine._pool, 0.0, maps), 3) for maps in ((), blank_maps(engine.cfg))
+    )
+    assert with_ - without == 3 * 4 * 64 * 64
+    assert blank_maps(engine_of(root, False).cfg) == ()
 
 
 def test_transforms_that_do_not_move_regions_are_refused(root: Path, tiny: Tiny) -> None:

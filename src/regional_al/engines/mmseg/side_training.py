@@ -14,6 +14,7 @@ from ...config.region_classes import KEY as REGIONS
 from ...store.labels import LabelStore
 from ...types import UNLABELED
 from . import region_classes
+from .answered_units import MAP as UNITS
 from .answered_units import unit_map
 from .dense_heads import check_logits
 from .rehearsal import invented_mask
@@ -71,6 +72,19 @@ def wanted(cfg: Any) -> bool:
 def averages_over_units(cfg: Any) -> bool:
     """Whether the loss of the labels averages over what was asked."""
     return (cfg.get("acquisition") or {}).get("loss_average") == "unit"
+
+
+def blank_maps(cfg: Any) -> tuple[SideMap, ...]:
+    """The side maps that samples will have, without anything in them."""
+    there = {
+        region_classes.MAP: region_classes.settings_of(cfg) is not None,
+        UNITS: averages_over_units(cfg),
+    }
+    return tuple(SideMap(name, _nothing) for name, used in there.items() if used)
+
+
+def _nothing(index: int) -> None:
+    """Of no image anything is known."""
 
 
 def check_config(cfg: Any) -> None:

@@ -32,6 +32,7 @@ from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.self_training import check_model as check_segmentor
 from ..mmseg.self_training import settings_of
 from ..mmseg.side_maps import SideMap
+from ..mmseg.side_training import blank_maps
 from ..mmseg.side_training import check_model as check_sides
 from ..mmseg.training import check_start
 from ..quiet import quiet_warnings
@@ -317,7 +318,7 @@ def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Lo
     if sum(counts.values()):
         size, settings = int(options["samples_per_gpu"]), settings_of(cfg)
         more = 0 if settings is None else settings.batch_size or size
-        batch = batch_bytes(invented_samples(pool, 0.0), size + more)
+        batch = batch_bytes(invented_samples(pool, 0.0, blank_maps(cfg)), size + more)
         if source is not None:
             batch += batch_bytes([source.images[0]], source.batch_size)
         ahead = int(options.get("prefetch_factor") or PREFETCH)

@@ -37,6 +37,7 @@ from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.self_training import check_model as check_segmentor
 from ..mmseg.self_training import settings_of
 from ..mmseg.side_maps import SideMap
+from ..mmseg.side_training import blank_maps
 from ..mmseg.side_training import check_model as check_sides
 from ..mmseg.training import check_start
 from .checkpoints import fetch, safe_loading
@@ -299,7 +300,7 @@ def worker_loads(cfg: Config, pool: Pool, source: Source | None) -> list[list[Lo
         counts[f"{SOURCE_KEY}.num_workers"] = source.num_workers
     training, scoring, within = [], [], []
     if sum(counts.values()):
-        samples = invented_samples(pool, 0.0)
+        samples = invented_samples(pool, 0.0, blank_maps(cfg))
         size, settings = int(train.get("batch_size") or 1), settings_of(cfg)
         more = 0 if settings is None else settings.batch_size or size
         batch = batch_bytes(samples, size + more)
