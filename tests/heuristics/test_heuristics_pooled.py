@@ -115,6 +115,31 @@ def test_pixbal_by_hand() -> None:
     assert picks(HEURISTICS.build({"type": "PixBal", "balance": 0}), pool, 5) == [0, 3, 2, 4]
 
 
+@given(st.integers(0, 10**6))
+def test_pixbal_against_loops(seed: int) -> None:
+    """Two images of four regions, pixel by pixel."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = [3 * torch.randn(3, 4, 5, generator=generator) for _ in range(2)]
+    regions = [torch.arange(20).view(4, 5) % 4 for _ in range(2)]
+    heuristic = HEURISTICS.build({"type": "PixBal", "balance": 6.0})
+    parts = [heuristic.describe(Observation(z), r, 4) for z, r in zip(logits, regions, strict=True)]
+    columns = {name: torch.cat([one[name] for one in parts]).numpy() for name in parts[0]}
+    p = [z.double().softmax(dim=0) for z in logits]
+    share = torch.stack(p).mean(dim=(0, 2, 3))
+    naive = np.zeros(8)
+    for image in range(2):
+        for row in range(4):
+            for col in range(5):
+                own = p[image][:, row, col].sort(descending=True)
+                weight = (1 + 6 * float(share[own.indices[0]])) ** -2
+                ratio = float(own.values[1] / own.values[0])
+                naive[4 * image + int(regions[image][row, col])] += weight * ratio / 5
+    scores = columns["by_class"].astype(np.float64) @ class_weights(columns["mass"], 6.0)
+    assert scores == pytest.approx(naive, rel=1e-5)
+    taken = picks(heuristic, table([1] * 8, **columns), 8)
+    assert naive[taken] == pytest.approx(np.sort(naive)[::-1], rel=1e-5)
+
+
 def test_clasp_schedule_and_noise() -> None:
     assert [schedule(t, 3, 100.0) for t in (1, 2, 3)] == pytest.approx([1, 10, 100])
     assert schedule(1, 1, 100.0) == 1.0
