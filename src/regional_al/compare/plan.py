@@ -404,10 +404,12 @@ def _retrained_arm(spec: ArmSpec, recipe: Recipe) -> Arm:
 
 
 def _shares_start(spec: ArmSpec, arm: Arm) -> bool:
-    """Unless the arm defines its own start, starts without labels, or is one continuous run."""
+    """Unless the arm defines its own start, starts without labels or with those of a machine, or is
+    one continuous run."""
     if "warm_start" in spec.acquisition or arm.acquisition.get("queries"):
         return False
-    return arm.acquisition.get("warm_start", "default") is not None
+    warm = arm.acquisition.get("warm_start", "default")
+    return warm is not None and not (isinstance(warm, Mapping) and "prelabels" in warm)
 
 
 def _start_arm(

@@ -240,6 +240,8 @@ def without_paths(acquisition: Mapping[str, Any]) -> JSON:
     for key in ("run", "labels"):
         if isinstance(warm, Mapping) and warm.get(key):
             kept["warm_start"] = {key: "/".join(Path(str(warm[key])).parts[-3:])}
+    if isinstance(warm, Mapping) and warm.get("prelabels"):
+        kept["warm_start"] = {**warm, "prelabels": Path(str(warm["prelabels"])).name}
     return kept
 
 

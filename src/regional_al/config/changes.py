@@ -38,6 +38,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     ("acquisition.iterations*", Rule.RECORDED),
     ("acquisition.annotator.answer", Rule.REFUSED),
     ("acquisition.annotator*", Rule.RECORDED),
+    ("acquisition.warm_start.prelabels", Rule.RECORDED),  # its content is compared
     ("acquisition.*", Rule.REFUSED),
     ("smoke", Rule.REFUSED),
     ("variables.*", Rule.RECORDED),

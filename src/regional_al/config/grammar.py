@@ -76,11 +76,16 @@ class WarmStart:
     Args:
         level: 'image', 'region' or 'pixel'.
         region: Region type and its arguments, as in `Acquisition`.
-        budget: Units within this budget, random ones by default; None with `run` or `labels`.
-        answer: 'full', 'dominant' or 'multiclass'.
+        budget: Units within this budget, random ones by default; None: nothing is asked, as with
+            `run`, with `labels` and with `prelabels` alone.
+        answer: 'full', 'dominant', 'multiclass' or 'correction'.
         run: Work dir of another run whose round 0 is taken over, checkpoint included.
         labels: Work dir of another run whose labels are all taken over; round 0 trains on them.
         heuristic: `type` and arguments of what chooses the units, by the config's own start.
+        prelabels: Folder of masks that a machine has made; trainings see them where nobody has
+            answered.
+        machine_weight: Of a pixel with a machine's label in the loss, relative to one with an
+            answer, above 0.
 
     Example:
         >>> asked = {"warm_start": {"level": "image", "amount": 4}}
@@ -96,6 +101,8 @@ class WarmStart:
     run: Path | None = None
     labels: Path | None = None
     heuristic: JSON = field(default_factory=lambda: dict(AT_RANDOM))
+    prelabels: Path | None = None
+    machine_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -186,8 +193,15 @@ class Acquisition:
 
     @property
     def asks_at_first(self) -> bool:
-        """Whether round 0 queries anything: not without a warm start, nor on labels taken over."""
-        return self.warm_start is not None and self.warm_start.labels is None
+        """Whether round 0 queries anything: not without a warm start, nor on labels taken over, nor
+        on those of a machine alone."""
+        warm = self.warm_start
+        return warm is not None and (warm.budget is not None or warm.run is not None)
+
+    @property
+    def prelabels(self) -> Path | None:
+        """Folder of masks that a machine has made; None: there are none."""
+        return None if self.warm_start is None else self.warm_start.prelabels
 
     def until(self, round_: int) -> int | None:
         """Iteration of the continuous run at which the training of a round ends: queries[round_],
@@ -245,6 +259,11 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         raise ConfigError(
             "acquisition.warm_start.run takes over round 0 of another run, which is not supported "
             "in one continuous run: leave out queries, or give another warm_start"
+        )
+    if warm_start is not None and warm_start.prelabels is not None and raw.get("tiles") is not None:
+        raise UnsupportedError(
+            "acquisition.warm_start.prelabels is not supported with acquisition.tiles: cut images "
+            "and prelabels yourself, and leave tiles out"
         )
     rounds = integer("acquisition.rounds", raw.get("rounds", len(queries) if queries else 5), 0)
     if queries and rounds != len(queries):
@@ -306,7 +325,8 @@ def _resolved(a: Acquisition) -> JSON:
 
 def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
     """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope, level, region,
-    heuristic; or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what is left out."""
+    heuristic, prelabels, machine_weight; or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what
+    is left out."""
     if raw is None:
         return None
     if not isinstance(raw, Mapping):
@@ -319,9 +339,13 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
             if key == "run":
                 return replace(same, budget=None, run=folder)
             return replace(same, budget=None, labels=folder)
-    others = ("level", "region", "heuristic")
-    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", *others))
-    amounts = {key: value for key, value in raw.items() if key not in others}
+    others, machine = ("level", "region", "heuristic"), ("prelabels", "machine_weight")
+    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", *others, *machine))
+    if "prelabels" in raw or "machine_weight" in raw:
+        same = _prelabelled(raw, same)
+        if not any(key not in machine for key in raw):
+            return replace(same, budget=None)
+    amounts = {key: value for key, value in raw.items() if key not in (*others, *machine)}
     asked = raw.get("heuristic", AT_RANDOM)
     heuristic = registered("acquisition.warm_start.heuristic", asked, HEURISTICS)
     level = choice("acquisition.warm_start.level", raw.get("level", same.level), LEVELS)
@@ -332,14 +356,38 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
         key = "acquisition.warm_start.region"
         region, answer = _region(raw.get("region", default), level, key), "full"
     budget = Budget.parse(amounts, level, region["type"], answer, key="warm_start")
-    return WarmStart(cast(Level, level), region, budget, answer, heuristic=heuristic)
+    return replace(
+        same,
+        level=cast(Level, level),
+        region=region,
+        budget=budget,
+        answer=answer,
+        heuristic=heuristic,
+    )
+
+
+def _prelabelled(raw: Mapping[str, Any], same: WarmStart) -> WarmStart:
+    """`same` with the machine labels of `warm_start=dict(prelabels=..., machine_weight=...)`."""
+    key = "acquisition.warm_start"
+    weight = positive(f"{key}.machine_weight", raw.get("machine_weight", 1.0))
+    if "prelabels" not in raw:
+        raise ConfigError(
+            f"{key}.machine_weight={weight:g} weighs the labels of a machine: give their folder, "
+            "prelabels=FOLDER, or leave it out"
+        )
+    folder = file_path(f"{key}.prelabels", raw["prelabels"], "folder")
+    return replace(same, prelabels=folder, machine_weight=weight)
 
 
 def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
     """The resolved warm start; level and region only where they differ from the acquisition's."""
-    if warm.budget is None:
+    if warm.run is not None or warm.labels is not None:
         return {"labels": str(warm.labels)} if warm.run is None else {"run": str(warm.run)}
-    out = asdict(warm.budget)
+    out: JSON = {} if warm.budget is None else asdict(warm.budget)
+    if warm.prelabels is not None:
+        out.update(prelabels=str(warm.prelabels), machine_weight=warm.machine_weight)
+    if warm.budget is None:
+        return out
     if (warm.level, warm.region) != (a.level, a.region):
         out.update(level=warm.level, region=warm.region)
     if warm.heuristic != AT_RANDOM:

@@ -18,6 +18,7 @@ from ..engines.base import Engine
 from ..runtime import distributed as dist
 from ..runtime.progress import Stopwatch
 from ..store.labels import LabelStore
+from ..store.prelabels import TrainingLabels
 from ..store.work_dir import WorkDir
 from ..types import JSON
 from . import stages
@@ -149,6 +150,13 @@ class ActiveLearningLoop:
                 self.acquirer.prepare()
                 dist.barrier()
         self._prepared = True
+
+    def training_store(self) -> LabelStore:
+        """The labels that a training sees: the answers, and where there is none what a machine
+        says, if the config has `prelabels`."""
+        if self.config.prelabels is None:
+            return self.store
+        return TrainingLabels(self.work_dir.training_labels)
 
     def end(self, status: str, reason: str) -> bool:
         """Note why the run ends here. Returns False, for `step`."""

@@ -215,6 +215,7 @@ def preflight(loop: ActiveLearningLoop) -> None:
     engine.preflight()
 
     def check_annotator() -> JSON:
+        loop.warm_start.preflight(loop)
         if config.rounds or config.asks_at_first:  # otherwise nobody is ever asked
             loop.annotator.preflight()
         return {}

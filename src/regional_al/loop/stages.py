@@ -20,6 +20,7 @@ from ..config.changes import training_digest
 from ..engines.base import FitRequest, has_source, trains_on_sets
 from ..runtime import distributed as dist
 from ..store import fit_state
+from ..store.prelabels import Prelabels, TrainingLabels
 from ..store.query import Query, read_query
 from ..types import JSON
 from .closing import carried, closed
@@ -85,14 +86,20 @@ def _closed(loop: ActiveLearningLoop, query: Query, left: JSON, how: str) -> JSO
 
 
 def train(loop: ActiveLearningLoop) -> JSON:
-    """Train on all labels so far. Without any label the model is the config's own start."""
+    """Train on all labels so far, those of a machine too. Without any label the model is the
+    config's own start."""
     config, round_ = loop.config, loop.round
     until = config.until(round_)
     source_alone = has_source(loop.engine) and until != 0
     trainable = loop.engine.label_space.trainable
 
+    store = loop.training_store()
+
     def look() -> JSON:
-        images, digest = loop.store.training_digest(trainable, trains_on_sets(loop.engine))
+        if isinstance(store, TrainingLabels):
+            keys = (item.key for item in loop.engine.pool)
+            store.refresh(loop.store, Prelabels(loop.work_dir.prelabels), keys)
+        images, digest = store.training_digest(trainable, trains_on_sets(loop.engine))
         return {"images": images, "digest": digest}
 
     labelled = dist.on_main(look)
@@ -101,7 +108,7 @@ def train(loop: ActiveLearningLoop) -> JSON:
     request = FitRequest(
         round=round_,
         seed=config.seed * 1000 + round_,
-        store=loop.store,
+        store=store,
         out_dir=loop.work_dir.fit(round_),
         init=config.round_init,
         previous=loop.records.checkpoint(round_ - 1),

@@ -4,6 +4,8 @@
 - `SharedStart` (`warm_start=dict(run=WORK_DIR)`): query and checkpoint of round 0 of another run
   of the same config, so that strategies are compared from one initial model. The answers are not
   copied; the annotator gives them again.
+- `PrelabelledStart` (`warm_start=dict(prelabels=FOLDER)`): masks that a machine has made, alone or
+  beside fresh labels; see `loop.prelabels`.
 - `TakenLabels` (`warm_start=dict(labels=WORK_DIR)`): all labels of another run, with their costs.
   Its config may differ, and so may its pool, as long as this pool contains every labelled image.
 """
@@ -27,11 +29,12 @@ from ..store.images import replacing
 from ..store.labels import LabelStore
 from ..store.ledger import Ledger, pool_fingerprint
 from ..store.outside import check_file, declared_shape
+from ..store.prelabels import Prelabels
 from ..store.query import copy_query, read_query
 from ..store.recording import AnswerRow, recording
 from ..store.work_dir import WorkDir
 from ..types import JSON, ImageAnswer
-from . import stages
+from . import prelabels, stages
 from .resume import config_tree
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ class WarmStart(Protocol):
     def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
         """Rank 0, before anything is trained: raise WorkDirError when what the start needs is
         missing. ledger: of the run that is resumed, if any."""
+
+    def preflight(self, loop: ActiveLearningLoop) -> None:
+        """Rank 0, before anything is trained: raise DataError for a file that cannot be used."""
 
     def query(self, loop: ActiveLearningLoop) -> JSON | None: ...
 
@@ -59,6 +65,8 @@ def build_warm_start(config: Acquisition) -> WarmStart:
         return SharedStart(warm.run)
     if warm is not None and warm.labels is not None:
         return TakenLabels(warm.labels)
+    if warm is not None and warm.prelabels is not None:
+        return PrelabelledStart(warm.prelabels)
     return FreshStart()
 
 
@@ -68,8 +76,11 @@ class FreshStart:
     def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
         """Nothing is needed."""
 
+    def preflight(self, loop: ActiveLearningLoop) -> None:
+        """Nothing is read."""
+
     def query(self, loop: ActiveLearningLoop) -> JSON | None:
-        return stages.NO_PICKS if loop.config.warm_start is None else stages.select(loop)
+        return stages.select(loop) if loop.config.asks_at_first else stages.NO_PICKS
 
     def answers(self, loop: ActiveLearningLoop) -> JSON | None:
         return stages.collect(loop)
@@ -140,6 +151,40 @@ class SharedStart(FreshStart):
 
         with loop.watch("fit"):
             return dist.on_main(copy)
+
+
+class PrelabelledStart(FreshStart):
+    """Machine labels in `folder`, and random units beside them where the config has an amount.
+
+    They are copied in the first stage of round 0; from then on the run needs `folder` no more, but
+    is not resumed when something else stands in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self, loop: ActiveLearningLoop, ledger: Ledger | None) -> None:
+        taken = None if ledger is None else ledger.noted(prelabels.NOTE)
+        if ledger is not None and taken is None and ledger.done(0, "query") is not None:
+            raise WorkDirError(
+                f"{ledger.path.parent} was started without acquisition.warm_start.prelabels: leave "
+                "it out, or choose another work_dir"
+            )
+        if ledger is None or taken is None:
+            prelabels.check_folder(self.folder, loop.engine.pool)
+        else:
+            prelabels.check_copies(loop.work_dir, taken)
+            prelabels.check_unchanged(self.folder, loop.engine.pool, ledger)
+
+    def preflight(self, loop: ActiveLearningLoop) -> None:
+        if not Prelabels(loop.work_dir.prelabels).complete:
+            prelabels.check_masks(self.folder, loop.engine.pool, loop.engine.label_space)
+
+    def query(self, loop: ActiveLearningLoop) -> JSON | None:
+        with loop.watch("prepare"):
+            taken = dist.on_main(lambda: prelabels.take(self.folder, loop))
+        found = super().query(loop)
+        return None if found is None else {**found, "prelabels": taken}
 
 
 class TakenLabels(FreshStart):

@@ -32,6 +32,16 @@ class WorkDir:
         return self.root / "cache"
 
     @property
+    def prelabels(self) -> Path:
+        """Folder of the copies of machine labels, see `store.prelabels`."""
+        return self.root / "prelabels"
+
+    @property
+    def training_labels(self) -> Path:
+        """Folder of the answers and machine labels that trainings see together."""
+        return self.cache / "training_labels"
+
+    @property
     def ledger(self) -> Path:
         """The SQLite file that records finished stages, answers and costs."""
         return self.root / "ledger.sqlite"

@@ -130,6 +130,8 @@ def sparse_labels(acquisition: Mapping[str, Any]) -> bool:
         return True
     if not isinstance(warm, Mapping):
         return False
+    if warm.get("prelabels"):  # a machine may have labelled parts of images
+        return True
     other = warm.get("run") or warm.get("labels")
     if other is None:
         return str(warm.get("level", "image")) != "image"

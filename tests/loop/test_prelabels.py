@@ -1,0 +1,292 @@
+"""Masks of a machine: `warm_start=dict(prelabels=FOLDER)`, on the toy engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_run import play, small_data
+
+from regional_al.config import grammar
+from regional_al.engines.mmseg.engine import sparse_labels
+from regional_al.errors import ConfigError, DataError, RegionalALError, WorkDirError
+from regional_al.loop.loop import ActiveLearningLoop
+from regional_al.store import prelabels as prelabels_file
+from regional_al.store import results as records
+from regional_al.store.images import read_ids, write_png
+from regional_al.store.labels import LabelStore
+from regional_al.store.ledger import Ledger
+from regional_al.store.prelabels import MACHINE, Prelabels, TrainingLabels
+from regional_al.store.query import read_query
+from regional_al.store.work_dir import WorkDir
+from regional_al.testing.toy import toy_engine
+from regional_al.types import UNLABELED, Costs
+
+CAR, SIZE = 3, (40, 48)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_data(tmp_path_factory.mktemp("data"), train=5, val=2, size=SIZE, seed=1)
+
+
+def truths(data: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for item in toy_engine(data).pool:
+        assert item.annotation is not None
+        found[item.key] = read_ids(item.annotation)
+    return found
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path) -> Path:
+    """Masks of all images but the last: the truth with a wrong corner, and a strip without."""
+    for key, truth in list(truths(data).items())[:-1]:
+        mask = truth.copy()
+        mask[:16, :16], mask[32:] = CAR, UNLABELED
+        write_png(tmp_path / "pre" / f"{key}.png", mask)
+    return tmp_path / "pre"
+
+
+def start(data: Path, work_dir: Path, warm_start: Any, **more: Any) -> ActiveLearningLoop:
+    raw = {
+        "level": "region",
+        "heuristic": "Entropy",
+        "region": {"type": "grid", "cell": 8},
+        "budget": "6%",
+        "rounds": 1,
+        "warm_start": warm_start,
+        **more,
+    }
+    return play(data, work_dir, {k: v for k, v in raw.items() if v is not None}, iterations=2)
+
+
+def told(error: pytest.ExceptionInfo[RegionalALError]) -> str:
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+def test_trainings_see_answers_and_machine_labels_and_the_books_answers_alone(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    loop = start(data, tmp_path / "run", {"prelabels": str(folder)}, rounds=2)
+    first, *_, last = records.load(tmp_path / "run").records
+    assert first.costs == Costs(0, 0, 0, 0)
+    assert first.labelled_fraction == 0
+    assert first.iterations == 2
+    assert first.miou is not None
+    asked = sum(
+        int((read_query(loop.work_dir.query(r)).asked(key) > 0).sum())
+        for r in (1, 2)
+        for key in read_query(loop.work_dir.query(r)).image_keys()
+    )
+    assert last.costs.pixels == asked > 0
+    both, answered_machine = TrainingLabels(loop.work_dir.training_labels), 0
+    for key in truths(data):
+        machine = folder / f"{key}.png"
+        expected = read_ids(machine) if machine.exists() else np.full(SIZE, UNLABELED, np.uint8)
+        rounds, labels = loop.store.annotated(key), loop.store.read(key)
+        human = np.zeros(SIZE, bool) if rounds is None else rounds > 0
+        answered_machine += int((human & (expected != UNLABELED)).sum())
+        was = np.where(human, 0, np.where(expected != UNLABELED, MACHINE, 0))
+        if labels is not None:
+            assert (labels[~human] == UNLABELED).all()  # no label of the machine among the answers
+            expected = np.where(human, labels, expected)
+        found, origin = both.read(key), both.annotated(key)
+        if found is None or origin is None:
+            assert not human.any()
+            assert not machine.exists()
+            continue
+        assert np.array_equal(found, expected)
+        assert np.array_equal(origin, was + np.where(human, 0 if rounds is None else rounds, 0))
+    assert answered_machine > 0  # what the machine has labelled is asked for like the rest
+
+
+def test_machine_labels_train_as_answers_do(data: Path, tmp_path: Path) -> None:
+    for key, truth in truths(data).items():
+        write_png(tmp_path / "pre" / f"{key}.png", truth)
+    machine = start(data, tmp_path / "a", {"prelabels": str(tmp_path / "pre")}, rounds=0)
+    people = start(data, tmp_path / "b", {"level": "image", "amount": "100%"}, rounds=0)
+    states = [
+        torch.load(loop.work_dir.fit(0) / "checkpoint.pth", weights_only=True)["model"]
+        for loop in (machine, people)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_an_amount_is_asked_for_beside_them(data: Path, folder: Path, tmp_path: Path) -> None:
+    warm = {"prelabels": str(folder), "level": "pixel", "amount": 3}
+    loop = start(data, tmp_path / "run", warm, rounds=0)
+    (record,) = records.load(tmp_path / "run").records
+    assert record.costs.pixels == 15
+    sidecar = TrainingLabels(loop.work_dir.training_labels).annotated(loop.engine.pool[0].key)
+    assert sidecar is not None
+    assert (sidecar == 1).sum() == 3
+    assert (sidecar == MACHINE).any()
+
+
+def test_nobody_needs_to_answer_when_nothing_is_asked(folder: Path, data: Path) -> None:
+    alone = grammar.parse({"warm_start": {"prelabels": str(folder)}, "rounds": 0})
+    assert not alone.asks_at_first
+    assert alone.prelabels == folder
+    assert grammar.parse({"warm_start": {"prelabels": str(folder), "amount": 9}}).asks_at_first
+    assert sparse_labels({"level": "image", "warm_start": {"prelabels": "x"}})
+
+
+@pytest.mark.parametrize("where", ["copy", "copied", "refresh"])
+def test_a_kill_changes_nothing(
+    data: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    warm, calls = {"prelabels": str(folder)}, iter(range(100))
+    owner: Any = {"copy": Prelabels, "copied": Prelabels, "refresh": TrainingLabels}[where]
+    name = {"copy": "write", "copied": "finish", "refresh": "_put"}[where]
+    work = getattr(owner, name)
+
+    def dies(self: Any, *args: Any, **kwargs: Any) -> Any:
+        found = work(self, *args, **kwargs)
+        if next(calls) == {"copy": 1, "copied": 0, "refresh": 10}[where]:
+            raise Killed
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dies)
+        with pytest.raises(Killed):
+            start(data, tmp_path / "a", warm)
+    if where == "copied":  # between the files and the ledger; what was there then does not stay
+        gone = sorted(folder.glob("*.png"))[0]
+        gone.unlink()
+    start(data, tmp_path / "a", warm)
+    start(data, tmp_path / "b", warm)
+    ours, theirs = (records.load(tmp_path / run).records for run in ("a", "b"))
+    assert [(r.costs, r.miou) for r in ours] == [(r.costs, r.miou) for r in theirs]
+    for part in ("prelabels", "cache/training_labels", "labels"):
+        files = [
+            {p.relative_to(tmp_path / run): p for p in (tmp_path / run / part).rglob("*.png")}
+            for run in ("a", "b")
+        ]
+        assert {p.parts[1:] for p in files[0]} == {p.parts[1:] for p in files[1]} != set()
+        for path, file in files[0].items():
+            assert np.array_equal(read_ids(file), read_ids(files[1][path]))
+
+
+def test_a_resumed_run_names_a_mask_that_has_changed(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    warm, run = {"prelabels": str(folder)}, tmp_path / "run"
+    start(data, run, warm)
+    path = sorted(folder.glob("*.png"))[1]
+    before = path.read_bytes()
+
+    def refused() -> str:
+        with pytest.raises(WorkDirError) as caught:
+            start(data, run, warm, rounds=2)
+        return told(caught)
+
+    write_png(path, np.zeros(SIZE, np.uint8))
+    assert f"{path} has changed since {run} was started" in refused()
+    path.unlink()
+    assert f"{path} is gone since {run} was started" in refused()
+    path.write_bytes(before)
+    os.utime(path, (1, 1))  # the same content at another time
+    last = folder / f"{toy_engine(data).pool[-1].key}.png"
+    write_png(last, np.zeros(SIZE, np.uint8))
+    assert f"{last} is new since {run} was started" in refused()
+    last.unlink()
+    moved = folder.rename(tmp_path / "elsewhere")
+    start(data, run, {"prelabels": str(moved)}, rounds=2)  # the same masks elsewhere
+    shutil.rmtree(moved)
+    start(data, run, {"prelabels": str(moved)}, rounds=3)  # the run has its copies
+    assert len(records.load(run).records) == 4
+    (WorkDir(run).prelabels / "summary.json").unlink()
+    with pytest.raises(WorkDirError, match=r"summary.json is gone: restore it"):
+        start(data, run, {"prelabels": str(moved)}, rounds=4)
+
+
+def test_prelabels_are_neither_added_to_a_run_nor_taken_from_it(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    warm = {"level": "pixel", "amount": 3}
+    start(data, tmp_path / "run", warm)
+    with pytest.raises(WorkDirError, match=r"acquisition\.warm_start"):
+        start(data, tmp_path / "run", {**warm, "prelabels": str(folder)})
+    start(data, tmp_path / "other", {**warm, "prelabels": str(folder)})
+    with pytest.raises(WorkDirError, match=r"acquisition\.warm_start"):
+        start(data, tmp_path / "other", warm)
+    more = {"prelabels": str(folder), "machine_weight": 0.5}
+    with pytest.raises(WorkDirError, match=r"machine_weight was 1\.0, now it is 0\.5"):
+        start(data, tmp_path / "other", {**warm, **more})
+
+
+def test_masks_that_cannot_be_used_are_refused_before_anything_starts(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    path = sorted(folder.glob("*.png"))[0]
+
+    def refused(where: Path = folder) -> str:
+        run = tmp_path / "refused"
+        with pytest.raises(DataError) as caught:
+            start(data, run, {"prelabels": str(where)})
+        assert not Ledger.exists(run)
+        assert not (run / "prelabels").exists()
+        return told(caught)
+
+    write_png(path, np.zeros((8, 9), np.uint8))
+    assert f"{path} is 8x9 (height x width), its image is 40x48" in refused()
+    write_png(path, np.full(SIZE, 77, np.uint8))
+    assert f"{path} contains id 77 (row 0, column 0)" in refused()
+    path.write_bytes(b"no image")
+    assert str(path) in refused()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert f"{path} is a link that leads out of" in refused()
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path} is a FIFO" in refused()
+    path.unlink()
+    for one in folder.glob("*.png"):
+        write_png(one, np.full(SIZE, UNLABELED, np.uint8))
+    assert "no pixel of its masks has a class" in refused()
+    assert "is not a folder" in refused(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    first = f"{toy_engine(data).pool[0].key}.png"
+    line = refused(tmp_path / "empty")
+    assert "holds no mask of the 5 images" in line
+    assert line.endswith(first)
+
+
+@pytest.mark.parametrize(
+    ("warm", "message"),
+    [
+        ({"machine_weight": 0.5}, "give their folder, prelabels=FOLDER"),
+        ({"prelabels": ""}, "must be a folder"),
+        ({"prelabels": "x", "machine_weight": 0}, "machine_weight=0 must be a number above 0"),
+        ({"prelabels": "x", "labels": "y"}, "has no key 'prelabels'"),
+        ({"prelabel": "x"}, "Did you mean 'prelabels'"),
+    ],
+)
+def test_mistakes_in_the_config(warm: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        grammar.parse({"warm_start": warm})
+    with pytest.raises(ConfigError, match=r"not supported with acquisition\.tiles"):
+        grammar.parse({"warm_start": {"prelabels": "x"}, "tiles": 512})
+
+
+def test_a_file_of_training_labels_is_made_again_where_it_is_missing(tmp_path: Path) -> None:
+    store, prelabels = LabelStore(tmp_path / "labels"), Prelabels(tmp_path / "prelabels")
+    prelabels.write("a", np.zeros((2, 2), np.uint8))
+    both = TrainingLabels(tmp_path / "both")
+    both.refresh(store, prelabels, ["a"])
+    both.path("a").unlink()
+    (tmp_path / "both" / prelabels_file._MADE_FROM).write_text("damaged")
+    again = TrainingLabels(tmp_path / "both")
+    again.refresh(store, prelabels, ["a"])
+    assert again.read("a") is not None
