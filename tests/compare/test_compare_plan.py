@@ -104,6 +104,9 @@ arms = dict(
     assert [a.start for a in made.arms] == ["_start", None, None, None]
     assert [a.start for a in plan(heuristics=("RIPU",), own_start=True).arms] == [None]
     assert plan(text + "start = None\n", tmp_path).extra == ()
+    machine = {**REGION, "warm_start": {"prelabels": "masks"}}  # needed in all rounds of each arm
+    runs = plan(heuristics=("RIPU",), seeds=[0], base=machine).runs(tmp_path)
+    assert [run.acquisition()["warm_start"] for run in runs] == [machine["warm_start"]]
 
 
 def test_the_start_may_be_of_another_level(tmp_path: Path) -> None:
