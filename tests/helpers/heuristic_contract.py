@@ -16,6 +16,7 @@ from regional_al.heuristics import HEURISTICS
 from regional_al.runtime import distributed as dist
 from regional_al.store.images import read_ids
 from regional_al.store.labels import LabelStore
+from regional_al.store.prelabels import Prelabels
 from regional_al.testing import streets
 from regional_al.testing.toy import toy_engine
 from regional_al.types import ImageAnswer, LabelSpace, Picks
@@ -37,7 +38,16 @@ WORKS = {
     "PixelPick": {"pixel"},
     "BalEnt": {"pixel"},
     **dict.fromkeys(
-        ("BADGE", "ClaSPPE", "ContextualDiversity", "CoreSet", "MaxHerding", "PixBal", "ReDAL"),
+        (
+            "BADGE",
+            "ClaSPPE",
+            "ContextualDiversity",
+            "CoreSet",
+            "MaxHerding",
+            "PixBal",
+            "ReDAL",
+            "SIM",
+        ),
         UNITS,
     ),
 }
@@ -51,6 +61,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "RIPU": ({"type": "RIPU", "radius": 3}, ANYWHERE),
     "RIPU-published": ({"type": "RIPU", "radius": 3, "compat": "published"}, {"window", "pixel"}),
     "PixelPick-entropy": ({"type": "PixelPick", "score": "entropy", "top": "20%"}, {"pixel"}),
+    "SIM-pixel": ({"type": "SIM", "representative": "pixel", "class_weight": True}, UNITS),
+    "Stochastic-SIM": ({"type": "Stochastic", "heuristic": "SIM"}, UNITS),
     "Stochastic": ({"type": "Stochastic", "heuristic": "Margin"}, ANYWHERE),
     "Stochastic-softmax": (
         {
@@ -125,6 +137,13 @@ class Scene:
     def answer(self, key: str, asked: Any) -> ImageAnswer:
         return ImageAnswer(key, read_ids(self.root / f"annotations/train/{key}.png"), asked)
 
+    def say(self, prelabels: Prelabels) -> None:
+        """What a machine says of all images but the last: the truth, shifted."""
+        for item in self.engine().pool[:-1]:
+            truth = read_ids(self.root / f"annotations/train/{item.key}.png")
+            prelabels.write(item.key, np.roll(truth, 6, axis=1))
+        prelabels.finish(missing=1)
+
     def spec(self, variant: str) -> dict[str, Any]:
         spec = copy.deepcopy(VARIANTS[variant][0])
         if "checkpoints" in spec:
@@ -141,6 +160,9 @@ class Scene:
             "cache_dir": str(self.cache),
             "rounds": 2,
         }
+        if "SIM" in variant:
+            raw["warm_start"] = {"prelabels": str(self.root)}
+            self.say(Prelabels(work_dir / "prelabels"))
         store = LabelStore(work_dir / "labels")
         engine = self.engine()
         for item in engine.pool[1:3]:

@@ -245,6 +245,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"type": "Stochastic", "kind": "rank", "heuristic": "PixelPick"},
         "'PixelPick' draws at random",
     ),
+    ({"type": "SIM", "representative": "median"}, "representative='median' is unknown"),
+    ({"type": "SIM", "class_weight": 1}, "class_weight=1 must be True or"),
     ({"type": "Combine", "parts": []}, "must be a list of dict"),
     ({"type": "Combine", "parts": [{"type": "Entropy", "weight": 0}]}, r"parts\[0\].weight=0"),
     ({"type": "Combine", "parts": ["Entropy", "BADGE"]}, r"parts\[1\]: 'BADGE' picks from"),

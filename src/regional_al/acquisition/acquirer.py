@@ -24,6 +24,7 @@ from ..runtime import distributed as dist
 from ..runtime.progress import Stopwatch
 from ..store.images import write_png
 from ..store.labels import LabelStore
+from ..store.prelabels import Prelabels
 from ..store.query import Query, QueryInfo, read_query, write_query
 from ..store.work_dir import WorkDir
 from ..types import I32, JSON, PICK_DTYPE, Picks, PredictRequest
@@ -185,7 +186,8 @@ class Acquirer:
             work_dir=self.files,
             extra=extra if budget.scope == "pool" else 0,
         )
-        scorer = Scorer(self.engine, self.store, target, config.seed)
+        machine = Prelabels(self.files.prelabels) if heuristic.needs_prelabels else None
+        scorer = Scorer(self.engine, self.store, target, config.seed, machine)
         if isinstance(heuristic, PoolHeuristic) and target.partition is not None:
             return PooledSelector(request, scorer)
         return StreamedSelector(request, scorer)

@@ -20,6 +20,7 @@ from ..runtime.overlap import overlapped
 from ..store.images import replacing, write_array
 from ..store.labels import LabelStore
 from ..store.outside import check_file
+from ..store.prelabels import Prelabels
 from ..store.reading import read_array
 from ..types import F32, I32, JSON, PoolItem
 from .target import SelectionRequest, Target
@@ -36,12 +37,14 @@ class Scorer:
         store: Says what is annotated.
         target: What is scored.
         seed: Of the run.
+        prelabels: Labels of a machine, for a heuristic that compares with them; else None.
     """
 
     engine: Engine
     store: LabelStore
     target: Target
     seed: int
+    prelabels: Prelabels | None = None
 
     def each(
         self,
@@ -137,7 +140,8 @@ class Scorer:
         return torch.from_numpy(ids).to(seen.logits.device), count, ids
 
     def _observation(self, prediction: Prediction, round_: int) -> Observation:
-        item = self.engine.pool[prediction.index]
+        item, machine = self.engine.pool[prediction.index], self.prelabels
+        space = self.engine.label_space
         return Observation(
             logits=prediction.logits,
             rng=np.random.default_rng([self.seed, round_, prediction.index]),  # on any rank
@@ -145,6 +149,8 @@ class Scorer:
             features=prediction.features,
             annotated=self.store.annotated(item.key),
             image=item.image,
+            prelabels=None if machine is None else machine.classes(item.key, space),
+            prelabel_counts=None if machine is None else machine.class_counts(space),
         )
 
 

@@ -147,12 +147,18 @@ class SelectionRequest:
 
 
 def check_supported(config: Acquisition | WarmStart, heuristic: Heuristic) -> None:
-    """Raise UnsupportedError where a heuristic does not support the level or the region type."""
+    """Raise UnsupportedError where a heuristic does not support the level or the region type, or
+    needs labels of a machine that the config does not give."""
     name, region = config.heuristic["type"], config.region["type"]
     if not isinstance(heuristic, (PixelHeuristic, UnitHeuristic, PoolHeuristic)):
         raise UnsupportedError(
             f"heuristic {name!r} must derive from PixelHeuristic, UnitHeuristic or PoolHeuristic "
             f"of regional_al.heuristics"
+        )
+    if heuristic.needs_prelabels and config.prelabels is None:
+        raise UnsupportedError(
+            f"heuristic {name!r} looks for errors in the labels of a machine: give them, "
+            "acquisition.warm_start=dict(prelabels=FOLDER), or use another heuristic"
         )
     if config.level not in heuristic.levels:
         raise UnsupportedError(

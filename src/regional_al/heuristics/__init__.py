@@ -18,6 +18,7 @@ from .base import (
 )
 from .classes import ClaSPPE, ClassAwareRandom, ClassBalance
 from .combine import Combine
+from .correction import SIM
 from .disagreement import BALD, EquAL
 from .diversity import BADGE, ContextualDiversity, CoreSet
 from .herding import MaxHerding
@@ -35,6 +36,7 @@ __all__ = [
     "BALD",
     "HEURISTICS",
     "RIPU",
+    "SIM",
     "BalEnt",
     "BvSB",
     "ByClass",

@@ -20,7 +20,7 @@ from .. import kernels
 from ..registry import Registry
 from ..selection import Basket
 from ..selection.pool_table import PoolTable
-from ..types import LEVELS, U8, FeatureMap, Level, PredictRequest
+from ..types import I64, LEVELS, U8, FeatureMap, Level, PredictRequest
 
 HEURISTICS: Registry[Heuristic] = Registry("heuristic")
 RegionKind = Literal["units", "windows"]
@@ -39,6 +39,10 @@ class Observation:
             cover the image evenly, or a `FeatureMap`; else None.
         annotated: uint8 [H, W], > 0 where a pixel is annotated already; None: nowhere.
         image: The image file.
+        prelabels: uint8 [H, W], the class that a machine has given each pixel, 255: none; None:
+            nowhere, or the heuristic does not ask for it (`needs_prelabels`).
+        prelabel_counts: int64 [C], pixels of each class in the machine's labels of the whole pool;
+            None: likewise.
 
     Example:
         >>> import torch
@@ -53,6 +57,8 @@ class Observation:
     features: torch.Tensor | FeatureMap | None = None
     annotated: U8 | None = None
     image: Path | None = None
+    prelabels: U8 | None = None
+    prelabel_counts: I64 | None = None
 
     def views(self) -> Iterator[torch.Tensor]:
         """Logits of every view, one after another: all passes, then all passes of the flipped
@@ -75,6 +81,8 @@ class Heuristic:
     """What is supported at level 'region': units of a partition, floating windows, or both."""
     needs: PredictRequest | None = PredictRequest()
     """What the engine must predict; None: no model is run."""
+    needs_prelabels: bool = False
+    """True: it compares with the labels of a machine, without which it is refused."""
     draws: bool = False
     """True: scores are a random draw already, which `Stochastic` would undo."""
     may_be_negative: bool = False

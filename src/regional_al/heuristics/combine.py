@@ -159,6 +159,7 @@ class Combine(Heuristic):
         self.levels = common_levels(where, self.parts)
         self.regions = common_regions(self.parts)
         self.needs = joint_needs(where, self.parts)
+        self.needs_prelabels = any(inner.needs_prelabels for inner in self.parts)
         self.pixel_suppress_radius = max(inner.pixel_suppress_radius for inner in self.parts)
         self.column_major = any(inner.column_major for inner in self.parts)
         if normalize is not None:

@@ -94,7 +94,7 @@ class Stochastic(Heuristic):
         self.kind = choice(f"heuristic {name}: kind", kind, ("power", "softmax", "rank"))
         self.scale = 1.0 / positive(f"heuristic {name}: beta", beta)
         self.levels, self.regions = self.inner.levels, self.inner.regions
-        self.needs = self.inner.needs
+        self.needs, self.needs_prelabels = self.inner.needs, self.inner.needs_prelabels
         self.pixel_suppress_radius = self.inner.pixel_suppress_radius
         self.column_major = self.inner.column_major
         if kind == "rank":

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, WorkDirError
-from ..types import I64, JSON, U8, UNLABELED
+from ..types import I64, JSON, U8, UNLABELED, LabelSpace
 from .images import read_ids, replacing, write_png
 from .keys import check_key
 from .labels import LabelStore
@@ -63,6 +63,18 @@ class Prelabels:
         check_file(path, self.root)
         return read_ids(path) if path.exists() else None
 
+    def classes(self, key: str, space: LabelSpace) -> U8 | None:
+        """Train ids uint8 [H, W], 255 = no class; None: the machine has not labelled the image."""
+        found = self.read(key)
+        return None if found is None else np.asarray(_train_ids(space)[found])
+
+    def class_counts(self, space: LabelSpace) -> I64:
+        """int64 [C]: pixels of each class in all images. Raises what `counts` does."""
+        raw = self.counts()
+        found = np.zeros(256, np.int64)
+        np.add.at(found, _train_ids(space), raw)
+        return found[: space.num_classes]
+
     def write(self, key: str, labels: U8) -> None:
         """Copy the labels of an image, raw ids uint8 [H, W]."""
         write_png(self.path(key), labels)
@@ -100,6 +112,12 @@ class Prelabels:
         for raw, many in found.items():
             counts[raw] = many
         return counts
+
+
+def _train_ids(space: LabelSpace) -> U8:
+    """uint8 [256]: raw id -> class, 255 where it has none."""
+    table: U8 = np.where(space.trainable, space.raw_to_train, UNLABELED).astype(np.uint8)
+    return table
 
 
 def _pixels(value: object) -> dict[int, int]:
