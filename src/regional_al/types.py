@@ -19,10 +19,12 @@ VOID_ANSWER = 254
 
 Level = Literal["image", "region", "pixel"]
 RoundInit = Literal["scratch", "continue", "pretrained"]
-Answer = Literal["full", "dominant", "multiclass"]
+Answer = Literal["full", "dominant", "multiclass", "correction"]
 LEVELS: tuple[Level, ...] = ("image", "region", "pixel")
 ROUND_INITS: tuple[RoundInit, ...] = ("scratch", "continue", "pretrained")
-ANSWERS: tuple[Answer, ...] = ("full", "dominant", "multiclass")
+ANSWERS: tuple[Answer, ...] = ("full", "dominant", "multiclass", "correction")
+USUAL_ANSWERS: tuple[Answer, ...] = ("full", "dominant", "multiclass")
+"""What annotators are asked for that do not say which answers they give."""
 
 U8 = npt.NDArray[np.uint8]
 I16 = npt.NDArray[np.int16]
@@ -211,8 +213,9 @@ class Costs(NamedTuple):
         regions: Annotation visits: answered items of the queries.
         pixels: Answered pixels, void included.
         clicks: One per pixel, one per region for a dominant class, one per class for the classes of
-            a region, one click per connected class segment in the queried region for a full
-            answer; None: not known, as with answers from files.
+            a region, one to confirm the label of a machine and two to correct it, one per connected
+            class segment in the queried region for a full answer; None: not known, as with answers
+            from files.
         annotation_seconds: Time that people have spent, corrections included; None: not known.
     """
 

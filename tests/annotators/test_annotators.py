@@ -12,10 +12,18 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from regional_al.annotators import ANNOTATORS, build_annotator
-from regional_al.annotators.oracle import dominant_labels, segment_clicks
+from regional_al.annotators.effort import Work, work_of
+from regional_al.annotators.oracle import (
+    OracleAnnotator,
+    corrected_items,
+    dominant_labels,
+    segment_clicks,
+    true_answer,
+)
+from regional_al.annotators.simulated import SimulatedAnnotator
 from regional_al.errors import ConfigError, DataError
 from regional_al.store.labels import LabelStore
-from regional_al.store.query import QueryInfo, read_query, write_query
+from regional_al.store.query import QueryInfo, query_hash, read_query, write_query
 from regional_al.types import PICK_DTYPE, LabelSpace, PoolItem
 
 SPACE = LabelSpace.plain(("road", "car", "pole"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -49,6 +57,36 @@ def make_query(
     folder = root / f"rounds/{round_:03d}/query"
     folder.parent.mkdir(parents=True, exist_ok=True)
     return write_query(folder, info, np.zeros(0, PICK_DTYPE), maps)
+
+
+def test_a_correction_by_hand(tmp_path):
+    """Items: confirmed, corrected, void of the truth, nothing said by the machine, a tie."""
+    asked = np.array([[1, 1, 1, 2, 2, 3, 4, 5, 5, 0]], np.int32)
+    truth = np.array([[0, 0, 1, 1, 1, 255, 1, 0, 0, 0]], np.uint8)
+    machine = np.array([[0, 1, 0, 0, 0, 0, 255, 1, 0, 1]], np.uint8)
+    answer = true_answer("correction", "a", asked, truth, SPACE, machine)
+    assert answer.labels.tolist() == [[0, 0, 0, 1, 1, 255, 1, 0, 0, 255]]
+    assert answer.clicks == 1 + 2 + 2 + 1 + 1  # the lower class of a tie is the machine's
+    assert corrected_items(asked, answer.labels, machine, SPACE).tolist() == [2, 3]
+    plain = true_answer("dominant", "a", asked, truth, SPACE)
+    assert (plain.labels == answer.labels).all()
+    assert (plain.answered == answer.answered).all()
+    assert work_of("correction", asked, truth, answer.clicks, SPACE) == Work(5, 7)
+    item = make_item(tmp_path, "a", truth)
+    folder = tmp_path / "rounds/001/query"
+    folder.parent.mkdir(parents=True)
+    picks, info = np.zeros(0, PICK_DTYPE), QueryInfo(1, "region", "grid", "correction")
+    query = write_query(folder, info, picks, iter([(0, "a", asked)]), lambda key: machine)
+    assert read_query(folder).machine("a").tolist() == np.where(asked > 0, machine, 255).tolist()
+    (said,) = OracleAnnotator([item], SPACE).collect(query, ["a"])
+    assert said.clicks == 7
+    seconds = {"look": 1.0, "key": 0.1}
+    (said,) = SimulatedAnnotator([item], SPACE, seconds=seconds).collect(query, ["a"])
+    assert (said.labels == answer.labels).all()
+    assert said.seconds == 5.7
+    before = query_hash(query)
+    write_query(folder, info, picks, iter([(0, "a", asked)]), lambda key: truth)
+    assert query_hash(read_query(folder)) != before
 
 
 # --- the oracle's arithmetic -------------------------------------------------------------------

@@ -52,6 +52,19 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"annotator": {"answer": "full"}}, "annotator"),
     ({"annotator": {"type": "oracle", "answer": "dominat"}}, "Did you mean 'dominant'"),
     ({"level": "pixel", "annotator": {"type": "oracle", "answer": "dominant"}}, "dominant"),
+    ({"annotator": {"type": "oracle", "answer": "correction"}}, "prelabels=FOLDER"),
+    (
+        {"annotator": {"type": "web", "answer": "correction"}, "warm_start": {"prelabels": "x"}},
+        "answer='correction' is not supported by annotator 'web'",
+    ),
+    (
+        {
+            "level": "pixel",
+            "annotator": {"type": "oracle", "answer": "correction"},
+            "warm_start": {"prelabels": "x"},
+        },
+        "is about whole regions",
+    ),
     ({"stop": {"target_mIoU": 0.5}}, "Did you mean 'target_miou'"),
     ({"seed": -1}, "seed=-1"),
     ({"tiles": 8}, "tiles=8.*16"),

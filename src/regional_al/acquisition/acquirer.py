@@ -233,7 +233,11 @@ class Acquirer:
             def settle() -> JSON:
                 picks = selector.merge(parts)
                 if len(picks):
-                    write_query(folder, self._info(request), picks, self._asked(request, picks))
+                    asked = self._asked(request, picks)
+                    shown = None
+                    if request.answer == "correction":
+                        shown = Prelabels(self.files.prelabels).read
+                    write_query(folder, self._info(request), picks, asked, shown)
                     self._clear_scores(round_)
                 return {"picks": len(picks)}
 

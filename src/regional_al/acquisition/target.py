@@ -96,7 +96,8 @@ class SelectionRequest:
         target: What is selected.
         heuristic: Scores or chooses.
         budget: Of this round.
-        answer: 'full', 'dominant' or 'multiclass', what the annotator is asked about each unit.
+        answer: 'full', 'dominant', 'multiclass' or 'correction', what the annotator is asked
+            about each unit.
         round: 0 is the warm start.
         rounds: Number of rounds of the run.
         checkpoint: Of the model; None: the config's own start.

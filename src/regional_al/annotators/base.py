@@ -30,15 +30,17 @@ VOID = VOID_ANSWER
 class Annotator(Protocol):
     """Answers queries.
 
-    A class with `takes_time = False` never says how many seconds an answer has taken.
+    A class with `takes_time = False` never says how many seconds an answer has taken. One that
+    gives corrections of machine labels has `answer_kinds = ANSWERS` (default: `USUAL_ANSWERS`); the
+    labels are `query.machine(key)`.
     An annotator whose answers come from files may have a method `sources()` (key of an image ->
     path): a resumed run then notices that one of them has been replaced.
 
     A registered class is constructed as `cls(pool=..., label_space=..., **arguments)` with the
     arguments of `acquisition.annotator`. What kind of answer is wanted, `query.info.answer`
-    ('full', 'dominant' or 'multiclass'), is part of each query; a constructor with a parameter
-    named `answer` gets the kind that the config asks for, too, one named `run_seed` the seed of the
-    run.
+    ('full', 'dominant', 'multiclass' or 'correction'), is part of each query; a constructor with a
+    parameter named `answer` gets the kind that the config asks for, too, one named `run_seed` the
+    seed of the run.
 
     Example:
         >>> import numpy as np

@@ -64,13 +64,14 @@ class Work(NamedTuple):
 def work_of(kind: str, asked: I32, truth: U8, clicks: int, label_space: LabelSpace) -> Work:
     """What a person does to give the right answer about one image, on the annotation page.
 
-    A dominant class is one key. The classes of an item are one key each, and one to confirm. A full
+    A dominant class is one key; to confirm a machine's label is one, too, and to correct it is two:
+    no, and the class. The classes of an item are one key each, and one to confirm. A full
     answer is one key where an item has one class (void is one, too); else its most frequent class
     gets the item by a key, and each 4-connected segment of another class is outlined by a polygon
     (holes, too), with a key for the class and one to close it.
 
     Args:
-        kind: 'full', 'dominant' or 'multiclass'.
+        kind: 'full', 'dominant', 'multiclass' or 'correction'.
         asked: int32 [H, W], 0 = not asked, i = item i.
         truth: uint8 [H, W], raw ids.
         clicks: Of the oracle's answer.
@@ -89,6 +90,8 @@ def work_of(kind: str, asked: I32, truth: U8, clicks: int, label_space: LabelSpa
     items = int(np.unique(asked[asked > 0]).size)
     if kind == "dominant":
         return Work(items, items)
+    if kind == "correction":
+        return Work(items, clicks)
     if kind == "multiclass":
         return Work(items, clicks + items)
     minor = _minor_segments(asked, label_space.raw_to_train[truth].astype(np.int64))

@@ -80,7 +80,7 @@ def with_errors(
 
     Args:
         answer: The right one.
-        kind: 'full', 'dominant' or 'multiclass'.
+        kind: 'full', 'dominant', 'multiclass' or 'correction'.
         asked: int32 [H, W], 0 = not asked, i = item i.
         truth: uint8 [H, W], raw ids.
         space: Their meaning.

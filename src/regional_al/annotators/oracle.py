@@ -13,7 +13,18 @@ from ..errors import DataError
 from ..runtime.progress import progress
 from ..store.images import image_size
 from ..store.query import Query
-from ..types import I32, I64, U8, UNLABELED, Bool, ClassSets, ImageAnswer, LabelSpace, PoolItem
+from ..types import (
+    ANSWERS,
+    I32,
+    I64,
+    U8,
+    UNLABELED,
+    Bool,
+    ClassSets,
+    ImageAnswer,
+    LabelSpace,
+    PoolItem,
+)
 from .base import ANNOTATORS, read_truth
 
 
@@ -26,7 +37,9 @@ class OracleAnnotator:
     pixel of a region, void ones too, the region's most frequent class (Cai et al., CVPR 2021) and
     costs one click per region. A query for `answer='multiclass'` gives each region the classes that
     occur in it (void does not count) and costs one click per class; a region of one class has its
-    pixels labelled, void ones too.
+    pixels labelled, void ones too. A query for `answer='correction'` is answered like one for
+    'dominant'; a region costs one click where a machine's most frequent class there is the right
+    one, or there is none, else two: no, and the class.
 
     Args:
         pool: Images that may be asked about.
@@ -44,6 +57,7 @@ class OracleAnnotator:
     """
 
     takes_time = False
+    answer_kinds = ANSWERS
 
     def __init__(self, pool: Sequence[PoolItem], label_space: LabelSpace) -> None:
         self._items = {item.key: item for item in pool}
@@ -64,7 +78,8 @@ class OracleAnnotator:
         """One complete answer per image, in the order of `keys`."""
         for key in keys:
             asked, truth = self.look(query, key)
-            yield true_answer(query.info.answer, key, asked, truth, self._label_space)
+            shown, kind = query.machine(key), query.info.answer
+            yield true_answer(kind, key, asked, truth, self._label_space, shown)
 
     def look(self, query: Query, key: str) -> tuple[I32, U8]:
         """What is asked about an image, int32 [H, W], and its ground truth, uint8 [H, W] raw ids.
@@ -101,15 +116,23 @@ class OracleAnnotator:
         self._truth(item)
 
 
-def true_answer(kind: str, key: str, asked: I32, truth: U8, label_space: LabelSpace) -> ImageAnswer:
+def true_answer(
+    kind: str,
+    key: str,
+    asked: I32,
+    truth: U8,
+    label_space: LabelSpace,
+    machine: U8 | None = None,
+) -> ImageAnswer:
     """The answer that follows from the ground truth of an image.
 
     Args:
-        kind: 'full', 'dominant' or 'multiclass'.
+        kind: 'full', 'dominant', 'multiclass' or 'correction'.
         key: Of the image.
         asked: int32 [H, W], 0 = not asked, i = item i.
         truth: uint8 [H, W], raw ids.
         label_space: Their meaning.
+        machine: uint8 [H, W], raw ids of the labels that are to be corrected; None: there are none.
 
     Example:
         >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
@@ -119,9 +142,11 @@ def true_answer(kind: str, key: str, asked: I32, truth: U8, label_space: LabelSp
         ([[1, 1, 1, 255]], 1)
     """
     sets = None
-    if kind == "dominant":
+    if kind in ("dominant", "correction"):
         labels = dominant_labels(asked, truth, label_space)
         clicks = int(np.unique(asked[asked > 0]).size)
+        if kind == "correction" and machine is not None:
+            clicks += len(corrected_items(asked, labels, machine, label_space))
     elif kind == "multiclass":
         labels, sets, clicks = class_sets(asked, truth, label_space)
     else:
@@ -183,6 +208,28 @@ def dominant_labels(asked: I32, truth: U8, label_space: LabelSpace) -> U8:
     winner[pairs[order] >> 8] = (pairs[order] & 255).astype(np.uint8)
     labels[asked > 0] = winner[items]
     return labels
+
+
+def corrected_items(asked: I32, labels: U8, machine: U8, label_space: LabelSpace) -> I64:
+    """int64 [n]: items whose label is not the most frequent class that a machine gives them.
+
+    Args:
+        asked: int32 [H, W], 0 = not asked, i = item i.
+        labels: uint8 [H, W], raw ids, one in each item.
+        machine: uint8 [H, W], raw ids of the machine. Where an item has none, nobody is asked
+            whether it is right.
+        label_space: Their meaning.
+
+    Example:
+        >>> space = LabelSpace.plain(("road", "car"), ((0, 0, 0), (0, 0, 142)))
+        >>> asked = np.array([[1, 1, 1, 2, 3]], np.int32)
+        >>> right, said = [[1, 1, 1, 0, 0]], [[0, 0, 1, 0, 255]]
+        >>> corrected_items(asked, np.array(right, np.uint8), np.array(said, np.uint8), space)
+        array([1])
+    """
+    said = dominant_labels(asked, machine, label_space)
+    wrong = (asked > 0) & (said != UNLABELED) & (said != labels)
+    return np.unique(asked[wrong]).astype(np.int64)
 
 
 def class_sets(asked: I32, truth: U8, label_space: LabelSpace) -> tuple[U8, ClassSets | None, int]:

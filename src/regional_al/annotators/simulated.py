@@ -76,7 +76,7 @@ class SimulatedAnnotator(OracleAnnotator):
         kind, space = query.info.answer, self._label_space
         for key in keys:
             asked, truth = self.look(query, key)
-            answer = true_answer(kind, key, asked, truth, space)
+            answer = true_answer(kind, key, asked, truth, space, query.machine(key))
             work = work_of(kind, asked, truth, answer.clicks or 0, space)
             draw = draws(self.seed, query.info.round, key)
             given = with_errors(answer, kind, asked, truth, space, self.errors, draw)

@@ -38,7 +38,7 @@ def recommend(level: Level, region: str, answer: str) -> Recommendation:
     Args:
         level: 'image', 'region' or 'pixel'.
         region: Type of the partition, 'window' included.
-        answer: 'full', 'dominant' or 'multiclass'.
+        answer: 'full', 'dominant', 'multiclass' or 'correction'.
 
     Returns:
         The heuristic; the same in every run of a version of this package.

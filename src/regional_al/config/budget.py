@@ -83,7 +83,7 @@ class Budget:
                 from the level: 5 % of the images, 1 % of the pool's pixels, 10 pixels per image.
             level: 'image', 'region' or 'pixel'.
             region_type: For messages.
-            answer: 'full', 'dominant' or 'multiclass'; clicks are a budget only for the latter.
+            answer: 'full', 'dominant', ...; clicks are a budget only for the latter.
             key: Of the config, for messages.
 
         Raises:

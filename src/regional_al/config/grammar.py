@@ -28,7 +28,7 @@ from ..checks import (
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
 from ..partitions import PARTITIONS
-from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, Level, RoundInit, Tiles
+from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, USUAL_ANSWERS, Level, RoundInit, Tiles
 from .auto import AUTO, Recommendation, recommend
 from .budget import Budget
 from .region_classes import RegionClasses
@@ -188,7 +188,8 @@ class Acquisition:
 
     @property
     def answer(self) -> str:
-        """'full', 'dominant' or 'multiclass': what the annotator is asked about each unit."""
+        """'full', 'dominant', 'multiclass' or 'correction': what the annotator is asked about each
+        unit."""
         return str(self.annotator.get("answer", "full"))
 
     @property
@@ -245,6 +246,12 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     annotator = registered("acquisition.annotator", raw.get("annotator", "oracle"), ANNOTATORS)
     answer = annotator.get("answer", "full")
     choice("acquisition.annotator.answer", answer, ANSWERS)
+    given = getattr(ANNOTATORS.get(annotator["type"]), "answer_kinds", USUAL_ANSWERS)
+    if answer not in given:
+        raise UnsupportedError(
+            f"acquisition.annotator.answer={answer!r} is not supported by annotator "
+            f"{annotator['type']!r}: use {' or '.join(repr(one) for one in given)}"
+        )
     heuristic, auto = _heuristic(raw.get("heuristic", "RIPU"), level, region["type"], answer)
     if answer != "full" and (level != "region" or region["type"] == "window"):
         raise UnsupportedError(
@@ -264,6 +271,12 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         raise UnsupportedError(
             "acquisition.warm_start.prelabels is not supported with acquisition.tiles: cut images "
             "and prelabels yourself, and leave tiles out"
+        )
+    if answer == "correction" and (warm_start is None or warm_start.prelabels is None):
+        raise UnsupportedError(
+            "acquisition.annotator.answer='correction' asks whether the label of a machine is "
+            "right: give its labels, acquisition.warm_start=dict(prelabels=FOLDER), or use "
+            "answer='dominant'"
         )
     rounds = integer("acquisition.rounds", raw.get("rounds", len(queries) if queries else 5), 0)
     if queries and rounds != len(queries):

@@ -3,6 +3,7 @@
 `rounds/003/query/` contains `query.json` (level, partition, radii, kind of answer, keys of the
 images), `picks.npy` (PICK_DTYPE, best first) and `asked/<key>.png` (per image, 24-bit RGB in COCO
 panoptic coding, id = R + 256 G + 65536 B: 0 = not asked, i = the image's i-th item in pick order).
+For `answer='correction'` `machine/<key>.png` is what is to be corrected: raw ids, 255 = none.
 It is written under a temporary name and renamed, so it exists completely or not at all.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..types import I32, I64, PICK_DTYPE, U8, Level, Picks
-from .images import open_image, writing
+from ..types import I32, I64, PICK_DTYPE, U8, UNLABELED, Level, Picks
+from .images import open_image, read_ids, write_png, writing
 from .outside import check_file, check_folder
 from .reading import read_array, read_json
 
+MACHINE = "machine"
 TEMPORARY = ".tmp"
 """Suffix of the folder in which a query is written."""
 
@@ -36,8 +38,9 @@ class QueryInfo:
         round: Of the run.
         level: 'image', 'region' or 'pixel'.
         partition: Region type.
-        answer: 'full' (a class per pixel), 'dominant' (one class per item) or 'multiclass' (all
-            classes of an item).
+        answer: 'full' (a class per pixel), 'dominant' (one class per item), 'multiclass' (all
+            classes of an item) or 'correction' (whether a machine's class of an item is its
+            dominant one, and if not, which is).
         label_radius: Of windows and pixels; None for the units of a partition.
         suppress_radius: Likewise.
 
@@ -86,6 +89,13 @@ class Query:
         check_file(path, self.folder)
         return read_id_png(path)
 
+    def machine(self, key: str) -> U8 | None:
+        """The labels of a machine that an image is asked about with: raw ids uint8 [H, W], 255 =
+        none or not asked; None: the query shows none."""
+        path = self.folder / MACHINE / f"{key}.png"
+        check_file(path, self.folder)
+        return read_ids(path) if path.exists() else None
+
     def image_keys(self) -> list[str]:
         """Keys of the queried images, in pool order."""
         return [self.keys[index] for index in sorted(self.keys)]
@@ -109,7 +119,11 @@ class Query:
 
 
 def write_query(
-    folder: Path, info: QueryInfo, picks: Picks, asked: Iterator[tuple[int, str, I32]]
+    folder: Path,
+    info: QueryInfo,
+    picks: Picks,
+    asked: Iterator[tuple[int, str, I32]],
+    machine: Callable[[str], U8 | None] | None = None,
 ) -> Query:
     """Write a query, complete or not at all.
 
@@ -118,6 +132,7 @@ def write_query(
         info: Its header.
         picks: PICK_DTYPE [n], best first.
         asked: (image index, key, item ids int32 [H, W]) per image.
+        machine: Key of an image -> labels that are shown with it, raw ids uint8 [H, W]; None: none.
 
     Returns:
         The query.
@@ -140,6 +155,10 @@ def write_query(
         for index, key, items in asked:
             keys[index] = key
             write_id_png(temporary / "asked" / f"{key}.png", items)
+            shown = None if machine is None else machine(key)
+            if shown is not None:
+                where = np.where(items > 0, shown, np.uint8(UNLABELED))
+                write_png(temporary / MACHINE / f"{key}.png", where.astype(np.uint8))
         np.save(temporary / "picks.npy", picks, allow_pickle=False)
         header = {"info": asdict(info), "keys": {str(i): keys[i] for i in sorted(keys)}}
         (temporary / "query.json").write_text(json.dumps(header, indent=1) + "\n")
@@ -221,6 +240,8 @@ def query_hash(query: Query) -> str:
     """
     digest = hashlib.sha256()
     names = ["query.json", "picks.npy", *(f"asked/{key}.png" for key in query.image_keys())]
+    shown = [f"{MACHINE}/{key}.png" for key in query.image_keys()]
+    names += [name for name in shown if (query.folder / name).exists()]
     for name in names:
         check_file(query.folder / name, query.folder)
         data = (query.folder / name).read_bytes()
