@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,14 @@ def test_csv_has_a_row_per_round(tmp_path: Path, found: stats.Analysis) -> None:
     assert (row["pixels"], row["clicks"], row["regions"]) == ("400", "1200", "400")
     assert float(row["mIoU"]) == 0.46
     assert (row["iterations"], row["iou_road"], row["seconds_fit"]) == ("300", "0.46", "20.0")
+    assert "label_mIoU" not in row
+    run = found.comparison.runs[0]
+    judged = tuple(replace(r, label_miou=0.9, label_accuracy=0.95) for r in run.results.records)
+    runs = (replace(run, results=replace(run.results, records=judged)),)
+    results.write_csv(tmp_path / "d.csv", replace(found.comparison, runs=runs))
+    with (tmp_path / "d.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert (row["label_mIoU"], row["label_accuracy"]) == ("0.9", "0.95")
 
 
 def test_redrawn_from_archives_by_the_command_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,88 @@ def test_a_file_of_training_labels_is_made_again_where_it_is_missing(tmp_path: P
     again = TrainingLabels(tmp_path / "both")
     again.refresh(store, prelabels, ["a"])
     assert again.read("a") is not None
+
+
+def measured(run: Path, folder: Path, truth: dict[str, np.ndarray]) -> tuple[float, float]:
+    """mIoU and accuracy of what a run has, by counting pixels of its files and the masks."""
+    store = LabelStore(run / "labels")
+    hits, union, right, all_ = Counter[int](), Counter[int](), 0, 0
+    for key, true in truth.items():
+        mask = folder / f"{key}.png"
+        said = read_ids(mask) if mask.exists() else np.full(SIZE, UNLABELED, np.uint8)
+        labels, rounds = store.read(key), store.annotated(key)
+        if labels is not None and rounds is not None:
+            said = np.where(rounds > 0, labels, said)
+        for a, b in zip(said.ravel().tolist(), true.ravel().tolist(), strict=True):
+            if UNLABELED in (a, b):
+                continue
+            all_, right = all_ + 1, right + (a == b)
+            for c in {a, b}:
+                hits[c], union[c] = hits[c] + (a == b), union[c] + 1
+    return float(np.mean([hits[c] / union[c] for c in union])), right / all_
+
+
+CORRECTION: dict[str, Any] = {
+    "heuristic": "SIM",
+    "annotator": {"type": "oracle", "answer": "correction"},
+    "budget": {"amount": 12, "unit": "region"},
+    "rounds": 2,
+}
+
+
+def test_corrections_make_the_labels_better(data: Path, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    loop = start(data, run, {"prelabels": str(folder)}, **CORRECTION)
+    truth, found = truths(data), records.load(run).records
+    assert [r.label_miou is None for r in found] == [False] * 3
+    assert found[0].label_accuracy == pytest.approx(measured(tmp_path / "none", folder, truth)[1])
+    miou, accuracy = measured(run, folder, truth)
+    assert found[2].label_miou == pytest.approx(miou)
+    assert found[2].label_accuracy == pytest.approx(accuracy)
+    accuracies = [float(r.label_accuracy or 0) for r in found]
+    assert accuracies[0] < accuracies[1] < accuracies[2]
+    # the books: one click for a class that stays, two for another, one where none was said
+    for round_ in (1, 2):
+        query, clicks = read_query(loop.work_dir.query(round_)), 0
+        for key in query.image_keys():
+            asked, mask = query.asked(key), folder / f"{key}.png"
+            shown = query.machine(key)
+            assert (shown is not None) == mask.exists()
+            for item in range(1, int(asked.max()) + 1):
+                inside = asked == item
+                votes = [np.full(0, 0)] if shown is None else [shown[inside]]
+                said = votes[0][votes[0] != UNLABELED]
+                best = np.bincount(truth[key][inside][truth[key][inside] != UNLABELED]).argmax()
+                clicks += 1 + int(said.size > 0 and np.bincount(said).argmax() != best)
+        assert found[round_].asked.clicks == clicks
+    again = tmp_path / "again"  # measured anew by a process of its own after each round
+    for rounds in (0, 1, 2):
+        start(data, again, {"prelabels": str(folder)}, **{**CORRECTION, "rounds": rounds})
+    other = records.load(again).records
+    assert [(r.costs, r.label_miou, r.miou) for r in other] == [
+        (r.costs, r.label_miou, r.miou) for r in found
+    ]
+
+
+def test_labels_are_measured_where_the_truth_is_known_and_a_machine_has_labelled(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    start(data, tmp_path / "a", {"level": "pixel", "amount": 3}, rounds=0)
+    assert records.load(tmp_path / "a").records[0].label_miou is None
+    warm = {"prelabels": str(folder)}
+    start(data, tmp_path / "b", warm, rounds=0, annotator="folder")
+    (record,) = records.load(tmp_path / "b").records
+    assert record.label_miou is None
+    assert "label_mIoU" not in (tmp_path / "b/results.json").read_text()
+
+
+def test_a_simulated_person_takes_time_for_a_correction(
+    data: Path, folder: Path, tmp_path: Path
+) -> None:
+    person = {"type": "simulated", "answer": "correction", "seconds": {"look": 1.0, "key": 0.5}}
+    more = {**CORRECTION, "annotator": person, "rounds": 1}
+    start(data, tmp_path / "run", {"prelabels": str(folder)}, **more)
+    last = records.load(tmp_path / "run").records[-1]
+    assert last.asked.clicks is not None
+    expected = last.asked.regions + 0.5 * last.asked.clicks
+    assert last.asked.annotation_seconds == pytest.approx(expected)

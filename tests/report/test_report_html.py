@@ -198,6 +198,20 @@ def test_changes_of_the_config_are_listed(tmp_path: Path, run: Path) -> None:
     assert 'round 2, fit crop [1, 2] "<b>"' in text
 
 
+def test_the_quality_of_labels_has_columns_where_it_is_known(tmp_path: Path, run: Path) -> None:
+    assert "label mIoU" not in page(run).text
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    data = json.loads(path.read_text())
+    data["records"][1] |= {"label_mIoU": 0.87654, "label_accuracy": 0.91}
+    data["acquisition"]["warm_start"] = {"prelabels": "masks", "machine_weight": 1.0}
+    path.write_text(json.dumps(data))
+    html.write_report(tmp_path / "run")
+    text = squeezed(page(tmp_path / "run").text)
+    assert "label mIoU label accuracy" in text
+    assert "87.65 91.00" in text
+
+
 def test_edited_labels_are_listed(tmp_path: Path, run: Path) -> None:
     assert "Labels edited by hand" not in page(run).text
     shutil.copytree(run, tmp_path / "run")

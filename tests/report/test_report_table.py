@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +88,16 @@ def test_heads_stand_over_their_columns() -> None:
     assert table.rounds_table([]).split("\n") == [head, rule]
 
 
+def test_the_quality_of_labels_has_a_column_where_it_is_known() -> None:
+    judged = replace(RECORD, label_miou=0.8765)
+    assert cells(table.round_line(judged))[6:8] == ["41.23", "87.65"]
+    head, _, first, second = table.rounds_table([judged, RECORD]).split("\n")
+    assert cells(head)[6:9] == ["mIoU", "%", "labels"]
+    assert cells(first)[7] == "87.65"
+    assert cells(second)[7] == "-"
+    assert "labels" not in table.header_lines()
+
+
 COUNT = st.one_of(st.integers(0, 10**4), st.integers(0, 10**14))
 SECONDS = st.dictionaries(
     st.sampled_from(["prepare", "score", "select", "annotate", "fit", "evaluate", "preview"]),
@@ -101,6 +113,7 @@ SECONDS = st.dictionaries(
         asked=st.just(Costs()),
         labelled_fraction=st.floats(0, 1),
         miou=st.none() | st.floats(0, 1),
+        label_miou=st.none() | st.floats(0, 1),
         seconds=SECONDS,
     ),
     st.sampled_from([80, 100, 120, 200]),

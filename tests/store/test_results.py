@@ -90,6 +90,15 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     ]
 
 
+def test_the_quality_of_labels_is_written_where_it_is_known(tmp_path: Path) -> None:
+    records.write(tmp_path, RESULTS)
+    records.append_record(tmp_path, record(0, label_miou=0.8, label_accuracy=0.9))
+    data = strict(tmp_path / "results.json")["records"][0]
+    assert (data["label_mIoU"], data["label_accuracy"]) == (0.8, 0.9)
+    (found,) = records.load(tmp_path).records
+    assert (found.label_miou, found.label_accuracy) == (0.8, 0.9)
+
+
 def test_a_resumed_round_replaces_its_record_and_rounds_stay_in_order(tmp_path: Path) -> None:
     records.write(tmp_path, RESULTS)
     for round_ in (0, 2, 1):

@@ -96,6 +96,20 @@ class OracleAnnotator:
             )
         return asked, truth
 
+    def truth(self, key: str) -> U8:
+        """Ground truth of an image, uint8 [H, W] raw ids: to measure labels by, never to select.
+
+        Raises:
+            DataError: It is missing or cannot be read.
+        """
+        return self._truth(self._items[key])
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is an annotation of every image."""
+        found = [item.annotation for item in self._items.values()]
+        return all(path is not None and path.is_file() for path in found)
+
     def sources(self) -> dict[str, Path]:
         """Key of an image -> the file that its answers come from."""
         return {k: i.annotation for k, i in self._items.items() if i.annotation is not None}

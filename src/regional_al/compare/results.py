@@ -345,6 +345,7 @@ def _csv_rows(comparison: Comparison) -> Iterator[JSON]:
                 "labelled_fraction": record.labelled_fraction,
                 "mIoU": record.miou,
                 "accuracy": record.accuracy,
+                **records.label_quality(record),
                 "iterations": record.iterations,
                 "iterations_behind": iterations,
                 "label_share": record.label_share,

@@ -18,10 +18,11 @@ from ..engines.base import Engine
 from ..runtime import distributed as dist
 from ..runtime.progress import Stopwatch
 from ..store.labels import LabelStore
-from ..store.prelabels import TrainingLabels
+from ..store.prelabels import Prelabels, TrainingLabels
 from ..store.work_dir import WorkDir
-from ..types import JSON
+from ..types import JSON, U8
 from . import stages
+from .label_quality import LabelQuality
 from .records import RunRecords
 from .tracking import Tracking
 from .warm_start import build_warm_start
@@ -93,6 +94,7 @@ class ActiveLearningLoop:
         self.tracking = Tracking(self.work_dir, engine, title)
         self.round, self.status, self.reason = 0, "running", ""
         self.watch, self._prepared = Stopwatch(), False
+        self._quality: LabelQuality | None = None
 
     def run(self) -> str:
         """Run rounds until the run is finished or waits for answers. Returns the status."""
@@ -157,6 +159,20 @@ class ActiveLearningLoop:
         if self.config.prelabels is None:
             return self.store
         return TrainingLabels(self.work_dir.training_labels)
+
+    @property
+    def label_quality(self) -> LabelQuality | None:
+        """What compares the labels of a run with `prelabels` with the truth; None where the
+        annotator does not know it of every image."""
+        if self._quality is None and self.config.prelabels is not None:
+            if not getattr(self.annotator, "has_truth", False):
+                return None
+            truth: Callable[[str], U8] = self.annotator.truth  # type: ignore[attr-defined]
+            prelabels, engine = Prelabels(self.work_dir.prelabels), self.engine
+            self._quality = LabelQuality(
+                self.store, prelabels, truth, engine.pool, engine.label_space
+            )
+        return self._quality
 
     def end(self, status: str, reason: str) -> bool:
         """Note why the run ends here. Returns False, for `step`."""

@@ -131,7 +131,7 @@ def train(loop: ActiveLearningLoop) -> JSON:
 
 
 def evaluate(loop: ActiveLearningLoop) -> JSON:
-    """Measure the model of this round on the validation set."""
+    """Measure the model of this round on the validation set, and the labels if there is truth."""
     if dist.is_main():
         fit_state.remove(loop.work_dir.fit(loop.round))  # its training has been recorded
     with loop.watch("evaluate"):
@@ -140,6 +140,22 @@ def evaluate(loop: ActiveLearningLoop) -> JSON:
         "miou": none_if_nan(metrics.mean_iou(confusion)),
         "per_class_iou": [none_if_nan(value) for value in metrics.iou(confusion).tolist()],
         "accuracy": none_if_nan(metrics.accuracy(confusion)),
+        **dist.on_main(lambda: labels_measured(loop)),
+    }
+
+
+def labels_measured(loop: ActiveLearningLoop) -> JSON:
+    """Rank 0: how good the labels of this round are, those of a machine among them; empty where it
+    is not known."""
+    quality, ledger = loop.label_quality, loop.records.ledger
+    if quality is None or ledger is None:
+        return {}
+    asked = (ledger.done(loop.round, "query") or {}).get("picks")
+    queried = read_query(loop.work_dir.query(loop.round)).image_keys() if asked else []
+    confusion = quality.after(loop.round, queried)
+    return {
+        "label_miou": none_if_nan(metrics.mean_iou(confusion)),
+        "label_accuracy": none_if_nan(metrics.accuracy(confusion)),
     }
 
 

@@ -21,7 +21,7 @@ from ..runtime import randomness
 from ..store import results as results_file
 from ..store.database import dump
 from ..store.points import ROUND, TRAIN, Point, PointLog
-from ..store.results import Record, Results
+from ..store.results import Record, Results, label_quality
 from ..store.work_dir import WorkDir
 from ..types import JSON, U8
 
@@ -269,6 +269,7 @@ def round_scalars(record: Record, results: Results, iterations: int) -> dict[str
         "al/iteration": iterations,
         "al/mIoU": hundred(record.miou),
         "al/accuracy": hundred(record.accuracy),
+        **{f"al/{name}": hundred(value) for name, value in label_quality(record).items()},
         "al/images": costs.images,
         "al/regions": costs.regions,
         "al/labelled_pixels": costs.pixels,

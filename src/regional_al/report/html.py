@@ -106,7 +106,8 @@ def render(results: Results, run: WorkDir, folder: Path | None = None) -> str:
         state=state,
         tiles=tiles(results),
         timed=(timed := any(r.costs.annotation_seconds is not None for r in results.records)),
-        rounds=[round_row(record, timed) for record in results.records],
+        judged=(judged := any(r.label_miou is not None for r in results.records)),
+        rounds=[round_row(record, timed, judged) for record in results.records],
         changes=[change_row(c) for c in results.changes if not _is_edit(c)],
         **edits(results),
         people=None if spent is None else people.tables(spent),
@@ -280,8 +281,9 @@ def _miou_tile(rounds: Sequence[Record]) -> Tile:
     return Tile("mIoU", f"{100 * last:.2f} %", note)
 
 
-def round_row(record: Record, timed: bool = False) -> JSON:
-    """One row of the cost table, as text; timed: with the time that people have spent."""
+def round_row(record: Record, timed: bool = False, judged: bool = False) -> JSON:
+    """One row of the cost table, as text; timed: with the time that people have spent; judged: with
+    mIoU and accuracy of the labels."""
 
     def texts(costs: Costs) -> list[str]:
         counts = [full(value) for value in costs[:4]]
@@ -291,9 +293,11 @@ def round_row(record: Record, timed: bool = False) -> JSON:
         return NOT_KNOWN if value is None else f"{100 * value:.2f}"
 
     share = record.label_share
+    labels = [hundred(record.label_miou), hundred(record.label_accuracy)] if judged else []
     result = [
         hundred(record.miou),
         hundred(record.accuracy),
+        *labels,
         NOT_KNOWN if share is None else percent(share) + " %",
         full(record.iterations) if record.iterations else NOT_KNOWN,
         spell(record.total_seconds if record.seconds else None),

@@ -33,8 +33,13 @@ def _count(name: str, width: int) -> Column:
     return Column(name, width, lambda r: fitted(getattr(r.costs, name), width))
 
 
-def _columns(width: int) -> Sequence[Column]:
-    """All columns from a width of 120; below it short numbers and only the longest stages."""
+def _hundred(value: float | None) -> str:
+    return NOT_KNOWN if value is None else f"{100 * value:.2f}"
+
+
+def _columns(width: int, labels: bool = False) -> Sequence[Column]:
+    """All columns from a width of 120; below it short numbers and only the longest stages. labels:
+    with the mIoU of the labels."""
     wide = width >= WIDE
     costs = [
         _count("images", 6),
@@ -42,31 +47,39 @@ def _columns(width: int) -> Sequence[Column]:
         _count("pixels", 13 if wide else 7),
         _count("clicks", 11 if wide else 7),
         Column("labelled", 8, lambda r: percent(r.labelled_fraction) + "%"),
-        Column("mIoU %", 6, lambda r: NOT_KNOWN if r.miou is None else f"{100 * r.miou:.2f}"),
+        Column("mIoU %", 6, lambda r: _hundred(r.miou)),
     ]
+    if labels:
+        costs.append(Column("labels", 6, lambda r: _hundred(r.label_miou)))
     stages = [_stage(name) for name in (STAGES if wide else ("score", "fit"))]
     total = Column("total", 6, lambda r: duration(r.total_seconds if r.seconds else None))
     return [Column("round", 5, lambda r: str(r.round)), *costs, *stages, total]
 
 
-def header_lines(width: int = WIDE) -> str:
-    """Two lines: column heads and a rule. Costs are cumulative."""
-    columns = _columns(width)
+def header_lines(width: int = WIDE, labels: bool = False) -> str:
+    """Two lines: column heads and a rule. Costs are cumulative. labels: with the mIoU of the
+    labels, in per cent."""
+    columns = _columns(width, labels)
     heads = " ".join(f"{c.head:>{c.width}}" for c in columns)
     return heads + "\n" + " ".join("-" * c.width for c in columns)
 
 
-def round_line(record: Record, header: bool = False, width: int = WIDE) -> str:
+def round_line(
+    record: Record, header: bool = False, width: int = WIDE, labels: bool | None = None
+) -> str:
     """One line of the table, after the two head lines if `header`, not wider than `width` (at least
     80). Costs are cumulative; times are in seconds unless a unit is given."""
-    columns = _columns(width)
+    labels = record.label_miou is not None if labels is None else labels
+    columns = _columns(width, labels)
     line = " ".join(f"{c.cell(record):>{c.width}}" for c in columns)
-    return f"{header_lines(width)}\n{line}" if header else line
+    return f"{header_lines(width, labels)}\n{line}" if header else line
 
 
 def rounds_table(records: Sequence[Record], width: int = WIDE) -> str:
     """The whole table; only its head if there are no records."""
-    return "\n".join([header_lines(width), *(round_line(r, width=width) for r in records)])
+    labels = any(record.label_miou is not None for record in records)
+    lines = [round_line(record, width=width, labels=labels) for record in records]
+    return "\n".join([header_lines(width, labels), *lines])
 
 
 def full(value: int | None) -> str:

@@ -35,6 +35,9 @@ class Record:
         miou: 0..1; None when not evaluated.
         per_class_iou: [C] of 0..1; None for a class that is absent from the validation set.
         accuracy: 0..1; None when not evaluated.
+        label_miou: Of the labels that the training saw, where they are a machine's in part and the
+            truth is known: 0..1.
+        label_accuracy: Likewise.
         label_share: Labelled pixels that reached the loss / labelled pixels of the samples drawn
             (above 1 where images are enlarged); None if unknown.
         iterations: Length of the training.
@@ -51,6 +54,8 @@ class Record:
     miou: float | None = None
     per_class_iou: tuple[float | None, ...] = ()
     accuracy: float | None = None
+    label_miou: float | None = None
+    label_accuracy: float | None = None
     label_share: float | None = None
     iterations: int = 0
     unlabeled: JSON | None = None
@@ -59,7 +64,7 @@ class Record:
 
     def __post_init__(self) -> None:
         """NaN becomes None, as in the file."""
-        for name in ("miou", "accuracy", "label_share"):
+        for name in ("miou", "accuracy", "label_miou", "label_accuracy", "label_share"):
             object.__setattr__(self, name, _known(getattr(self, name)))
         object.__setattr__(self, "per_class_iou", tuple(_known(v) for v in self.per_class_iou))
 
@@ -173,6 +178,8 @@ def _record(
         miou=scores.get("miou"),
         per_class_iou=tuple(scores.get("per_class_iou") or ()),
         accuracy=scores.get("accuracy"),
+        label_miou=scores.get("label_miou"),
+        label_accuracy=scores.get("label_accuracy"),
         label_share=fit.get("label_share"),
         iterations=fit.get("iterations", 0),
         unlabeled=fit.get("unlabeled"),
@@ -252,6 +259,8 @@ def _parse_record(data: Any, where: str) -> Record:
             get("per_class_iou", reading.list_of(reading.share_or_null), None) or ()
         ),
         accuracy=get("accuracy", reading.share, None),
+        label_miou=get("label_mIoU", reading.share, None),
+        label_accuracy=get("label_accuracy", reading.share, None),
         label_share=get("label_share", reading.at_least_zero, None),
         iterations=get("iterations", reading.integer, 0),
         unlabeled=get("unlabeled", reading.mapping, None),
@@ -269,12 +278,19 @@ def _record_to_json(record: Record) -> JSON:
         "mIoU": record.miou,
         "per_class_iou": list(record.per_class_iou),
         "accuracy": record.accuracy,
+        **label_quality(record),
         "label_share": record.label_share,
         "iterations": record.iterations,
         **({} if record.unlabeled is None else {"unlabeled": record.unlabeled}),
         "seconds": dict(record.seconds),
         **record.extra,
     }
+
+
+def label_quality(record: Record) -> dict[str, float]:
+    """How good the labels are, by the names that files have; empty where it is not known."""
+    found = {"label_mIoU": record.label_miou, "label_accuracy": record.label_accuracy}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _costs(get: Reader) -> Costs:
