@@ -79,8 +79,8 @@ class TorchEngine:
     def check_acquisition(self, acquisition: Acquisition) -> None:
         """Raise ConfigError for queries after the end of the training, and for
         `round_init='pretrained'` without `load_from`; UnsupportedError for `unlabeled`,
-        `loss_average` and `region_classes`. Of answers by sets of classes, those of one class are
-        trained on, which is told."""
+        `loss_average`, `region_classes` and `machine_weight`. Of answers by sets of classes, those
+        of one class are trained on, which is told."""
         if acquisition.unlabeled is not None:
             raise UnsupportedError(
                 "acquisition.unlabeled needs a config of MMSegmentation: the torch engine trains "
@@ -100,6 +100,12 @@ class TorchEngine:
             log.warning(
                 "the torch engine trains on regions of one class alone; those of several classes "
                 "need a config of MMSegmentation"
+            )
+        warm = acquisition.warm_start
+        if warm is not None and warm.machine_weight != 1:
+            raise UnsupportedError(
+                f"acquisition.warm_start.machine_weight={warm.machine_weight:g} needs a config of "
+                "MMSegmentation: to the torch engine all labels are alike"
             )
         if acquisition.queries and acquisition.queries[-1] > self.iterations:
             raise ConfigError(

@@ -20,6 +20,7 @@ from ..errors import DataError, WorkDirError
 from ..types import I64, JSON, U8, UNLABELED, LabelSpace
 from .images import read_ids, replacing, write_png
 from .keys import check_key
+from .label_maps import CLASSES, write_sets
 from .labels import LabelStore
 from .listing import LABEL, ROUNDS
 from .outside import check_file
@@ -193,6 +194,8 @@ class TrainingLabels(LabelStore):
             keys: Of the images.
         """
         record = self._record()
+        for key in {*store.class_set_keys(), *self.class_set_keys()}:
+            write_sets(self._map_path(CLASSES, key), store.class_sets(key))
         for key in keys:
             origin = _origin(store, key)
             if record.get(key) == origin and self.entry(LABEL, key) is not None:

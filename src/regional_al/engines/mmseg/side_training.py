@@ -17,6 +17,9 @@ from . import region_classes
 from .answered_units import MAP as UNITS
 from .answered_units import unit_map
 from .dense_heads import check_logits
+from .label_source import MAP as SOURCE
+from .label_source import source_map
+from .loss_average import machine_weight
 from .rehearsal import invented_mask
 from .side_losses import AddedLoss
 from .side_maps import SideMap, check_follows
@@ -61,12 +64,15 @@ def side_training(cfg: Any, pool: Any, store: LabelStore) -> SideTraining | None
         added.append(region_classes.RegionLosses(settings, members))
     if averages_over_units(cfg):
         maps.append(unit_map(store, pool.items))
+    if weighs_sources(cfg):
+        maps.append(source_map(store, pool.items, pool.label_space.trainable))
     return SideTraining(tuple(maps), tuple(added), sets=settings is not None)
 
 
 def wanted(cfg: Any) -> bool:
     """Whether the config makes a training have anything beside labels."""
-    return region_classes.settings_of(cfg) is not None or averages_over_units(cfg)
+    regions = region_classes.settings_of(cfg) is not None
+    return regions or averages_over_units(cfg) or weighs_sources(cfg)
 
 
 def averages_over_units(cfg: Any) -> bool:
@@ -74,11 +80,17 @@ def averages_over_units(cfg: Any) -> bool:
     return (cfg.get("acquisition") or {}).get("loss_average") == "unit"
 
 
+def weighs_sources(cfg: Any) -> bool:
+    """Whether labels of a machine count more or less than others."""
+    return machine_weight(cfg.get("acquisition") or {}) != 1
+
+
 def blank_maps(cfg: Any) -> tuple[SideMap, ...]:
     """The side maps that samples will have, without anything in them."""
     there = {
         region_classes.MAP: region_classes.settings_of(cfg) is not None,
         UNITS: averages_over_units(cfg),
+        SOURCE: weighs_sources(cfg),
     }
     return tuple(SideMap(name, _nothing) for name, used in there.items() if used)
 
