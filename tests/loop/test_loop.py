@@ -219,9 +219,15 @@ def launch(
 @pytest.mark.slow
 def test_same_picks_on_1_2_and_4_processes(data: Path, tmp_path: Path) -> None:
     runs = [settings(name) for name in ("slic", "window", "pixel-margin")]
+    machine = {
+        "heuristic": {"type": "SIM", "class_weight": True},
+        "warm_start": {"prelabels": str(data / "annotations/train")},
+        "annotator": {"type": "oracle", "answer": "correction"},
+    }
+    runs.append(settings("random", **machine))
     for processes in (1, 2, 4):  # 7 images: divided by none of them
         launch(processes, data, tmp_path / str(processes), runs)
-    for run in ("0", "1", "2"):
+    for run in ("0", "1", "2", "3"):
         one, two, four = (picks(tmp_path / str(processes) / run) for processes in (1, 2, 4))
         assert one == two == four
 

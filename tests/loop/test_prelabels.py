@@ -26,7 +26,7 @@ from regional_al.store.prelabels import MACHINE, Prelabels, TrainingLabels
 from regional_al.store.query import read_query
 from regional_al.store.work_dir import WorkDir
 from regional_al.testing.toy import toy_engine
-from regional_al.types import UNLABELED, Costs
+from regional_al.types import UNLABELED, ClassSets, Costs, ImageAnswer
 
 CAR, SIZE = 3, (40, 48)
 
@@ -281,16 +281,47 @@ def test_mistakes_in_the_config(warm: dict[str, Any], message: str) -> None:
         grammar.parse({"warm_start": {"prelabels": "x"}, "tiles": 512})
 
 
-def test_a_file_of_training_labels_is_made_again_where_it_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", ["gone", "changed", "sidecar", "record"])
+def test_a_file_of_training_labels_is_made_again_where_it_is_not_as_made(
+    tmp_path: Path, harm: str
+) -> None:
     store, prelabels = LabelStore(tmp_path / "labels"), Prelabels(tmp_path / "prelabels")
     prelabels.write("a", np.zeros((2, 2), np.uint8))
     both = TrainingLabels(tmp_path / "both")
-    both.refresh(store, prelabels, ["a"])
-    both.path("a").unlink()
-    (tmp_path / "both" / prelabels_file._MADE_FROM).write_text("damaged")
+    both.refresh(store, prelabels, ["a", "b"])
+    if harm == "gone":
+        both.path("a").unlink()
+    elif harm == "record":
+        (tmp_path / "both" / prelabels_file._MADE_FROM).write_text("damaged")
+    else:
+        path = both.path("a") if harm == "changed" else both.sidecar_path("a")
+        write_png(path, np.ones((2, 2), np.uint8))
     again = TrainingLabels(tmp_path / "both")
-    again.refresh(store, prelabels, ["a"])
-    assert again.read("a") is not None
+    again.refresh(store, prelabels, ["a", "b"])
+    labels, sidecar = again.read("a"), again.annotated("a")
+    assert labels is not None
+    assert sidecar is not None
+    assert not labels.any()
+    assert (sidecar == MACHINE).all()
+
+
+def test_regions_of_which_only_the_classes_are_known_are_answers(tmp_path: Path) -> None:
+    store, prelabels = LabelStore(tmp_path / "labels"), Prelabels(tmp_path / "prelabels")
+    prelabels.write("a", np.zeros((1, 3), np.uint8))
+    none, where = np.full((1, 3), UNLABELED, np.uint8), np.array([[True, True, False]])
+    both = TrainingLabels(tmp_path / "both")
+    for classes in ((0, 7), (0, 8)):  # the second corrects the first
+        sets = ClassSets(np.array([[1, 1, 0]], np.int32), (classes,))
+        store.write(ImageAnswer("a", none, where, sets=sets), 0)
+        both.refresh(store, prelabels, ["a"])
+        found, labels = both.class_sets("a"), both.read("a")
+        assert found is not None
+        assert found.classes == (classes,)
+        assert labels is not None
+        assert labels.tolist() == [[UNLABELED, UNLABELED, 0]]
+    store.drop_rounds_from(0)
+    both.refresh(store, prelabels, ["a"])
+    assert both.class_sets("a") is None
 
 
 def measured(run: Path, folder: Path, truth: dict[str, np.ndarray]) -> tuple[float, float]:

@@ -185,8 +185,8 @@ class TrainingLabels(LabelStore):
     """
 
     def refresh(self, store: LabelStore, prelabels: Prelabels, keys: Iterable[str]) -> None:
-        """Make the files of images whose answers are not those that they were made from. Safe to
-        repeat after a kill: a file is made again unless it is on record as made.
+        """Make the files of images whose answers are not those that they were made from, or that
+        are not as they were made. Safe to repeat after a kill.
 
         Args:
             store: What people have answered.
@@ -197,33 +197,32 @@ class TrainingLabels(LabelStore):
         for key in {*store.class_set_keys(), *self.class_set_keys()}:
             write_sets(self._map_path(CLASSES, key), store.class_sets(key))
         for key in keys:
-            origin = _origin(store, key)
-            if record.get(key) == origin and self.entry(LABEL, key) is not None:
+            origin = _pixels_of(store, key)
+            if record.get(key) == [origin, _pixels_of(self, key)]:
                 continue
             labels, sidecar = current_labels(
                 store.read(key), store.annotated(key), prelabels.read(key)
             )
             self._put(LABEL, key, None, labels, 0)
             self._put(ROUNDS, key, None, sidecar, 0)
-            if labels is not None:
-                record[key] = origin
+            record[key] = [origin, _pixels_of(self, key)]
         path = self.root / _MADE_FROM
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(record))
         self.save_index()
 
-    def _record(self) -> dict[str, str]:
-        """Key -> `_origin` of the files that have been made."""
+    def _record(self) -> dict[str, list[str]]:
+        """Key -> `_pixels_of` what the files were made from, and of themselves."""
         path = self.root / _MADE_FROM
         try:
             found = read_json(path) if path.is_file() else {}
         except DataError:  # it may be made anew
             found = {}
-        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+        return dict(found) if isinstance(found, dict) else {}
 
 
-def _origin(store: LabelStore, key: str) -> str:
-    """Hashes of the answers about an image, from the index where it knows them."""
+def _pixels_of(store: LabelStore, key: str) -> str:
+    """Hashes of the pixels of an image's files, from the index where it knows them."""
     found = [store.entry(kind, key) for kind in (LABEL, ROUNDS)]
     return " ".join("-" if one is None else one.digest.hex() for one in found)
