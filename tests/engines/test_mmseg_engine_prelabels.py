@@ -64,13 +64,17 @@ def test_weights_make_weighted_means(seed: int, over: str, machine: float) -> No
     values = torch.from_numpy(rng.random((3, 4, 5)))
     counts = torch.from_numpy(np.where(rng.random((3, 4, 5)) < 0.5, machine, 1.0))
     labelled = labels != 255
+    images = [labelled & (torch.arange(3)[:, None, None] == i) for i in range(3)]
+    units = torch.from_numpy(rng.integers(0, 4, (3, 4, 5)))
     groups = {
         "pixel": [labelled],
-        "image": [labelled & (torch.arange(3)[:, None, None] == i) for i in range(3)],
+        "image": images,
+        "unit": [image & (units == u) for image in images for u in range(4)],
         "class": [labels == c for c in range(3)],
     }[over]
     means = [float((values * counts)[g].sum() / counts[g].sum()) for g in groups if bool(g.any())]
-    weights = WEIGHED[over](labels, relative=counts).double()
+    more = {"units": units} if over == "unit" else {}
+    weights = WEIGHED[over](labels, relative=counts, **more).double()
     assert not weights[~labelled].any()
     assert float((values * weights).sum() / labelled.sum()) == pytest.approx(
         sum(means) / len(means), rel=1e-4

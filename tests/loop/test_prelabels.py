@@ -169,7 +169,7 @@ def test_a_kill_changes_nothing(
     start(data, tmp_path / "b", warm)
     ours, theirs = (records.load(tmp_path / run).records for run in ("a", "b"))
     assert [(r.costs, r.miou) for r in ours] == [(r.costs, r.miou) for r in theirs]
-    for part in ("prelabels", "cache/training_labels", "labels"):
+    for part in ("prelabels", "training_labels", "labels"):
         files = [
             {p.relative_to(tmp_path / run): p for p in (tmp_path / run / part).rglob("*.png")}
             for run in ("a", "b")

@@ -39,7 +39,7 @@ class WorkDir:
     @property
     def training_labels(self) -> Path:
         """Folder of the answers and machine labels that trainings see together."""
-        return self.cache / "training_labels"
+        return self.root / "training_labels"
 
     @property
     def ledger(self) -> Path:
