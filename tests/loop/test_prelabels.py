@@ -207,6 +207,12 @@ def test_a_resumed_run_names_a_mask_that_has_changed(
     shutil.rmtree(moved)
     start(data, run, {"prelabels": str(moved)}, rounds=3)  # the run has its copies
     assert len(records.load(run).records) == 4
+    copy = WorkDir(run).prelabels / path.name
+    before = copy.read_bytes()
+    write_png(copy, np.flipud(read_ids(copy)))  # as many pixels of each id
+    with pytest.raises(WorkDirError, match=rf"{copy} has changed: restore it"):
+        start(data, run, {"prelabels": str(moved)}, rounds=4)
+    copy.write_bytes(before)
     (WorkDir(run).prelabels / "summary.json").unlink()
     with pytest.raises(WorkDirError, match=r"summary.json is gone: restore it"):
         start(data, run, {"prelabels": str(moved)}, rounds=4)

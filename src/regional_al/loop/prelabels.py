@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..annotators.base import read_truth
 from ..errors import DataError, WorkDirError
 from ..runtime.progress import progress
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
 KEY = "acquisition.warm_start.prelabels"
 NOTE = "prelabels"
 """Note of the ledger: what `Prelabels.finish` has said."""
-KIND = "prelabel"
-"""Of the stamps in the ledger of the files that were copied."""
+KIND, COPY = "prelabel", "prelabel copy"
+"""Of the stamps in the ledger of the files that were copied, and of the copies."""
 
 
 def mask_of(folder: Path, key: str) -> Path:
@@ -100,7 +98,7 @@ def take(folder: Path, loop: ActiveLearningLoop) -> JSON:
             copies.write(item.key, mask)
     summary = copies.finish(missing)
     with ledger.transaction():
-        ledger.record_files(stamps)
+        ledger.record_files({**stamps, **look(copies.root, pool, {}, COPY)})
         ledger.note(NOTE, summary)
     have = f"{summary['images']} of {len(pool)} images have a mask"
     print(f"prelabels: {have} in {folder}", flush=True)
@@ -108,23 +106,24 @@ def take(folder: Path, loop: ActiveLearningLoop) -> JSON:
 
 
 def look(
-    folder: Path, pool: Sequence[PoolItem], known: dict[tuple[str, str], FileStamp]
+    folder: Path,
+    pool: Sequence[PoolItem],
+    known: dict[tuple[str, str], FileStamp],
+    kind: str = KIND,
 ) -> dict[tuple[str, str], FileStamp]:
     """Stamps of the masks that exist, as the ledger keeps them."""
-    paths = by_folder(((item.key, KIND), mask_of(folder, item.key)) for item in pool)
+    paths = by_folder(((item.key, kind), mask_of(folder, item.key)) for item in pool)
     return look_up(paths, known).stamps
 
 
-def check_copies(work_dir: WorkDir, taken: JSON) -> None:
-    """Raise WorkDirError when the copies are not those of the ledger, by their summary."""
-    prelabels, pixels = Prelabels(work_dir.prelabels), np.zeros(256, np.int64)
-    for raw, many in taken["pixels"].items():
-        pixels[int(raw)] = many
-    if not np.array_equal(prelabels.counts(), pixels):
-        raise WorkDirError(
-            f"{prelabels.root} does not hold the prelabels that the run has copied: restore it "
-            "from a backup, or start a new run"
-        )
+def check_copies(work_dir: WorkDir, pool: Sequence[PoolItem], ledger: Ledger) -> None:
+    """Raise WorkDirError, naming a file, when the copies are not those that the run has made."""
+    copies = Prelabels(work_dir.prelabels)
+    copies.counts()  # the summary is there
+    found = _changed(copies.root, pool, ledger, COPY)
+    if found is not None:
+        path, what = found
+        raise WorkDirError(f"{path} {what}: restore it from a backup, or start a new run")
 
 
 def check_unchanged(folder: Path, pool: Sequence[PoolItem], ledger: Ledger) -> None:
@@ -132,15 +131,24 @@ def check_unchanged(folder: Path, pool: Sequence[PoolItem], ledger: Ledger) -> N
     that were copied. Files of the same size and time are not read."""
     if not folder.is_dir():
         return
-    known = ledger.files(KIND)
-    now = look(folder, pool, known)
-    for item in pool:
-        name = (item.key, KIND)
-        then, there = known.get(name), now.get(name)
-        if then == there or same(then, there):
-            continue
-        what = "is new" if then is None else "is gone" if there is None else "has changed"
+    found = _changed(folder, pool, ledger, KIND)
+    if found is not None:
+        path, what = found
         raise WorkDirError(
-            f"{KEY}: {mask_of(folder, item.key)} {what} since {ledger.path.parent} was started: "
-            "restore the folder, or choose another work_dir"
+            f"{KEY}: {path} {what} since {ledger.path.parent} was started: restore the folder, or "
+            "choose another work_dir"
         )
+
+
+def _changed(
+    folder: Path, pool: Sequence[PoolItem], ledger: Ledger, kind: str
+) -> tuple[Path, str] | None:
+    """The first mask that is not as the ledger has it, and what has become of it."""
+    known = ledger.files(kind)
+    now = look(folder, pool, known, kind)
+    for item in pool:
+        then, there = known.get((item.key, kind)), now.get((item.key, kind))
+        if then != there and not same(then, there):
+            what = "is new" if then is None else "is gone" if there is None else "has changed"
+            return mask_of(folder, item.key), what
+    return None

@@ -173,7 +173,7 @@ class PrelabelledStart(FreshStart):
         if ledger is None or taken is None:
             prelabels.check_folder(self.folder, loop.engine.pool)
         else:
-            prelabels.check_copies(loop.work_dir, taken)
+            prelabels.check_copies(loop.work_dir, loop.engine.pool, ledger)
             prelabels.check_unchanged(self.folder, loop.engine.pool, ledger)
 
     def preflight(self, loop: ActiveLearningLoop) -> None:
