@@ -275,8 +275,11 @@ def test_masks_that_cannot_be_used_are_refused_before_anything_starts(
     [
         ({"machine_weight": 0.5}, "give their folder, prelabels=FOLDER"),
         ({"prelabels": ""}, "must be a folder"),
-        ({"prelabels": "x", "machine_weight": 0}, "machine_weight=0 must be a number above 0"),
-        ({"prelabels": "x", "labels": "y"}, "has no key 'prelabels'"),
+        ({"prelabels": "x", "machine_weight": 0}, "machine_weight=0 must be a number from 1e-06"),
+        ({"prelabels": "x", "machine_weight": 1e-15}, "machine_weight=1e-15 must be a number from"),
+        ({"prelabels": "x", "machine_weight": 1e300}, r"machine_weight=1e\+300 must be a number"),
+        ({"prelabels": "x", "labels": "y"}, "both prelabels and labels: leave out one of them"),
+        ({"prelabels": "x", "run": "y"}, "both prelabels and run: leave out one of them"),
         ({"prelabel": "x"}, "Did you mean 'prelabels'"),
     ],
 )

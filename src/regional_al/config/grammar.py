@@ -38,6 +38,7 @@ from .unlabeled import Unlabeled
 AT_RANDOM: JSON = {"type": "Random"}
 MIN_TILE = 16
 LOSS_AVERAGES = ("pixel", "image", "class", "unit")
+MACHINE_WEIGHTS = 1e-6, 1e6  # sums of what is beyond are lost in 32 bits
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 # A training's seed is seed * 1000 + round, plus a number for each process and data worker; numpy's
 # generators take no more than 2**32 - 1.
@@ -347,6 +348,10 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
         return replace(same, budget=budget)
     for key in ("run", "labels"):
         if key in raw:
+            if "prelabels" in raw:
+                raise ConfigError(
+                    f"acquisition.warm_start has both prelabels and {key}: leave out one of them"
+                )
             check_keys("acquisition.warm_start", raw, (key,))
             folder = file_path(f"acquisition.warm_start.{key}", raw[key], "work dir")
             if key == "run":
@@ -382,7 +387,7 @@ def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStar
 def _prelabelled(raw: Mapping[str, Any], same: WarmStart) -> WarmStart:
     """`same` with the machine labels of `warm_start=dict(prelabels=..., machine_weight=...)`."""
     key = "acquisition.warm_start"
-    weight = positive(f"{key}.machine_weight", raw.get("machine_weight", 1.0))
+    weight = within(f"{key}.machine_weight", raw.get("machine_weight", 1.0), *MACHINE_WEIGHTS)
     if "prelabels" not in raw:
         raise ConfigError(
             f"{key}.machine_weight={weight:g} weighs the labels of a machine: give their folder, "

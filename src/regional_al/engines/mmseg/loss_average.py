@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...checks import positive
+from ...checks import within
+from ...config.grammar import MACHINE_WEIGHTS
 from ...errors import UnsupportedError
 from ...types import UNLABELED
 from ..specs import first_line, heads, predicts_sets, type_name
@@ -208,7 +209,7 @@ def machine_weight(acquisition: Mapping[str, Any]) -> float:
     """`warm_start.machine_weight` of an acquisition as written. Raises ConfigError."""
     warm = acquisition.get("warm_start")
     given = warm.get("machine_weight", 1.0) if isinstance(warm, Mapping) else 1.0
-    return positive(MACHINE_KEY, given)
+    return within(MACHINE_KEY, given, *MACHINE_WEIGHTS)
 
 
 def weigh_pixels(
