@@ -24,6 +24,7 @@ from . import results as results_file
 from .check_labels import LabelCheck
 from .findings import Books, Finding, file_names, leftovers
 from .images import verify
+from .label_maps import SETS
 from .labels import LabelStore
 from .ledger import HEAD, Answered, Ledger
 from .listing import Listing
@@ -173,6 +174,7 @@ def _read_books(files: WorkDir, thorough: bool, found: list[Finding]) -> Books |
                 head,
                 results_file.records_of(ledger, pixels),
                 writing=None if writing is None else int(writing["round"]),
+                sets=ledger.files(SETS),
                 revising=dict((ledger.noted(REVISING) or {}).get("files") or {}),
             )
     except (WorkDirError, KeyError, TypeError, ValueError, AttributeError) as error:

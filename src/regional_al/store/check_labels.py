@@ -13,9 +13,12 @@ import numpy as np
 from ..errors import DataError
 from ..types import I64, U8, UNLABELED, Bool, PoolItem
 from .agreement import disagreeing
+from .files import GONE, same
+from .files import stamp as stamp_file
 from .findings import Books, Finding
 from .images import verify
 from .label_index import hash_pixels
+from .label_maps import CLASSES
 from .labels import MAX_ROUND, LabelStore
 from .listing import FOLDERS, LABEL, MAPS, ROUNDS, Listing, Stamp, walk
 from .query import Query
@@ -68,9 +71,23 @@ class LabelCheck:
         answered = {row[1] for row in self.books.answers}
         for key in sorted((answered | self.labelled | self.annotated) - agreeing):
             self._check_image(key)
+        self._check_sets()
         if self.thorough and self.store.index_is_wrong():
             message = "has wrong pixel counts of label files: they will be counted anew"
             found.append(Finding("index", self.files.ledger, message, True, blocks=False))
+
+    def _check_sets(self) -> None:
+        """Whether the class sets are those that the run has written."""
+        recorded = {key: said for (key, _), said in self.books.sets.items()}
+        if not recorded:
+            return  # there are none, or an earlier version does not say so
+        for key in sorted({*recorded, *self.store.class_set_keys()}):
+            path, said = self.store.root / CLASSES / f"{key}.png", recorded.get(key, GONE)
+            now = stamp_file(path, said) or GONE
+            if same(said, now) or self._interrupted(key) or key in self.books.revising:
+                continue
+            what = "is new" if said is GONE else "is missing" if now is GONE else "has changed"
+            self._report(path, f"{what} since the run wrote it: restore it from a backup")
 
     def _as_recorded(
         self,

@@ -38,6 +38,10 @@ class FileStamp(NamedTuple):
     digest: str
 
 
+GONE = FileStamp(0, 0, "")
+"""Recorded of a file that has been removed."""
+
+
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Inside, the garbage collector does not run: it would go through hundreds of thousands of

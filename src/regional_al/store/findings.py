@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..types import JSON
+from .files import FileStamp
 from .images import is_temporary
 from .ledger import Answered, AnswerTuple
 from .query import TEMPORARY
@@ -62,6 +63,8 @@ class Books:
     records: Sequence[Record] = ()
     writing: int | None = None
     """Round whose label files a process was writing when it was killed, if one was."""
+    sets: Mapping[tuple[str, str], FileStamp] = field(default_factory=dict)
+    """Stamps of the files with class sets, see `LabelStore.unsaved_sets`."""
     revising: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Hashes of the pixels that a killed process was giving label files, by key of the image."""
 

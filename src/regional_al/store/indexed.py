@@ -45,6 +45,7 @@ class IndexedFolder:
         self._found: dict[Name, Entry] = {}  # and what was found to be as recorded, or counted
         self._seen: dict[Name, Entry] = {}  # files that are not as the index says
         self._wrong: set[Name] = set()
+        self._new_sets: set[str] = set()  # images whose class sets have been written
         self._listed: tuple[bytes, list[str]] | None = None  # what `training_digest` has found
         self._trusted = True
 
@@ -78,7 +79,7 @@ class IndexedFolder:
 
     def saved(self) -> None:
         """The rows of `unsaved` are in the file of the index now."""
-        self._changed, self._found = {}, {}
+        self._changed, self._found, self._new_sets = {}, {}, set()
 
     def forget_index(self) -> None:
         """Read every file once more, whatever the index says."""

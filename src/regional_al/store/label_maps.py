@@ -25,6 +25,8 @@ from .listing import MAPS, SUFFIX
 from .query import id_rgb, rgb_ids
 
 SOURCES, CLASSES = MAPS
+SETS = "class sets"
+"""Kind of the stamps in a ledger of the files with class sets."""
 _TEXT = "classes"
 
 

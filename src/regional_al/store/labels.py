@@ -22,11 +22,13 @@ import numpy as np
 
 from ..errors import DataError
 from ..types import I64, U8, UNLABELED, Bool, ClassSets, ImageAnswer, Source
+from .files import GONE, FileStamp, stamp
 from .images import read_ids, write_png
 from .indexed import IndexedFolder
 from .label_index import Entry, hash_pixels
 from .label_maps import (
     CLASSES,
+    SETS,
     SOURCES,
     map_keys,
     merge_sets,
@@ -189,6 +191,15 @@ class LabelStore(IndexedFolder):
         if sets is not None or answer.sets is not None:
             sets = merge_sets(sets, pixels, answer.sets, kept)
             write_sets(self._map_path(CLASSES, key), sets)
+            self._new_sets.add(key)
+
+    def unsaved_sets(self) -> dict[tuple[str, str], FileStamp]:
+        """Stamps of the files with class sets that have been written since the last `saved`, as a
+        ledger records them."""
+        return {
+            (key, SETS): stamp(self._map_path(CLASSES, key)) or GONE
+            for key in sorted(self._new_sets)
+        }
 
     def _before(self, answer: ImageAnswer) -> tuple[U8 | None, U8 | None]:
         """Labels and sidecar of an image, of the size of an answer; see `write` for errors."""

@@ -203,7 +203,7 @@ class Ledger(People):
         ]
 
     def record_files(self, stamps: Mapping[tuple[str, str], FileStamp]) -> None:
-        """Record stamps of files outside the work dir; they replace earlier ones.
+        """Record stamps of files that have no index; they replace earlier ones.
 
         Args:
             stamps: (name, kind) -> stamp; only those that are new or have changed, if there are

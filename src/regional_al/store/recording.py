@@ -62,6 +62,7 @@ def recording(store: LabelStore, ledger: Ledger, round: int) -> Iterator[list[An
     with ledger.transaction():
         ledger.record_answers(round, rows)
         ledger.record_labels(store.unsaved())
+        ledger.record_files(store.unsaved_sets())
         ledger.forget(WRITING)
     store.saved()
 
@@ -120,6 +121,7 @@ def apply_revisions(
             for one in revisions
         )
         ledger.record_labels(store.unsaved())
+        ledger.record_files(store.unsaved_sets())
         ledger.note(REVISED, {"event": last})
         ledger.forget(REVISING)
     store.saved()
