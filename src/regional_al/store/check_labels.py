@@ -86,6 +86,8 @@ class LabelCheck:
             now = stamp_file(path, said) or GONE
             if same(said, now) or self._interrupted(key) or key in self.books.revising:
                 continue
+            if any(finding.path == path for finding in self.found):
+                continue  # it is damaged
             what = "is new" if said is GONE else "is missing" if now is GONE else "has changed"
             self._report(path, f"{what} since the run wrote it: restore it from a backup")
 
