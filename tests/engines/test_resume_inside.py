@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from generation import mmseg_generation
+from interrupted import (
+    IDENTITY,
+    KEYS,
+    assert_same,
+    content,
+    differences,
+    engine_of,
+    fit,
+    iteration_of,
+    killed,
+    signalled,
+)
 from mmseg_tiny import label_some, make_data, make_engine
 
-from regional_al.annotators.oracle import class_sets
-from regional_al.engines.base import FitRequest
 from regional_al.engines.mmseg import resumable
 from regional_al.engines.mmseg.resumable import Resumable
-from regional_al.engines.mmseg.self_training import PseudoCount, SelfTraining
 from regional_al.engines.mmseg.training import LabelCount
-from regional_al.errors import TrainingStopped
-from regional_al.partitions import grid
 from regional_al.runtime import randomness
 from regional_al.store import fit_state
-from regional_al.store.images import read_ids
 from regional_al.store.labels import LabelStore
-from regional_al.types import ImageAnswer
 
 GENERATION = mmseg_generation()
 if GENERATION is None:
@@ -36,25 +37,6 @@ if GENERATION is None:
 pytest.importorskip("mmseg")
 
 TINY = importlib.import_module(f"{GENERATION}_tiny").TINY
-KEYS = {
-    "mmseg1": {
-        "interval": "default_hooks.checkpoint.interval",
-        "workers": "train_dataloader.num_workers",
-        "batch": "train_dataloader.batch_size",
-        "accumulate": "optim_wrapper.accumulative_counts",
-    },
-    "mmseg0": {
-        "interval": "checkpoint_config.interval",
-        "workers": "data.workers_per_gpu",
-        "batch": "data.samples_per_gpu",
-        "accumulate": "optimizer_config.cumulative_iters",
-    },
-}[GENERATION]
-IDENTITY = {"round": 0, "labels": "a", "processes": 1}
-
-
-class Killed(BaseException):
-    """In place of SIGKILL, which takes a process of its own (see the slow tests)."""
 
 
 @pytest.fixture(scope="module")
@@ -70,94 +52,6 @@ def store(root: Path) -> LabelStore:
     store = LabelStore(root / "labels")
     label_some(store, make_engine(root), 5)
     return store
-
-
-def engine_of(root: Path, changes: Any = None, /, **values: Any) -> Any:
-    options = {KEYS[key].replace(".", "__"): value for key, value in values.items()}
-    if GENERATION == "mmseg0" and "accumulate" in values:
-        options["optimizer_config__type"] = "GradientCumulativeOptimizerHook"
-    return make_engine(root, changes, **options)
-
-
-def fit(engine: Any, store: LabelStore, out: Path, identity: Any = IDENTITY, **more: Any) -> Any:
-    out.mkdir(parents=True, exist_ok=True)
-    request = FitRequest(round=0, seed=3, store=store, out_dir=out, identity=identity, **more)
-    return engine.fit(request)
-
-
-@contextmanager
-def at_step(step: int, action: Callable[[], None]) -> Iterator[None]:
-    """Do something before the step-th iteration of a stretch, counted over all its runs."""
-    steps = LabelCount.__dict__.get("steps")
-    assert steps is None
-
-    def get(self: Any) -> int:
-        return int(self.__dict__.get("steps", 0))
-
-    def put(self: Any, value: int) -> None:
-        self.__dict__["steps"] = value
-        if value == step:
-            action()
-
-    LabelCount.steps = property(get, put)  # type: ignore[assignment,method-assign]
-    try:
-        yield
-    finally:
-        del LabelCount.steps
-
-
-def killed(step: int, *arguments: Any, **more: Any) -> None:
-    def kill() -> None:
-        raise Killed
-
-    with at_step(step, kill), pytest.raises(Killed):
-        fit(*arguments, **more)
-
-
-def signalled(step: int, number: int, *arguments: Any, **more: Any) -> str:
-    with (
-        at_step(step, lambda: os.kill(os.getpid(), number)),
-        pytest.raises(TrainingStopped) as info,
-    ):
-        fit(*arguments, **more)
-    return str(info.value)
-
-
-def content(result: Any) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(result.checkpoint, weights_only=True)
-    with_paths = ("time", "experiment_name", "cfg", "hook_msgs", "best_ckpt")
-    for part in (found["meta"], found.get("message_hub", {}).get("runtime_info", {})):
-        for key in with_paths:
-            part.pop(key, None)
-    return found
-
-
-def differences(one: Any, two: Any, name: str = "") -> list[str]:
-    """Where two checkpoints differ."""
-    if isinstance(one, torch.Tensor):
-        same = isinstance(two, torch.Tensor) and torch.equal(one, two) and one.dtype == two.dtype
-        return [] if same else [name]
-    if isinstance(one, Mapping) and isinstance(two, Mapping) and set(one) == set(two):
-        return [d for key in one for d in differences(one[key], two[key], f"{name}.{key}")]
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)) and len(one) == len(two):
-        pairs = enumerate(zip(one, two, strict=True))
-        return [d for i, (a, b) in pairs for d in differences(a, b, f"{name}.{i}")]
-    return [] if one == two else [name]
-
-
-def assert_same(one: Any, two: Any) -> None:
-    assert differences(content(one), content(two)) == []
-    assert (one.iterations, one.label_share, one.extra) == (
-        two.iterations,
-        two.label_share,
-        two.extra,
-    )
-
-
-def iteration_of(out: Path) -> int:
-    state = fit_state.read(out, IDENTITY)
-    assert state is not None
-    return int(state["iteration"])
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -436,84 +330,4 @@ def test_the_patience_of_early_stopping_goes_on(
     broken = tmp_path / "broken"
     killed(5, engine, store, broken)
     assert iteration_of(broken) == 4
-    assert_same(whole, fit(engine, store, broken))
-
-
-def with_teacher(root: Path, keep: str = "student", **values: Any) -> Any:
-    """Trains on pixels without an answer, too."""
-    unlabeled = {"threshold": 0.4, "keep": keep}
-    return engine_of(root, {"acquisition.unlabeled": unlabeled}, **values)
-
-
-@pytest.mark.parametrize(
-    ("keep", "workers"),
-    [("student", 0), ("teacher", 0), pytest.param("teacher", 2, marks=pytest.mark.slow)],
-)
-def test_a_teacher_is_resumed(
-    root: Path, store: LabelStore, tmp_path: Path, keep: str, workers: int
-) -> None:
-    """Its weights, its updates, the views, and what it was sure of."""
-    engine = with_teacher(root, keep, interval=3, workers=workers)
-    whole = fit(engine, store, tmp_path / "whole")
-    broken = tmp_path / "broken"
-    signalled(2, signal.SIGTERM, engine, store, broken)
-    killed(5, engine, store, broken)
-    killed(8, engine, store, broken)
-    assert_same(whole, fit(engine, store, broken))
-    assert whole.extra["unlabeled"]["pixels"] > 0
-
-
-def test_a_teacher_is_resumed_in_a_stretch_with_accumulated_gradients(
-    root: Path, store: LabelStore, tmp_path: Path
-) -> None:
-    engine = with_teacher(root, "teacher", interval=2, accumulate=2)
-    first = fit(engine, store, tmp_path / "first", until=4)
-    more: Any = {"until": -1, "previous": first.checkpoint}
-    whole = fit(engine, store, tmp_path / "whole", **more)
-    broken = tmp_path / "broken"
-    killed(4, engine, store, broken, **more)
-    assert iteration_of(broken) == 6
-    assert_same(whole, fit(engine, store, broken, **more))
-
-
-@pytest.mark.parametrize("fault", ["teacher", "updates", "iteration", "count"])
-def test_each_part_of_a_teacher_counts(
-    root: Path, store: LabelStore, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = with_teacher(root, interval=4)
-    whole = fit(engine, store, tmp_path / "whole")
-    broken = tmp_path / "broken"
-    killed(6, engine, store, broken)
-    begin = SelfTraining.begin
-    if fault == "teacher":
-        monkeypatch.setattr(SelfTraining, "begin", lambda self, model, saved: begin(self, model))
-    elif fault == "updates":
-
-        def anew(self: Any, model: Any, saved: Any) -> None:
-            begin(self, model, saved)
-            self.updates = 0
-
-        monkeypatch.setattr(SelfTraining, "begin", anew)
-    elif fault == "iteration":
-        zero = property(lambda self: 0, lambda self, value: None)
-        monkeypatch.setattr(SelfTraining, "iteration", zero, raising=False)
-    else:
-        monkeypatch.setattr(PseudoCount, "load", lambda self, state: None)
-    with pytest.raises(AssertionError):
-        assert_same(whole, fit(engine, store, broken))
-
-
-def test_regions_of_which_only_the_classes_are_known(root: Path, tmp_path: Path) -> None:
-    engine = engine_of(
-        root, {"acquisition.annotator": {"type": "oracle", "answer": "multiclass"}}, interval=3
-    )
-    store = LabelStore(tmp_path / "labels")
-    for item in engine.pool:
-        asked = grid(item.shape, 24).astype(np.int32) + 1
-        labels, sets, _ = class_sets(asked, read_ids(item.annotation), engine.label_space)
-        store.write(ImageAnswer(item.key, labels, asked > 0, sets=sets), 0)
-    whole = fit(engine, store, tmp_path / "whole")
-    broken = tmp_path / "broken"
-    killed(5, engine, store, broken)
-    assert iteration_of(broken) == 3
     assert_same(whole, fit(engine, store, broken))

@@ -85,9 +85,7 @@ class Query:
 
     def asked(self, key: str) -> I32:
         """int32 [H, W]: 0 = not asked, i = the i-th item of this image."""
-        path = self.folder / "asked" / f"{key}.png"
-        check_file(path, self.folder)
-        return read_id_png(path)
+        return read_asked(self.folder, key)
 
     def machine(self, key: str) -> U8 | None:
         """The labels of a machine that an image is asked about with: raw ids uint8 [H, W], 255 =
@@ -217,6 +215,13 @@ def read_query(folder: Path) -> Query:
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not readable: {error}") from None
     return Query(folder, info, picks, keys)
+
+
+def read_asked(folder: Path, key: str) -> I32:
+    """`Query.asked` of the query in a folder, without reading the rest of it."""
+    path = folder / "asked" / f"{key}.png"
+    check_file(path, folder)
+    return read_id_png(path)
 
 
 def query_hash(query: Query) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...store.labels import LabelStore
-from ...store.query import read_id_png, read_query
+from ...store.query import read_asked, read_query
 from ...store.work_dir import WorkDir
 from ...types import I32, PoolItem
 from .side_maps import BASE, SideMap
@@ -45,7 +45,7 @@ class UnitNumbers:
         for number, before in self.before[key].items():
             here = answered == number + 1
             if here.any():
-                asked = read_id_png(self.work_dir.query(number) / "asked" / f"{key}.png")[here]
+                asked = read_asked(self.work_dir.query(number), key)[here]
                 values[here] = np.where(asked > 0, asked + before, 0)
         return values
 
