@@ -31,10 +31,14 @@ collect_ignore_glob = [
 IN_BOTH = {"engines", "cli", "runtime"}
 """Folders whose slow tests depend on the release of torch or MMSegmentation."""
 
+IN_ONE = {"exchange", "scaffold", "tools", "web"}
+"""Folders whose tests run in the default environment alone: they use neither torch nor
+MMSegmentation but through what other folders test in both."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked gpu without CUDA, those of an MMSegmentation that is not installed, and in
-    the second environment slow ones that prove nothing new there."""
+    the second environment those that prove nothing new there."""
     marks = {mark.name for item in items for mark in item.iter_markers()}
     here = mmseg_generation()
     missing = {
@@ -48,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             missing["gpu"] = "no CUDA device"
     for item in items:
-        if here == "mmseg0" and item.get_closest_marker("slow") and not _in_both(item):
+        if here == "mmseg0" and not _in_both(item):
             reason = "neither torch nor MMSegmentation matters: runs in the default environment"
             item.add_marker(pytest.mark.skip(reason=reason))
         for mark, reason in missing.items():
@@ -71,8 +75,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _in_both(item: pytest.Item) -> bool:
-    """Whether a slow test runs in the environment of MMSegmentation 0.x, too."""
-    return bool(item.get_closest_marker("mmseg0")) or item.path.parent.name in IN_BOTH
+    """Whether a test runs in the environment of MMSegmentation 0.x, too."""
+    folder, slow = item.path.parent.name, bool(item.get_closest_marker("slow"))
+    if item.get_closest_marker("mmseg0"):
+        return True
+    return folder in IN_BOTH if slow else folder not in IN_ONE
 
 
 @pytest.fixture(autouse=True)
