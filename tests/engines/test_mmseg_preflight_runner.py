@@ -61,7 +61,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
             "optim_wrapper['optimizer'] = dict(type='NoOptimizer', lr=1)",
             "^optim_wrapper.optimizer: ",
         ),
-        ("optim_wrapper['optimizer']['lr'] = 'fast'", "^optim_wrapper: "),
+        ("optim_wrapper['optimizer']['lr'] = 'fast'", r"^optim_wrapper\.optimizer\.lr='fast'"),
         ("optim_wrapper['type'] = 'NoWrapper'", "^optim_wrapper: .*NoWrapper"),
         ("optim_wrapper['clip_grad'] = dict(max_nrom=1)", "^optim_wrapper: .*max_nrom"),
         ("param_scheduler = [dict(type='NoLR')]", "^param_scheduler: .*NoLR"),

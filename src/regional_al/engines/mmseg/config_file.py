@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...config.grammar import KEYS
 from ...errors import (
     ConfigError,
     DataError,
@@ -51,6 +52,7 @@ def read_config(
         cfg = load(str(path))
         if change is not None:
             change(cfg._cfg_dict)
+        check_options(options, cfg._cfg_dict, path)
         if options:
             cfg.merge_from_dict(options)
     except RegionalALError:
@@ -65,6 +67,24 @@ def read_config(
     except (Exception, SystemExit) as error:  # a config is code and may raise anything
         raise ConfigError(f"{path}: {first_line(error)}") from None
     return cfg
+
+
+def check_options(options: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> None:
+    """Refuse an override of a key of `acquisition` that lacks this prefix, such as `level=pixel`:
+    nothing would read it. Keys that the config has itself are its own.
+
+    Args:
+        options: Overrides, by dotted keys.
+        config: Of the file, before them.
+        path: The file, for the message.
+
+    Raises:
+        ConfigError: Names the key that was probably meant.
+    """
+    for key in options:
+        first = key.partition(".")[0]
+        if "acquisition" in config and first in KEYS and first not in config:
+            raise ConfigError(f"{path} has no key {first!r}: did you mean acquisition.{key}?")
 
 
 def import_custom(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from ...checks import integer
+from ...checks import integer, within
 from ...config.unlabeled import Unlabeled
 from ...errors import ConfigError, DataError, RegionalALError, UnsupportedError
 from ...runtime import distributed as dist
@@ -40,6 +41,7 @@ from ..mmseg.side_maps import SideMap
 from ..mmseg.side_training import blank_maps
 from ..mmseg.side_training import check_model as check_sides
 from ..mmseg.training import check_start
+from ..specs import type_name
 from .checkpoints import fetch, safe_loading
 from .config import first_line, inference_pipeline
 from .fit import in_epochs, schedule_of, validation_within
@@ -52,6 +54,8 @@ from .source import Source
 
 log = logging.getLogger("regional_al")
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader")
+LENGTH_OF = {"IterBasedTrainLoop": "max_iters", "EpochBasedTrainLoop": "max_epochs"}
+"""Loop of mmengine -> the key of its length."""
 
 
 def cuda() -> bool:
@@ -70,8 +74,16 @@ def check_keys(cfg: Config) -> None:
             raise ConfigError(f"{key} has no dataset=dict(type=...)")
     if "max_iters" not in cfg.train_cfg and "max_epochs" not in cfg.train_cfg:
         raise ConfigError("train_cfg needs max_iters=... or max_epochs=...")
+    for kind, length in LENGTH_OF.items():
+        if type_name(cfg.train_cfg) == kind and length not in cfg.train_cfg:
+            other = next(key for key in LENGTH_OF.values() if key != length)
+            raise ConfigError(
+                f"train_cfg.type={kind!r} has {length}=..., not {other}: give {length}, or "
+                f"the loop that counts {other.removeprefix('max_')}"
+            )
     for key, names, least in (
-        ("train_cfg", ("max_iters", "max_epochs"), 1),
+        ("train_cfg", ("max_iters", "max_epochs", "val_interval"), 1),
+        ("train_cfg", ("val_begin",), 0),
         ("train_dataloader", ("batch_size",), 1),
         ("train_dataloader", ("num_workers",), 0),
         ("val_dataloader", ("num_workers",), 0),
@@ -79,6 +91,9 @@ def check_keys(cfg: Config) -> None:
         for name in names:
             if name in cfg[key]:
                 integer(f"{key}.{name}", cfg[key][name], least)
+    optimizer = cfg.optim_wrapper.get("optimizer")
+    if isinstance(optimizer, Mapping) and "lr" in optimizer:
+        within("optim_wrapper.optimizer.lr", optimizer["lr"], 0, math.inf)
 
 
 def check(
