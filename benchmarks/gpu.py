@@ -6,7 +6,8 @@ Then, for each size and type of logits:
 
 - one read of the logits at the bandwidth of a large device-to-device copy, which no kernel can
   beat, and what `pixel_stats`, `region_stats` and `ripu` take as a share of it;
-- RIPU as published and region statistics by softmax + scatter_add, on the same device;
+- RIPU as published and region statistics by softmax + scatter_add, on the same device, and these
+  by torch_scatter where it is installed;
 - a round: the engine's forward passes over a pool in GPU memory, alone and with everything that
   acquisition adds (labels read, regions loaded, scored, selected, the query written).
 
@@ -21,6 +22,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,11 @@ def kernel_rows(quick: bool) -> Rows:
                     row["plain_us"] = device_us(plain, 10)
                     row["ratio"] = row["plain_us"] / row["call_us"]
                     row["plain_peak_mb"] = peak_mb(plain)
+                if what == "region_stats" and "torch_scatter" in kernels.available_backends():
+                    other = partial(
+                        kernels.region_stats, logits, ids, number, backend="torch_scatter"
+                    )
+                    row["torch_scatter_us"] = device_us(other, 10)
                 rows.append(row)
     return rows
 
