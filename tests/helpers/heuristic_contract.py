@@ -33,6 +33,7 @@ ANYWHERE = set(PLACES)
 UNITS = {"image", "grid", "slic"}
 # Where a heuristic works, if not everywhere. A new one that refuses a place gets a row here.
 WORKS = {
+    "AdaptiveSuperpixels": {"grid", "slic"},
     "ReAL": {"grid", "slic"},
     "ClassBalance": {"grid", "slic"},
     "PixelPick": {"pixel"},
@@ -57,6 +58,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     **{name: ({"type": name}, WORKS.get(name, ANYWHERE)) for name in HEURISTICS},
     "BALD": ({"type": "BALD", "passes": 3}, ANYWHERE),
     "BalEnt": ({"type": "BalEnt", "passes": 3}, {"pixel"}),
+    "AdaptiveSuperpixels-units": (
+        {"type": "AdaptiveSuperpixels", "heuristic": {"type": "BALD", "passes": 2}},
+        {"grid", "slic"},
+    ),
     "BALD-ensemble": ({"type": "BALD", "checkpoints": ["OTHER"]}, ANYWHERE),
     "RIPU": ({"type": "RIPU", "radius": 3}, ANYWHERE),
     "RIPU-published": ({"type": "RIPU", "radius": 3, "compat": "published"}, {"window", "pixel"}),

@@ -19,7 +19,7 @@ from ..config.budget import Budget
 from ..config.grammar import AT_RANDOM, Acquisition
 from ..engines.base import Engine
 from ..errors import BudgetError, RegionalALError
-from ..heuristics import HEURISTICS, GroupsUnits, PoolHeuristic
+from ..heuristics import HEURISTICS, GroupsUnits, MergesUnits, PoolHeuristic
 from ..runtime import distributed as dist
 from ..runtime.progress import Stopwatch
 from ..store.images import write_png
@@ -298,7 +298,7 @@ class Acquirer:
         for index in np.unique(picks["image"]).tolist():
             item = self.engine.pool[index]
             ids = None if target.partition is None else target.partition.ids(item)
-            if ids is not None and isinstance(request.heuristic, GroupsUnits):
+            if ids is not None and isinstance(request.heuristic, (GroupsUnits, MergesUnits)):
                 ids = read_groups(request.groups, item.key)[ids]
             of_image = picks[picks["image"] == index]
             annotated = self.store.annotated(item.key)

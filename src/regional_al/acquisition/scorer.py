@@ -14,7 +14,14 @@ import torch
 
 from ..engines.base import Engine, Prediction
 from ..errors import DataError, RegionalALError
-from ..heuristics import GroupsUnits, Heuristic, Observation, PixelHeuristic, PoolHeuristic
+from ..heuristics import (
+    GroupsUnits,
+    Heuristic,
+    MergesUnits,
+    Observation,
+    PixelHeuristic,
+    PoolHeuristic,
+)
 from ..heuristics.base import UnitHeuristic
 from ..runtime.overlap import overlapped
 from ..store.images import replacing, write_array
@@ -86,7 +93,7 @@ class Scorer:
     ) -> tuple[torch.Tensor, I32]:
         """Scores [R] of the units of an image and the unit ids [H, W]. Where the heuristic joins
         units, of the groups; the group of each unit is then written below `groups`."""
-        regions, count, ids = self._regions(item, seen)
+        regions, count, ids = self._regions(item, seen, heuristic, groups)
         if isinstance(heuristic, GroupsUnits):
             scores, of_unit = heuristic.regroup(seen, regions, count)
             table = of_unit.to("cpu", torch.int32).numpy()
@@ -99,10 +106,15 @@ class Scorer:
         return heuristic.unit_scores(seen, regions, count), ids
 
     def describe(
-        self, item: PoolItem, seen: Observation, heuristic: PoolHeuristic
+        self,
+        item: PoolItem,
+        seen: Observation,
+        heuristic: PoolHeuristic,
+        groups: Path | None = None,
     ) -> tuple[dict[str, torch.Tensor], I32]:
-        """The heuristic's columns for the units of an image, and the unit ids [H, W]."""
-        regions, count, ids = self._regions(item, seen)
+        """The heuristic's columns for the units of an image, and the unit ids [H, W]; of groups
+        as in `unit_scores`."""
+        regions, count, ids = self._regions(item, seen, heuristic, groups)
         return heuristic.describe(seen, regions, count), ids
 
     def dense(self, seen: Observation, heuristic: Heuristic) -> torch.Tensor:
@@ -133,11 +145,22 @@ class Scorer:
             with replacing(folder / "index.json") as temporary:
                 temporary.write_text(json.dumps(entries, indent=1) + "\n")
 
-    def _regions(self, item: PoolItem, seen: Observation) -> tuple[torch.Tensor, int, I32]:
+    def _regions(
+        self, item: PoolItem, seen: Observation, heuristic: Heuristic, groups: Path | None
+    ) -> tuple[torch.Tensor, int, I32]:
+        """The units to be scored: those of the partition, or what the heuristic merges them to."""
         assert self.target.partition is not None
         ids = self.target.partition.ids(item)
         count = int(ids.max()) + 1  # arrays are indexed by id, gaps included
-        return torch.from_numpy(ids).to(seen.logits.device), count, ids
+        regions = torch.from_numpy(ids).to(seen.logits.device)
+        if isinstance(heuristic, MergesUnits):
+            of_unit = heuristic.merge_units(seen, regions, count).to(torch.int32)
+            table = of_unit.cpu().numpy()
+            if groups is not None:
+                write_groups(groups, item.key, table)
+            regions, ids = of_unit.to(regions.device)[regions.long()], table[ids]
+            count = int(table.max()) + 1
+        return regions, count, ids
 
     def _observation(self, prediction: Prediction, round_: int) -> Observation:
         item, machine = self.engine.pool[prediction.index], self.prelabels

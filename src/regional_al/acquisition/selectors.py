@@ -153,7 +153,7 @@ class PooledSelector:
         def look(index: int, seen: Observation) -> int:
             item = request.pool[index]
             with naming(item):
-                columns, ids = self.scorer.describe(item, seen, self.heuristic)
+                columns, ids = self.scorer.describe(item, seen, self.heuristic, request.groups)
             count = len(columns["score"])
             pixels = fresh_pixels(ids, count, seen.annotated)
             units = np.flatnonzero(np.bincount(ids.ravel(), minlength=count))

@@ -6,11 +6,13 @@ imported by `custom_imports` of a config (docs/add_a_heuristic.md).
 
 from __future__ import annotations
 
+from .adaptive import AdaptiveSuperpixels
 from .balanced_entropy import BalEnt
 from .base import (
     HEURISTICS,
     GroupsUnits,
     Heuristic,
+    MergesUnits,
     Observation,
     PixelHeuristic,
     PoolHeuristic,
@@ -37,6 +39,7 @@ __all__ = [
     "HEURISTICS",
     "RIPU",
     "SIM",
+    "AdaptiveSuperpixels",
     "BalEnt",
     "BvSB",
     "ByClass",
@@ -54,6 +57,7 @@ __all__ = [
     "Margin",
     "MaxHerding",
     "Maximum",
+    "MergesUnits",
     "Observation",
     "PixBal",
     "PixelHeuristic",

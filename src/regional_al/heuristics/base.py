@@ -4,6 +4,9 @@
   pixels, unless it overrides `unit_scores` and `window_scores`.
 - `UnitHeuristic` scores the units of a partition one by one, or joins them into larger ones.
 - `PoolHeuristic` describes every unit and then chooses among all units of the pool.
+
+Units are joined in two ways: `GroupsUnits` by a search whose result has scores of its own,
+`MergesUnits` before anything is scored, so that a heuristic of any kind scores what is merged.
 """
 
 from __future__ import annotations
@@ -197,6 +200,33 @@ class GroupsUnits(Protocol):
 
         Returns:
             Scores float [G], -inf: never select; and the group int [R] of each unit, 0..G-1.
+        """
+
+
+@runtime_checkable
+class MergesUnits(Protocol):
+    """A heuristic that merges units of a partition first, and then scores what it has merged.
+
+    Its `unit_scores` or `describe` is called with the merged units.
+
+    Example:
+        >>> from regional_al.heuristics import AdaptiveSuperpixels, Random
+        >>> hasattr(AdaptiveSuperpixels, "merge_units"), hasattr(Random, "merge_units")
+        (True, False)
+    """
+
+    def merge_units(
+        self, seen: Observation, regions: torch.Tensor, num_regions: int
+    ) -> torch.Tensor:
+        """The merged unit of each unit.
+
+        Args:
+            seen: The image.
+            regions: int [H, W], the unit of each pixel.
+            num_regions: R, above every id.
+
+        Returns:
+            int [R], 0..G-1. Units without an open pixel must not be merged with others.
         """
 
 

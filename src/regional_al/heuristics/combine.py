@@ -17,6 +17,7 @@ from .base import (
     HEURISTICS,
     GroupsUnits,
     Heuristic,
+    MergesUnits,
     Observation,
     PixelHeuristic,
     PoolHeuristic,
@@ -33,8 +34,8 @@ def build_inner(where: str, spec: Any) -> PixelHeuristic | UnitHeuristic:
     """
     spec = typed(where, spec)
     inner = HEURISTICS.build(spec)
-    if isinstance(inner, (GroupsUnits, PoolHeuristic)):
-        groups = isinstance(inner, GroupsUnits)
+    groups = isinstance(inner, (GroupsUnits, MergesUnits))
+    if groups or isinstance(inner, PoolHeuristic):
         why = "joins units into groups" if groups else "picks from the whole pool by itself"
         raise UnsupportedError(
             f"{where}: {spec['type']!r} {why}; use a heuristic that scores each unit by itself"

@@ -166,14 +166,14 @@ def grow(
 
 def neighbours(ids: I32, num_regions: int) -> list[I64]:
     """Units that share an edge (4-connected) with each unit, ascending; ids int32 [H, W]."""
-    pairs = [
-        np.stack([a[a != b], b[a != b]], axis=1)
-        for a, b in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:]))
-    ]
-    both = np.concatenate([*pairs, *(p[:, ::-1] for p in pairs)]).astype(np.int64)
-    both = np.unique(both, axis=0)
-    ends = np.searchsorted(both[:, 0], np.arange(num_regions + 1))
-    return [both[ends[i] : ends[i + 1], 1] for i in range(num_regions)]
+    codes = []
+    for a, b in ((ids[:, :-1], ids[:, 1:]), (ids[:-1], ids[1:])):
+        border = a != b
+        one, other = a[border].astype(np.int64), b[border].astype(np.int64)
+        codes += [one * num_regions + other, other * num_regions + one]
+    unit, other = np.divmod(np.unique(np.concatenate(codes)), num_regions)
+    ends = np.searchsorted(unit, np.arange(num_regions + 1))
+    return [other[ends[i] : ends[i + 1]] for i in range(num_regions)]
 
 
 def unit_length(vectors: F32) -> F32:

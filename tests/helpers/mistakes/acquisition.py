@@ -362,6 +362,22 @@ ARGUMENTS: list[tuple[str, Any, str]] = [
     ("ReDAL decay NaN", heuristic("ReDAL", decay=NAN), "decay=nan"),
     ("ReDAL edge negative", heuristic("ReDAL", edge=-0.5), r"edge=-0\.5"),
     ("ReDAL candidates negative", heuristic("ReDAL", candidates=-1), "candidates=-1"),
+    (
+        "AdaptiveSuperpixels threshold NaN",
+        heuristic("AdaptiveSuperpixels", threshold=NAN),
+        "threshold=nan",
+    ),
+    (
+        "AdaptiveSuperpixels heuristic unknown",
+        heuristic("AdaptiveSuperpixels", heuristic="Entropie"),
+        "Entropie",
+    ),
+    ("AdaptiveSuperpixels of ReAL", heuristic("AdaptiveSuperpixels", heuristic="ReAL"), "ReAL"),
+    (
+        "AdaptiveSuperpixels on windows",
+        {"region": "window", **heuristic("AdaptiveSuperpixels")},
+        "AdaptiveSuperpixels.*disjoint units",
+    ),
     ("ReAL tau above 1", heuristic("ReAL", tau=2), "tau=2"),
     ("ReAL tau NaN", heuristic("ReAL", tau=NAN), "tau=nan"),
     ("ReAL tau text", heuristic("ReAL", tau="0.8"), "tau='0.8'"),
