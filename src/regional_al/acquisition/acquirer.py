@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from ..config.budget import Budget
-from ..config.grammar import AT_RANDOM, Acquisition
+from ..config.grammar import Acquisition
+from ..config.warm_start import AT_RANDOM
 from ..engines.base import Engine
 from ..errors import BudgetError, RegionalALError
 from ..heuristics import HEURISTICS, GroupsUnits, MergesUnits, PoolHeuristic

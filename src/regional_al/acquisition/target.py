@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.budget import Budget
-from ..config.grammar import Acquisition, WarmStart
+from ..config.grammar import Acquisition
+from ..config.warm_start import WarmStart
 from ..errors import UnsupportedError
 from ..heuristics import Heuristic, PixelHeuristic, PoolHeuristic, UnitHeuristic
 from ..partitions import PARTITIONS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,18 +27,17 @@ from ..checks import (
 )
 from ..errors import ConfigError, UnsupportedError
 from ..heuristics import HEURISTICS
-from ..partitions import PARTITIONS
 from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, USUAL_ANSWERS, Level, RoundInit, Tiles
 from .auto import AUTO, Recommendation, recommend
 from .budget import Budget
+from .region import parse_region
 from .region_classes import RegionClasses
 from .schedule import Iterations, parse_iterations
 from .unlabeled import Unlabeled
+from .warm_start import WarmStart, parse_warm_start, warm_values
 
-AT_RANDOM: JSON = {"type": "Random"}
 MIN_TILE = 16
 LOSS_AVERAGES = ("pixel", "image", "class", "unit")
-MACHINE_WEIGHTS = 1e-6, 1e6  # sums of what is beyond are lost in 32 bits
 MAX_ROUNDS = 253  # a label's round is one byte of the label store's sidecar
 # A training's seed is seed * 1000 + round, plus a number for each process and data worker; numpy's
 # generators take no more than 2**32 - 1.
@@ -68,42 +67,6 @@ class Stop:
     max_seconds: float | None = None
     plateau: int | None = None
     plateau_gain: float = 0.0
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """The labels of round 0.
-
-    Args:
-        level: 'image', 'region' or 'pixel'.
-        region: Region type and its arguments, as in `Acquisition`.
-        budget: Units within this budget, random ones by default; None: nothing is asked, as with
-            `run`, with `labels` and with `prelabels` alone.
-        answer: 'full', 'dominant', 'multiclass' or 'correction'.
-        run: Work dir of another run whose round 0 is taken over, checkpoint included.
-        labels: Work dir of another run whose labels are all taken over; round 0 trains on them.
-        heuristic: `type` and arguments of what chooses the units, by the config's own start.
-        prelabels: Folder of masks that a machine has made; trainings see them where nobody has
-            answered.
-        machine_weight: Of a pixel with a machine's label in the loss, relative to one with an
-            answer, above 0.
-
-    Example:
-        >>> asked = {"warm_start": {"level": "image", "amount": 4}}
-        >>> warm_start = Acquisition.parse(asked).warm_start
-        >>> warm_start.level, str(warm_start.budget)
-        ('image', '4 images')
-    """
-
-    level: Level
-    region: JSON
-    budget: Budget | None
-    answer: str
-    run: Path | None = None
-    labels: Path | None = None
-    heuristic: JSON = field(default_factory=lambda: dict(AT_RANDOM))
-    prelabels: Path | None = None
-    machine_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -243,7 +206,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         raise ConfigError(f"acquisition must be a dict(level=..., heuristic=...), not {raw!r}")
     check_keys("acquisition", raw, KEYS)
     level = choice("acquisition.level", raw.get("level", "region"), LEVELS)
-    region = _region(raw.get("region"), level)
+    region = parse_region(raw.get("region"), level)
     annotator = registered("acquisition.annotator", raw.get("annotator", "oracle"), ANNOTATORS)
     answer = annotator.get("answer", "full")
     choice("acquisition.annotator.answer", answer, ANSWERS)
@@ -262,7 +225,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     budget = Budget.parse(raw.get("budget"), level, region["type"], answer)
     queries = _queries(raw.get("queries"))
     same = WarmStart(cast(Level, level), region, budget, answer)
-    warm_start = _warm_start(raw["warm_start"], same, raw) if "warm_start" in raw else same
+    warm_start = parse_warm_start(raw["warm_start"], same, raw) if "warm_start" in raw else same
     if warm_start is not None and warm_start.run is not None and queries:
         raise ConfigError(
             "acquisition.warm_start.run takes over round 0 of another run, which is not supported "
@@ -325,7 +288,9 @@ def _resolved(a: Acquisition) -> JSON:
     """Every key with the value in force, JSON-able, for the ledger, results.json and the report."""
     out = {key: getattr(a, key) for key in KEYS}
     out["budget"] = asdict(a.budget)
-    out["warm_start"] = None if a.warm_start is None else _warm_values(a.warm_start, a)
+    out["warm_start"] = (
+        None if a.warm_start is None else warm_values(a.warm_start, a.level, a.region)
+    )
     out["stop"] = asdict(a.stop)
     out["iterations"] = None if a.iterations is None else asdict(a.iterations)
     out["tiles"] = None if a.tiles is None else asdict(a.tiles)
@@ -334,82 +299,6 @@ def _resolved(a: Acquisition) -> JSON:
     regions = a.region_classes
     out["region_classes"] = None if regions is None else regions.resolved()
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
-    return out
-
-
-def _warm_start(raw: Any, same: WarmStart, whole: Mapping[str, Any]) -> WarmStart | None:
-    """Read `warm_start=`: None, an amount, or a dict with amount, unit, scope, level, region,
-    heuristic, prelabels, machine_weight; or dict(run=WORK_DIR), dict(labels=WORK_DIR). same: what
-    is left out."""
-    if raw is None:
-        return None
-    if not isinstance(raw, Mapping):
-        budget = Budget.parse(raw, same.level, same.region["type"], same.answer, key="warm_start")
-        return replace(same, budget=budget)
-    for key in ("run", "labels"):
-        if key in raw:
-            if "prelabels" in raw:
-                raise ConfigError(
-                    f"acquisition.warm_start has both prelabels and {key}: leave out one of them"
-                )
-            check_keys("acquisition.warm_start", raw, (key,))
-            folder = file_path(f"acquisition.warm_start.{key}", raw[key], "work dir")
-            if key == "run":
-                return replace(same, budget=None, run=folder)
-            return replace(same, budget=None, labels=folder)
-    others, machine = ("level", "region", "heuristic"), ("prelabels", "machine_weight")
-    check_keys("acquisition.warm_start", raw, ("amount", "unit", "scope", *others, *machine))
-    if "prelabels" in raw or "machine_weight" in raw:
-        same = _prelabelled(raw, same)
-        if not any(key not in machine for key in raw):
-            return replace(same, budget=None)
-    amounts = {key: value for key, value in raw.items() if key not in (*others, *machine)}
-    asked = raw.get("heuristic", AT_RANDOM)
-    heuristic = registered("acquisition.warm_start.heuristic", asked, HEURISTICS)
-    level = choice("acquisition.warm_start.level", raw.get("level", same.level), LEVELS)
-    if level == same.level and "region" not in raw:
-        region, answer = same.region, same.answer
-    else:
-        default = whole.get("region") if level == same.level else None
-        key = "acquisition.warm_start.region"
-        region, answer = _region(raw.get("region", default), level, key), "full"
-    budget = Budget.parse(amounts, level, region["type"], answer, key="warm_start")
-    return replace(
-        same,
-        level=cast(Level, level),
-        region=region,
-        budget=budget,
-        answer=answer,
-        heuristic=heuristic,
-    )
-
-
-def _prelabelled(raw: Mapping[str, Any], same: WarmStart) -> WarmStart:
-    """`same` with the machine labels of `warm_start=dict(prelabels=..., machine_weight=...)`."""
-    key = "acquisition.warm_start"
-    weight = within(f"{key}.machine_weight", raw.get("machine_weight", 1.0), *MACHINE_WEIGHTS)
-    if "prelabels" not in raw:
-        raise ConfigError(
-            f"{key}.machine_weight={weight:g} weighs the labels of a machine: give their folder, "
-            "prelabels=FOLDER, or leave it out"
-        )
-    folder = file_path(f"{key}.prelabels", raw["prelabels"], "folder")
-    return replace(same, prelabels=folder, machine_weight=weight)
-
-
-def _warm_values(warm: WarmStart, a: Acquisition) -> JSON:
-    """The resolved warm start; level and region only where they differ from the acquisition's."""
-    if warm.run is not None or warm.labels is not None:
-        return {"labels": str(warm.labels)} if warm.run is None else {"run": str(warm.run)}
-    out: JSON = {} if warm.budget is None else asdict(warm.budget)
-    if warm.prelabels is not None:
-        out.update(prelabels=str(warm.prelabels), machine_weight=warm.machine_weight)
-    if warm.budget is None:
-        return out
-    if (warm.level, warm.region) != (a.level, a.region):
-        out.update(level=warm.level, region=warm.region)
-    if warm.heuristic != AT_RANDOM:
-        out["heuristic"] = warm.heuristic
     return out
 
 
@@ -424,21 +313,6 @@ def _heuristic(
         found = recommend(cast(Level, level), region, answer)
         return dict(found.heuristic), found
     return registered(where, raw, HEURISTICS, AUTO), None
-
-
-def _region(raw: Any, level: str, key: str = "acquisition.region") -> JSON:
-    if level in ("image", "pixel"):
-        if raw is not None:
-            raise UnsupportedError(
-                f"{key}={raw!r} is not supported at level={level!r}: leave it out"
-            )
-        return {"type": "whole" if level == "image" else "pixel"}
-    region = typed(key, "slic" if raw is None else raw)
-    if region["type"] == "window":  # slides over pixels, so it is no partition
-        check_keys(key, region, ("type", "radius"))
-        region["radius"] = integer(f"{key}.radius", region.get("radius", 1), 0)
-        return region
-    return registered(key, region, PARTITIONS, "window")
 
 
 def _stop(raw: Any, annotator: str) -> Stop:

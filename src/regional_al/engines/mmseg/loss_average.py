@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ...checks import within
-from ...config.grammar import MACHINE_WEIGHTS
+from ...config.warm_start import MACHINE_WEIGHTS
 from ...errors import UnsupportedError
 from ...types import UNLABELED
 from ..specs import first_line, heads, predicts_sets, type_name
