@@ -33,6 +33,7 @@ from .budget import Budget
 from .region import parse_region
 from .region_classes import RegionClasses
 from .schedule import Iterations, parse_iterations
+from .sieve import Sieve
 from .unlabeled import Unlabeled
 from .warm_start import WarmStart, parse_warm_start, warm_values
 
@@ -95,6 +96,7 @@ class Acquisition:
         loss_average: 'pixel', 'image', 'class' or 'unit': what the loss of a batch averages over.
         region_classes: How regions of which only the classes are known are trained on; None: they
             are not.
+        sieve: Which regions that were answered by one class are trained on in part; None: none.
         resolved: Every key with its value in force, JSON-able.
         auto: What `heuristic='auto'` has become, and why; None: a heuristic was named.
 
@@ -123,6 +125,7 @@ class Acquisition:
     unlabeled: Unlabeled | None
     loss_average: str
     region_classes: RegionClasses | None
+    sieve: Sieve | None
     resolved: JSON = field(repr=False, compare=False)
     auto: Recommendation | None = field(default=None, repr=False, compare=False)
 
@@ -196,6 +199,7 @@ KEYS = (
     "unlabeled",
     "loss_average",
     "region_classes",
+    "sieve",
 )
 
 parse = Acquisition.parse
@@ -278,6 +282,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
             "acquisition.loss_average", raw.get("loss_average", "pixel"), LOSS_AVERAGES
         ),
         region_classes=RegionClasses.parse(raw.get("region_classes"), answer),
+        sieve=Sieve.parse(raw.get("sieve"), answer),
         resolved={},
     )
     acquisition.resolved.update(_resolved(acquisition))
@@ -298,6 +303,7 @@ def _resolved(a: Acquisition) -> JSON:
     out["unlabeled"] = None if a.unlabeled is None else a.unlabeled.resolved()
     regions = a.region_classes
     out["region_classes"] = None if regions is None else regions.resolved()
+    out["sieve"] = None if a.sieve is None else a.sieve.resolved()
     out["cache_dir"] = None if a.cache_dir is None else str(a.cache_dir)
     return out
 

@@ -57,6 +57,20 @@ class LabelQuality:
         self._round = round_
         return self._total
 
+    def of(self, labels: LabelStore) -> I64:
+        """`after`, of these labels instead of all answers: those that a training has seen.
+
+        Args:
+            labels: A label store of the same pool.
+        """
+        keys = set(labels.keys())
+        total = self._none()
+        for key in self.keys:
+            seen = labels.read(key) if key in keys else None
+            if seen is not None:
+                total += self._counts(seen, self.truth(key))
+        return total
+
     def _confusion(self, key: str, round_: int | None) -> I64:
         """Of an image; with a round, what its answers have changed."""
         label, sidecar = self.store.read(key), self.store.annotated(key)

@@ -154,17 +154,17 @@ class ActiveLearningLoop:
         self._prepared = True
 
     def training_store(self) -> LabelStore:
-        """The labels that a training sees: the answers, and where there is none what a machine
-        says, if the config has `prelabels`."""
-        if self.config.prelabels is None:
+        """The labels that a training sees: the answers, with `sieve` those that are left, and where
+        there is none what a machine says, if the config has `prelabels`."""
+        if self.config.prelabels is None and self.config.sieve is None:
             return self.store
         return TrainingLabels(self.work_dir.training_labels)
 
     @property
     def label_quality(self) -> LabelQuality | None:
-        """What compares the labels of a run with `prelabels` with the truth; None where the
-        annotator does not know it of every image."""
-        if self._quality is None and self.config.prelabels is not None:
+        """What compares the labels of a run with `prelabels` or `sieve` with the truth; None where
+        the annotator does not know it of every image."""
+        if self._quality is None and isinstance(self.training_store(), TrainingLabels):
             if not getattr(self.annotator, "has_truth", False):
                 return None
             truth: Callable[[str], U8] = self.annotator.truth  # type: ignore[attr-defined]

@@ -20,9 +20,11 @@ from ..config.changes import training_digest
 from ..engines.base import FitRequest, has_source, trains_on_sets
 from ..runtime import distributed as dist
 from ..store import fit_state
+from ..store.labels import LabelStore
 from ..store.prelabels import Prelabels, TrainingLabels
 from ..store.query import Query, read_query
 from ..types import JSON
+from . import sieving
 from .closing import carried, closed
 from .resume import config_tree
 
@@ -93,12 +95,10 @@ def train(loop: ActiveLearningLoop) -> JSON:
     source_alone = has_source(loop.engine) and until != 0
     trainable = loop.engine.label_space.trainable
 
-    store = loop.training_store()
+    with loop.watch("fit"):
+        store = current_store(loop)
 
     def look() -> JSON:
-        if isinstance(store, TrainingLabels):
-            keys = (item.key for item in loop.engine.pool)
-            store.refresh(loop.store, Prelabels(loop.work_dir.prelabels), keys)
         images, digest = store.training_digest(trainable, trains_on_sets(loop.engine))
         return {"images": images, "digest": digest}
 
@@ -130,29 +130,46 @@ def train(loop: ActiveLearningLoop) -> JSON:
     }
 
 
+def current_store(loop: ActiveLearningLoop) -> LabelStore:
+    """The labels that the training of this round sees, up to date; called on every rank."""
+    store = loop.training_store()
+    if isinstance(store, TrainingLabels):
+        sieved = sieving.prepare(loop)
+
+        def refresh() -> JSON:
+            keys = (item.key for item in loop.engine.pool)
+            store.refresh(loop.store, Prelabels(loop.work_dir.prelabels), keys, sieved)
+            return {}
+
+        dist.on_main(refresh)
+    return store
+
+
 def evaluate(loop: ActiveLearningLoop) -> JSON:
     """Measure the model of this round on the validation set, and the labels if there is truth."""
     if dist.is_main():
         fit_state.remove(loop.work_dir.fit(loop.round))  # its training has been recorded
     with loop.watch("evaluate"):
         confusion = loop.engine.evaluate(loop.records.checkpoint(loop.round))
+    sieves = loop.config.sieve is not None and loop.label_quality is not None
+    seen = current_store(loop) if sieves else None
     return {
         "miou": none_if_nan(metrics.mean_iou(confusion)),
         "per_class_iou": [none_if_nan(value) for value in metrics.iou(confusion).tolist()],
         "accuracy": none_if_nan(metrics.accuracy(confusion)),
-        **dist.on_main(lambda: labels_measured(loop)),
+        **dist.on_main(lambda: labels_measured(loop, seen)),
     }
 
 
-def labels_measured(loop: ActiveLearningLoop) -> JSON:
+def labels_measured(loop: ActiveLearningLoop, seen: LabelStore | None = None) -> JSON:
     """Rank 0: how good the labels of this round are, those of a machine among them; empty where it
-    is not known."""
+    is not known. seen: what the training has seen, where answers are left out."""
     quality, ledger = loop.label_quality, loop.records.ledger
     if quality is None or ledger is None:
         return {}
     asked = (ledger.done(loop.round, "query") or {}).get("picks")
     queried = read_query(loop.work_dir.query(loop.round)).image_keys() if asked else []
-    confusion = quality.after(loop.round, queried)
+    confusion = quality.after(loop.round, queried) if seen is None else quality.of(seen)
     return {
         "label_miou": none_if_nan(metrics.mean_iou(confusion)),
         "label_accuracy": none_if_nan(metrics.accuracy(confusion)),

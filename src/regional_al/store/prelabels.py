@@ -5,11 +5,13 @@ when the run starts, and never written again; `summary.json`, which is written l
 complete. What people have answered stays in the label store, alone.
 
 A training sees both: `TrainingLabels` is a label store in which each pixel has its answer or, where
-there is none, the machine's label. It is made from the other two and may be deleted.
+there is none, the machine's label, but for pixels that are left out (`store.sieved`). It is made
+from the others and may be deleted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, WorkDirError
-from ..types import I64, JSON, U8, UNLABELED, LabelSpace
+from ..types import I64, JSON, U8, UNLABELED, Bool, LabelSpace
 from .images import read_ids, replacing, write_png
 from .keys import check_key
 from .label_maps import CLASSES, write_sets
@@ -25,6 +27,7 @@ from .labels import LabelStore
 from .listing import LABEL, ROUNDS
 from .outside import check_file
 from .reading import Reader, integer, read_json
+from .sieved import SievedPixels
 
 MACHINE = 255
 """In the sidecar of `TrainingLabels`: the label of this pixel is a machine's."""
@@ -163,6 +166,18 @@ def current_labels(
     )
 
 
+def without(labels: U8, sidecar: U8, left_out: Bool) -> tuple[U8, U8]:
+    """`current_labels` without some pixels, all of [H, W].
+
+    Example:
+        >>> labels, sidecar = np.array([[7, 3]], np.uint8), np.array([[1, 1]], np.uint8)
+        >>> [x.tolist() for x in without(labels, sidecar, np.array([[False, True]]))]
+        [[[7, 255]], [[1, 0]]]
+    """
+    kept = np.where(left_out, np.uint8(UNLABELED), labels).astype(np.uint8)
+    return kept, np.where(left_out, np.uint8(0), sidecar).astype(np.uint8)
+
+
 class TrainingLabels(LabelStore):
     """The current label of every pixel as a label store, for trainings. Rank 0 refreshes it.
 
@@ -184,7 +199,13 @@ class TrainingLabels(LabelStore):
         ([[7, 3]], [[1, 255]])
     """
 
-    def refresh(self, store: LabelStore, prelabels: Prelabels, keys: Iterable[str]) -> None:
+    def refresh(
+        self,
+        store: LabelStore,
+        prelabels: Prelabels,
+        keys: Iterable[str],
+        sieved: SievedPixels | None = None,
+    ) -> None:
         """Make the files of images whose answers are not those that they were made from, or that
         are not as they were made. Safe to repeat after a kill.
 
@@ -192,17 +213,24 @@ class TrainingLabels(LabelStore):
             store: What people have answered.
             prelabels: What a machine says.
             keys: Of the images.
+            sieved: Which answered pixels are left out: they have no label, not a machine's either,
+                and count as not answered; None: none are.
         """
         record = self._record()
         for key in {*store.class_set_keys(), *self.class_set_keys()}:
             write_sets(self._map_path(CLASSES, key), store.class_sets(key))
         for key in keys:
+            left_out = None if sieved is None else sieved.read(key)
             origin = _pixels_of(store, key)
+            if left_out is not None and left_out.any():
+                origin += f" {hashlib.blake2b(np.packbits(left_out).tobytes(), digest_size=16).hexdigest()}"
             if record.get(key) == [origin, _pixels_of(self, key)]:
                 continue
             labels, sidecar = current_labels(
                 store.read(key), store.annotated(key), prelabels.read(key)
             )
+            if left_out is not None and labels is not None and sidecar is not None:
+                labels, sidecar = without(labels, sidecar, left_out)
             self._put(LABEL, key, None, labels, 0)
             self._put(ROUNDS, key, None, sidecar, 0)
             record[key] = [origin, _pixels_of(self, key)]

@@ -38,7 +38,7 @@ class WorkDir:
 
     @property
     def training_labels(self) -> Path:
-        """Folder of the answers and machine labels that trainings see together."""
+        """Folder of the labels as trainings see them, see `store.prelabels.TrainingLabels`."""
         return self.root / "training_labels"
 
     @property
@@ -112,6 +112,10 @@ class WorkDir:
     def fit(self, number: int) -> Path:
         """Folder of the training of a round: its checkpoint and logs."""
         return self.round(number) / "fit"
+
+    def sieved(self, number: int) -> Path:
+        """Folder of the masks of what the training of a round leaves out, see `store.sieved`."""
+        return self.round(number) / "sieved"
 
     def previews(self, number: int) -> Path:
         """Folder of the score maps that the report shows."""
