@@ -15,6 +15,7 @@ from regional_al.annotators.replay import decode
 from regional_al.loop.closing import closed
 from regional_al.store.answer_log import AnswerLog, Event
 from regional_al.store.label_maps import read_sets, write_sets
+from regional_al.store.sieved import SievedPixels
 from regional_al.store.work_dir import WorkDir
 from regional_al.types import ClassSets
 
@@ -42,6 +43,15 @@ def sets(folder: Path) -> Path:
 
 def read_class_sets(folder: Path) -> Any:
     return read_sets(folder / "sets.png")
+
+
+def sieved(folder: Path) -> Path:
+    SievedPixels(folder).write("a", np.eye(6, 8) > 0, "answers")
+    return folder / "a.png"
+
+
+def read_sieved(folder: Path) -> Any:
+    return SievedPixels(folder).read("a"), SievedPixels(folder).made_from("a")
 
 
 def log(folder: Path) -> Path:

@@ -469,6 +469,7 @@ READERS: dict[str, Reader] = {
     "budget": Reader("config.budget.Budget", _budget, _parse_budget, named=False),
     "painted map": Reader("annotators.replay.decode", page.painted, page.read_painted, named=False),
     "class sets": Reader("store.label_maps.read_sets", page.sets, page.read_class_sets),
+    "sieved pixels": Reader("store.sieved.SievedPixels", page.sieved, page.read_sieved),
     "answer log": Reader("store.answer_log.AnswerLog", page.log, page.read_log, writes=True),
     "closed round": Reader("loop.closing.closed", page.closed_round, page.read_closed),
 }

@@ -50,6 +50,10 @@ TRAINING: list[tuple[str, Any, str]] = [
     ),
     ("average misspelt", {"loss_average": "units"}, r"loss_average='units'.*Did you mean 'unit'"),
     ("average None", {"loss_average": None}, r"acquisition\.loss_average=None"),
+    # sieve
+    ("sieve of full answers", {"sieve": True}, r"acquisition\.sieve is about regions.*leave sieve"),
+    ("sieve a number", {"sieve": 3}, r"acquisition\.sieve=3 must be a dict"),
+    ("sieve key", {"sieve": {"min_pixel": 1}}, "'min_pixel'.*Did you mean 'min_pixels'"),
     # region_classes
     (
         "class sets with the toy engine",
