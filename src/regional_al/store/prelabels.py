@@ -223,7 +223,8 @@ class TrainingLabels(LabelStore):
             left_out = None if sieved is None else sieved.read(key)
             origin = _pixels_of(store, key)
             if left_out is not None and left_out.any():
-                origin += f" {hashlib.blake2b(np.packbits(left_out).tobytes(), digest_size=16).hexdigest()}"
+                packed = np.packbits(left_out).tobytes()
+                origin += f" {hashlib.blake2b(packed, digest_size=16).hexdigest()}"
             if record.get(key) == [origin, _pixels_of(self, key)]:
                 continue
             labels, sidecar = current_labels(

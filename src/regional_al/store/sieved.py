@@ -83,7 +83,8 @@ class SievedPixels:
         """
         from PIL import Image, PngImagePlugin
 
-        info, data = PngImagePlugin.PngInfo(), io.BytesIO()
+        info = PngImagePlugin.PngInfo()
+        data = io.BytesIO()
         info.add_text(_TEXT, made_from)
         pixels = np.where(left_out, np.uint8(255), np.uint8(0))
         Image.fromarray(pixels).save(data, "PNG", pnginfo=info, compress_level=1)
