@@ -48,7 +48,7 @@ class Sieve:
             >>> Sieve.parse({"min_pixels": 0}, "dominant")
             Traceback (most recent call last):
             regional_al.errors.ConfigError: acquisition.sieve.min_pixels=0 must be a whole number \
-from 1
+of at least 1
         """
         if raw is None or raw is False:
             return None
