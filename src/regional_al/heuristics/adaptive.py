@@ -60,8 +60,8 @@ class AdaptiveSuperpixels(Heuristic):
     Deviations:
         Units without an open pixel are not merged, those that are partly annotated are. The share
         of a class in `ClassBalance` counts regions, that of the authors' code pixels. Answers are
-        not sieved: every pixel gets the dominant class. Beside an inner heuristic with dropout
-        passes, units are merged by the first of these passes.
+        sieved with `acquisition.sieve` alone. Beside an inner heuristic with dropout passes, units
+        are merged by the first of these passes.
     Config:
         dict(level='region', heuristic=dict(type='AdaptiveSuperpixels', heuristic='ClassBalance'),
              annotator=dict(type='oracle', answer='dominant'),
