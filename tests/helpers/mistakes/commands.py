@@ -314,6 +314,11 @@ OPTIONS: list[tuple[str, list[str], str]] = [
     ("budget at the top", ["budget.amount=1%"], "acquisition.budget.amount"),
     ("batch 0", ["train_dataloader.batch_size=0"], "batch_size"),
     ("batch negative", ["train_dataloader.batch_size=-2"], "batch_size"),
+    (
+        "batch beyond memory",
+        ["train_dataloader.batch_size=1000000000"],
+        "batch_size=1000000000.*GiB",
+    ),
     ("workers negative", ["train_dataloader.num_workers=-1"], "num_workers"),
     ("data_root missing", ["train_dataloader.dataset.data_root=gone"], "gone"),
     ("data set unknown", ["train_dataloader.dataset.type=Streetz"], "Streetz"),

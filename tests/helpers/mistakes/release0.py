@@ -98,6 +98,7 @@ OPTIONS: list[tuple[str, list[str], str]] = [
     ("schedule text", ["runner.max_iters=many"], "max_iters"),
     ("batch 0", ["data.samples_per_gpu=0"], "samples_per_gpu"),
     ("batch negative", ["data.samples_per_gpu=-2"], "samples_per_gpu"),
+    ("batch beyond memory", ["data.samples_per_gpu=1000000000"], "samples_per_gpu=1000000000.*GiB"),
     ("workers negative", ["data.workers_per_gpu=-1"], "workers_per_gpu"),
     ("loader argument unknown", ["data.prefetch=1"], "prefetch"),
     ("data_root missing", ["data.train.data_root=gone"], "gone"),

@@ -1,13 +1,15 @@
-"""Whether what the data workers of a training load ahead fits into shared memory. No framework."""
+"""Whether batches fit: one into memory, and what data workers load ahead into shared memory. No
+framework."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ...errors import EnvironmentProblem
+from ...errors import ConfigError, EnvironmentProblem
 from ...runtime import shared_memory
 from ...runtime.shared_memory import Load
 
@@ -18,6 +20,29 @@ def check_shared_memory(groups: Iterable[Sequence[Load]]) -> None:
     text = shared_memory.shortage(shared_memory.free(), groups, shared_memory.processes())
     if text is not None:
         raise EnvironmentProblem(text)
+
+
+def check_batch(key: str, size: int, samples: Iterable[Any], memory: int | None = None) -> None:
+    """Raise ConfigError when a batch is larger than the memory of the machine: loading it would
+    take hours, or be killed without a line.
+
+    Args:
+        key: Of the config, that says how many images a batch has.
+        size: So many.
+        samples: Of the training, any number.
+        memory: Of the machine in bytes; None: that of this one.
+
+    Example:
+        >>> check_batch("train_dataloader.batch_size", 4, [torch.zeros(3, 8, 8)])
+    """
+    if memory is None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed = batch_bytes(samples, size)
+    if needed > memory:
+        raise ConfigError(
+            f"{key}={size}: a batch takes {needed / 2**30:.1f} GiB, the machine has "
+            f"{memory / 2**30:.1f} GiB of memory: use smaller batches"
+        )
 
 
 def tensor_bytes(sample: Any) -> int:

@@ -26,7 +26,7 @@ from ..mmseg.domains import KEY as SOURCE_KEY
 from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads, flat
 from ..mmseg.loss_average import check_used
-from ..mmseg.memory import batch_bytes, check_shared_memory
+from ..mmseg.memory import batch_bytes, check_batch, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.self_training import check_model as check_segmentor
@@ -89,6 +89,8 @@ def check(
             check_source_masks(source)
         with unchanged():
             check_model(cfg, pool, sparse, source)
+            size = int(loader_options(cfg, "train_dataloader", 0)["samples_per_gpu"])
+            check_batch("data.samples_per_gpu", size, invented_samples(pool, 0.0))
             check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
             rehearse(cfg, pool, validation, source)

@@ -32,7 +32,7 @@ from ..mmseg.domains import SOURCE
 from ..mmseg.head_probe import check_blank, check_heads
 from ..mmseg.ignored import check_dataset
 from ..mmseg.loss_average import check_used
-from ..mmseg.memory import batch_bytes, check_shared_memory
+from ..mmseg.memory import batch_bytes, check_batch, check_shared_memory
 from ..mmseg.mixing import OneImage
 from ..mmseg.rehearsal import invented_mask, unchanged
 from ..mmseg.self_training import check_model as check_segmentor
@@ -124,6 +124,8 @@ def check(
             )
         with unchanged():
             check_model(cfg, pool, sparse, source)
+            size = int(cfg.train_dataloader.get("batch_size") or 1)
+            check_batch("train_dataloader.batch_size", size, invented_samples(pool, 0.0))
             check_shared_memory(worker_loads(cfg, pool, source))
         for _ in progress(range(1), "trying a training iteration and an evaluation"):
             rehearse(cfg, pool, validation, source, unscored)
