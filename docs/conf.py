@@ -56,7 +56,7 @@ napoleon_custom_sections = ["Source", "Score", "Cost", "Deviations", "Config"]
 INTERNAL = (
     *("AnswerTuple", "BudgetUnit", "Colour", "ConfigReader", "Entry", "FileStamp", "Files", "I16"),
     *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "RGB"),
-    *("Recommendation", "RegionClasses", "Scope", "Scores", "Stopwatch", "TrainingLog"),
+    *("Recommendation", "RegionClasses", "Scope", "Scores", "Sieve", "Stopwatch", "TrainingLog"),
     *("Unlabeled",),
 )
 nitpick_ignore = [("py:class", name) for name in ("Path", "Tensor", *INTERNAL)]
