@@ -18,7 +18,7 @@ import torch
 from ..config.budget import Budget
 from ..config.grammar import Acquisition
 from ..config.warm_start import AT_RANDOM
-from ..engines.base import Engine
+from ..engines.base import Engine, predictions
 from ..errors import BudgetError, RegionalALError
 from ..heuristics import HEURISTICS, GroupsUnits, MergesUnits, PoolHeuristic
 from ..runtime import distributed as dist
@@ -274,7 +274,7 @@ class Acquirer:
             return
         folder = self.files.predictions(query.info.round)
         share = sorted(query.keys)[dist.rank() :: dist.world_size()]
-        for seen in self.engine.predict(checkpoint, share, PredictRequest()):
+        for seen in predictions(self.engine, checkpoint, share, PredictRequest()):
             classes = seen.logits.argmax(0).to(torch.uint8).cpu().numpy()
             write_png(folder / f"{query.keys[seen.index]}.png", classes)
         dist.barrier()

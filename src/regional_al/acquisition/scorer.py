@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from ..engines.base import Engine, Prediction
-from ..errors import DataError, RegionalALError
+from ..engines.base import Engine, Prediction, predictions
+from ..errors import RegionalALError
 from ..heuristics import (
     GroupsUnits,
     Heuristic,
@@ -79,14 +79,7 @@ class Scorer:
                 yield Prediction(index, torch.zeros(1).expand(1, *self.engine.pool[index].shape))
             return
         needs = request.heuristic.needs
-        for prediction in self.engine.predict(request.checkpoint, indices, needs):
-            item = self.engine.pool[prediction.index]
-            if tuple(prediction.logits.shape[-2:]) != tuple(item.shape):
-                raise DataError(
-                    f"image {item.key!r}: logits are {tuple(prediction.logits.shape[-2:])} but the "
-                    f"image is {item.shape}: the test pipeline must predict at the image's own size"
-                )
-            yield prediction
+        yield from predictions(self.engine, request.checkpoint, indices, needs)
 
     def unit_scores(
         self, item: PoolItem, seen: Observation, heuristic: Heuristic, groups: Path | None = None

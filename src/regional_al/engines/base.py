@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ..errors import EnvironmentProblem, UnsupportedError
+from ..errors import DataError, EnvironmentProblem, UnsupportedError
 from ..registry import Registry
 from ..types import I64, JSON, U8, FeatureMap, LabelSpace, PoolItem, PredictRequest, RoundInit
 
@@ -234,6 +234,33 @@ class Engine(Protocol):
 
     def evaluate(self, checkpoint: Path | None) -> I64:
         """Confusion matrix int64 [C, C] over the validation set, rows = truth, without void."""
+
+
+def predictions(
+    engine: Engine, checkpoint: Path | None, indices: Sequence[int], needs: PredictRequest
+) -> Iterator[Prediction]:
+    """`Engine.predict`, with the size of the logits checked.
+
+    Args:
+        engine: Predicts.
+        checkpoint: Of the model; None: the config's own start.
+        indices: Into the pool.
+        needs: What to predict beside logits.
+
+    Yields:
+        The predictions, as `engine` gives them.
+
+    Raises:
+        DataError: Logits are of another size than their image, which it names.
+    """
+    for prediction in engine.predict(checkpoint, indices, needs):
+        item, size = engine.pool[prediction.index], tuple(prediction.logits.shape[-2:])
+        if size != tuple(item.shape):
+            raise DataError(
+                f"image {item.key!r}: logits are {size} but the image is {item.shape}: the test "
+                "pipeline must predict at the image's own size"
+            )
+        yield prediction
 
 
 def has_source(engine: Engine) -> bool:

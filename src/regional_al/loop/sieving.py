@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 
 from ..config.sieve import SIEVED_ANSWERS
-from ..engines.base import Prediction
-from ..errors import DataError, RegionalALError
+from ..engines.base import predictions
+from ..errors import RegionalALError
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..store.query import read_asked, read_query
@@ -142,7 +141,8 @@ def _make(loop: ActiveLearningLoop, sieved: SievedPixels, min_pixels: int, previ
     if not origins:
         return
     classes = np.where(space.trainable, space.raw_to_train, UNLABELED).astype(np.uint8)
-    for seen in progress(_predictions(loop, previous, list(origins)), "Sieving", len(origins)):
+    found = predictions(loop.engine, previous, list(origins), PredictRequest())
+    for seen in progress(found, "Sieving", len(origins)):
         item = pool[seen.index]
         answers = _answers(loop, seen.index)
         assert answers is not None
@@ -200,16 +200,3 @@ def _answers(loop: ActiveLearningLoop, index: int) -> tuple[U8, U8] | None:
     key = loop.engine.pool[index].key
     labels, rounds = loop.store.read(key), loop.store.annotated(key)
     return None if labels is None or rounds is None else (labels, rounds)
-
-
-def _predictions(
-    loop: ActiveLearningLoop, checkpoint: Path, indices: list[int]
-) -> Iterator[Prediction]:
-    for seen in loop.engine.predict(checkpoint, indices, PredictRequest()):
-        item = loop.engine.pool[seen.index]
-        if tuple(seen.logits.shape[-2:]) != tuple(item.shape):
-            raise DataError(
-                f"image {item.key!r}: logits are {tuple(seen.logits.shape[-2:])} but the image is "
-                f"{item.shape}: the test pipeline must predict at the image's own size"
-            )
-        yield seen
