@@ -31,7 +31,7 @@ collect_ignore_glob = [
 IN_BOTH = {"engines", "cli", "runtime"}
 """Folders whose slow tests depend on the release of torch or MMSegmentation."""
 
-IN_ONE = {"exchange", "scaffold", "tools", "web"}
+IN_ONE = {"compare", "exchange", "report", "review", "scaffold", "tools", "web"}
 """Folders whose tests run in the default environment alone: they use neither torch nor
 MMSegmentation but through what other folders test in both."""
 

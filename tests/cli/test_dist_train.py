@@ -61,15 +61,15 @@ def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "w/rounds/000/fit/checkpoint.pth"
 
 
-@pytest.mark.parametrize("region", ["dict(type='slic', n_segments=40)", "'window'"])
 def test_one_and_two_processes_pick_the_same_bytes(
-    region: str, scenes: Path, trained: Path, tmp_path: Path
+    scenes: Path, trained: Path, tmp_path: Path
 ) -> None:
-    """Source-free: the first query is the given checkpoint's, before any training."""
+    """Source-free: the first query is the given checkpoint's, before any training. Other regions
+    and levels: tests/loop."""
     config = tmp_path / "free.py"
     config.write_text(
-        BASE + f"acquisition = dict(level='region', heuristic='RIPU', region={region},\n"
-        "    warm_start=None, queries=[0], rounds=1)\n"
+        BASE + f"acquisition = dict(level='region', heuristic='RIPU', \n"
+        "    region=dict(type='slic', n_segments=40), warm_start=None, queries=[0], rounds=1)\n"
         f"load_from = {str(trained)!r}\ntrain_cfg = dict(max_iters=1)\n"
         # what does not go with `queries` in the inherited grammar
         "acquisition['round_init'] = 'pretrained'\n"

@@ -3,7 +3,7 @@ python loop_worker.py DATA WORK_DIR JSON [--alone] [--kill-at-fit N [--kill-rank
 
 Under torchrun's environment variables it joins the gloo group first. Used by the tests that kill
 runs and by those that compare numbers of processes. A JSON list makes run after run in WORK_DIR/0,
-WORK_DIR/1 and so on: importing torch takes longer than the runs do. `--alone` runs the exported
+WORK_DIR/1 and so on. `--alone` runs the exported
 loop instead of `regional_al.run`; `--kill-at-fit N` is killed by SIGKILL when its N-th training
 begins: with `--kill-rank R` rank R alone, for which the others then wait as a collective of NCCL
 does, for hours, SIGTERM or not. A user's error ends the process with exit code 2.

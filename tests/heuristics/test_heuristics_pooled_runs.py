@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import HELPERS
+from warm_ranks import launch
 
 from regional_al.acquisition.candidates import make_picks
 from regional_al.config import grammar as config
@@ -33,7 +29,6 @@ from regional_al.testing.toy import toy_engine
 from regional_al.types import LabelSpace
 
 SPACE = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
-WORKER = HELPERS / "loop_worker.py"
 HEURISTICS: dict[str, Any] = {
     "balance": "ClassBalance",
     "clasp": {"type": "ClaSPPE", "exclude": [0]},
@@ -182,24 +177,6 @@ def test_same_picks_on_1_and_2_processes(data: Path, tmp_path: Path) -> None:
         assert len(files) > 18
         found.append({str(f.relative_to(work_dir)): f.read_bytes() for f in files})
     assert found[0] == found[1]
-
-
-def launch(processes: int, data: Path, work_dir: Path, acquisition: list[dict[str, Any]]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, str(WORKER), str(data), str(work_dir), json.dumps(acquisition)]
-    ranks = []
-    for rank in range(processes):
-        group = {
-            "OMP_NUM_THREADS": "1",
-            "RANK": str(rank),
-            "WORLD_SIZE": str(processes),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        ranks.append(subprocess.Popen(command, env={**os.environ, **group}))
-    assert [rank.wait(timeout=240) for rank in ranks] == [0] * processes
 
 
 def test_features_of_some_images_only_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_loop import SPACE, launch, picks, settings
+from test_loop import SPACE, picks, settings
+from warm_ranks import launch
 
 import regional_al
 from regional_al.annotators import OracleAnnotator

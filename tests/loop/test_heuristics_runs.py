@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_loop import SPACE, launch, picks
+from test_loop import SPACE, picks
+from warm_ranks import launch
 
 from regional_al.config import grammar as config
 from regional_al.loop import runner

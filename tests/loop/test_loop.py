@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from paths import HELPERS
+from warm_ranks import launch
 
 from regional_al.config import grammar as config
 from regional_al.loop import runner
@@ -29,7 +24,6 @@ from regional_al.testing.toy import toy_engine
 from regional_al.types import LabelSpace
 
 SPACE = LabelSpace.plain(streets.CLASSES, streets.PALETTE)
-WORKER = HELPERS / "loop_worker.py"
 SETTINGS: dict[str, dict[str, Any]] = {
     "slic": {"level": "region", "region": {"type": "slic", "n_segments": 30}},
     "window": {"level": "region", "region": "window"},
@@ -187,33 +181,6 @@ def test_corrupting_unqueried_ground_truth_changes_no_pick(
     assert changed > 1000
     start(other, tmp_path / "corrupt", settings(name))
     assert picks(tmp_path / "corrupt") == picks(tmp_path / "honest")
-
-
-def launch(
-    processes: int,
-    data: Path,
-    work_dir: Path,
-    acquisition: dict[str, Any] | list[dict[str, Any]],
-    *options: str,
-    ends: int = 0,
-) -> None:
-    """Run helpers/loop_worker.py on several ranks; ends: the exit code expected of each."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, str(WORKER), str(data), str(work_dir), json.dumps(acquisition)]
-    command += options
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ranks = []
-    for rank in range(processes):
-        group = {
-            "RANK": str(rank),
-            "WORLD_SIZE": str(processes),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        ranks.append(subprocess.Popen(command, env={**environment, **group}))
-    assert [rank.wait(timeout=240) for rank in ranks] == [ends] * processes
 
 
 @pytest.mark.slow

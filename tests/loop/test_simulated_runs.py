@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_run import play
-from test_loop import launch
+from warm_ranks import launch
 
 from regional_al.annotators.effort import Seconds, work_of
 from regional_al.annotators.oracle import true_answer

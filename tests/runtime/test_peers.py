@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paths import HELPERS
+from warm_ranks import start_ranks
 
 from regional_al.errors import TrainingStopped
 from regional_al.loop import runner
@@ -113,12 +112,6 @@ def start(command: list[str], **more: str) -> list[subprocess.Popen[str]]:
     ]
 
 
-def worker(data: Path, work_dir: Path, *options: str) -> list[subprocess.Popen[str]]:
-    script = str(HELPERS / "loop_worker.py")
-    acquisition = json.dumps(ACQUISITION)
-    return start([sys.executable, script, str(data), str(work_dir), acquisition, *options])
-
-
 def picks(work_dir: Path) -> dict[str, bytes]:
     files = [f for f in sorted(work_dir.glob("rounds/*/query/**/*")) if f.is_file()]
     assert files
@@ -131,7 +124,9 @@ def test_a_killed_rank_ends_one_that_would_wait_for_hours(
     data: Path, tmp_path: Path, victim: int
 ) -> None:
     runner.run(toy_engine(data), ACQUISITION, tmp_path / "whole", report=False)
-    ranks = worker(data, tmp_path / "run", "--kill-at-fit", "2", "--kill-rank", str(victim))
+    ranks = start_ranks(
+        2, data, tmp_path / "run", ACQUISITION, "--kill-at-fit", "2", "--kill-rank", str(victim)
+    )
     assert ranks[victim].wait(timeout=240) == -signal.SIGKILL
     begun = time.monotonic()
     other = ranks[1 - victim]
@@ -142,7 +137,7 @@ def test_a_killed_rank_ends_one_that_would_wait_for_hours(
     line = f"rank {victim} (process {ranks[victim].pid}) has ended: rank {1 - victim} ends, too"
     assert said.splitlines()[-1] == line
     assert not list((tmp_path / "run").glob("rounds/001/fit/checkpoint.pth"))
-    for rank in worker(data, tmp_path / "run"):
+    for rank in start_ranks(2, data, tmp_path / "run", ACQUISITION):
         assert "has ended" not in str(rank.communicate(timeout=240)[1])
         assert rank.returncode == 0
     assert picks(tmp_path / "run") == picks(tmp_path / "whole")

@@ -143,9 +143,9 @@ def test_kills_at_any_moment_are_no_differences(
 
 @pytest.mark.slow
 def test_a_kill_before_any_act_is_no_difference(data: Path, tmp_path: Path) -> None:
-    """A new run killed at its 1st, 6th, 11th ... act, then checked, repaired and resumed."""
+    """A new run killed at its 1st, 8th, 15th ... act, then checked, repaired and resumed."""
     start(data, tmp_path / "warm")  # what is compiled or loaded once, the children inherit
-    for at in range(1, 1000, 5):
+    for at in range(1, 1000, 7):
         work_dir = tmp_path / str(at)
         if killed_run(data, work_dir, at):
             assert at > 100

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from paths import HELPERS
+from warm_ranks import start_rank
 
 from regional_al.errors import WorkDirError
 from regional_al.loop import runner
@@ -287,15 +284,11 @@ def test_a_run_that_fails_lets_go(
 
 @pytest.mark.slow
 def test_of_two_processes_started_at_once_one_runs(data: Path, tmp_path: Path) -> None:
-    worker = HELPERS / "loop_worker.py"
-    acquisition = json.dumps({**IMAGES, "rounds": 3, "iterations": 60})
-    for pair in range(4):
+    acquisition = {**IMAGES, "rounds": 3, "iterations": 60}
+    for pair in range(2):
         work_dir = tmp_path / str(pair)
-        command = [sys.executable, str(worker), str(data), str(work_dir), acquisition]
-        both = [
-            subprocess.Popen([*command, *more], stderr=subprocess.PIPE, text=True)
-            for more in ([], ["--alone"] if pair % 2 else [])
-        ]
+        other = ["--alone"] if pair % 2 else []
+        both = [start_rank(data, work_dir, acquisition, *more) for more in ([], other)]
         said = [process.communicate(timeout=240)[1] for process in both]
         codes = [process.returncode for process in both]
         assert sorted(codes) == [0, 2], said
