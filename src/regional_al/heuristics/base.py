@@ -315,11 +315,14 @@ class ProposesPixels(Protocol):
 
 
 def pixel_units(pixels: I64, seen: Observation) -> torch.Tensor:
-    """int64 [H, W]: unit i at the i-th of some pixels, unit len(pixels) at all others.
+    """Pixels of an image as units of one pixel each, for `PoolHeuristic.describe`.
 
     Args:
         pixels: int64 [m], row-major positions in the image, each once.
         seen: The image.
+
+    Returns:
+        int64 [H, W], i at the i-th of the pixels and m at all others.
 
     Example:
         >>> import numpy as np
