@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def test_large_images_are_sampled_by_the_seed_of_image_and_round(
     monkeypatch.setattr(herding, "SAMPLE", 9)
     monkeypatch.setattr(herding, "LABELLED", 3)
     answered = np.arange(48).reshape(6, 8) < 20
-    found = [herding.propose(observed(seed, answered), 4, 1.0) for seed in (1, 1, 2)]
+    scenes = [observed(1, answered) for _ in range(3)]
+    scenes[2] = dataclasses.replace(scenes[2], rng=np.random.default_rng(2))
+    found = [herding.propose(seen, 4, 1.0) for seen in scenes]
     assert found[0].tolist() == found[1].tolist() != found[2].tolist()
     assert [int((f < 20).sum()) for f in found] == [3, 3, 3]
     assert [len(f) for f in found] == [7, 7, 7]
@@ -271,6 +274,19 @@ def test_a_query_of_pixels_is_that_of_the_definition(
     assert found["score"].tolist() == pytest.approx([entropies[p] for p in wanted], abs=1e-6)
     assert (found["unit"] == -1).all()
     assert (found["pixels"] == 1).all()
+
+
+def test_pixels_may_be_proposed_in_any_order(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = acquirer(data, tmp_path, heuristic="MaxHerding").selector(1, None).scorer
+    heuristic = HEURISTICS.build("MaxHerding")
+    found = []
+    for order in ([4, 1, 30], [1, 4, 30]):
+        monkeypatch.setattr(heuristic, "propose_pixels", lambda seen, at=order: np.array(at))
+        found.append(scorer.describe_pixels(observed(1), heuristic))
+    assert found[0][1].tolist() == found[1][1].tolist() == [1, 4, 30]
+    assert torch.equal(found[0][0]["vector"], found[1][0]["vector"])
 
 
 def test_a_budget_above_what_is_proposed_is_refused_before_anything_is_asked(
