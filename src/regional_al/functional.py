@@ -18,6 +18,7 @@ from .kernels import maps
 __all__ = [
     "bald",
     "bvsb",
+    "edald",
     "entropy",
     "least_confidence",
     "margin",
@@ -227,6 +228,41 @@ def bald(passes: Iterable[Tensor]) -> Tensor:
         >>> bald([agree, agree]).round(decimals=4), bald([agree, disagree]).round(decimals=4)
         (tensor([[0.]]), tensor([[0.6931]]))
     """
+    of_mean, mean = _entropies(passes, "bald")
+    return of_mean.sub_(mean).clamp_(min=0.0)
+
+
+def edald(passes: Iterable[Tensor]) -> Tensor:
+    """eDALD: `bald` plus the entropy of the mean prediction, 2 H[mean p] - mean H[p].
+
+    High where the passes contradict one another and where they are undecided alike. Source: Kim et
+    al., "Diffusion-Driven Two-Stage Active Learning for Low-Budget Semantic Segmentation", NeurIPS
+    2025 (arXiv 2510.22229).
+
+    Args:
+        passes: as for `bald`.
+
+    Returns:
+        float32 [..., H, W], nats, in [0, 2 ln C].
+
+    Raises:
+        ScoreError: if a logit is NaN or infinite.
+        ValueError: if there is no pass or the shapes of the passes differ.
+
+    Example:
+        >>> import torch
+        >>> from regional_al.functional import edald
+        >>> unsure = torch.zeros(2, 1, 1)
+        >>> one, other = torch.tensor([[[[99.0]], [[0.0]]], [[[0.0]], [[99.0]]]])
+        >>> edald([unsure, unsure]).round(decimals=4), edald([one, other]).round(decimals=4)
+        (tensor([[0.6931]]), tensor([[1.3863]]))
+    """
+    of_mean, mean = _entropies(passes, "edald")
+    return (of_mean - mean).clamp_(min=0.0).add_(of_mean)
+
+
+def _entropies(passes: Iterable[Tensor], name: str) -> tuple[Tensor, Tensor]:
+    """H[mean p] and mean H[p], float32 [..., H, W], of passes that are consumed one at a time."""
     total: Tensor | None = None
     entropies: Tensor | None = None
     count = 0
@@ -244,8 +280,8 @@ def bald(passes: Iterable[Tensor]) -> Tensor:
             total[..., rows, :] += torch.softmax(logits[..., rows, :].detach().float(), dim=-3)
         count += 1
     if total is None or entropies is None:
-        raise ValueError("bald needs the logits of at least one pass")
-    return _entropy_of_mean(total.div_(count)).sub_(entropies.div_(count)).clamp_(min=0.0)
+        raise ValueError(f"{name} needs the logits of at least one pass")
+    return _entropy_of_mean(total.div_(count)), entropies.div_(count)
 
 
 def _entropy_of_mean(probabilities: Tensor) -> Tensor:

@@ -180,6 +180,7 @@ WAYS = {
     "pixels": {"level": "pixel", "heuristic": "Margin", "budget": 9},
     "images": {"level": "image", "heuristic": "Entropy", "budget": 2},
     "dropout passes": {**GRID, "heuristic": {"type": "BALD", "passes": 3}, "budget": "5%"},
+    "a table of pixels": {"level": "pixel", "heuristic": "MaxHerding", "budget": 9},
     "a table of the pool": {**GRID, "heuristic": "CoreSet", "budget": "5%"},
     "no model": {**GRID, "heuristic": "Random", "budget": "5%"},
 }

@@ -38,13 +38,13 @@ WORKS = {
     "ClassBalance": {"grid", "slic"},
     "PixelPick": {"pixel"},
     "BalEnt": {"pixel"},
+    **dict.fromkeys(("EDALD", "MaxHerding"), UNITS | {"pixel"}),
     **dict.fromkeys(
         (
             "BADGE",
             "ClaSPPE",
             "ContextualDiversity",
             "CoreSet",
-            "MaxHerding",
             "PixBal",
             "ReDAL",
             "SIM",
@@ -58,6 +58,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     **{name: ({"type": name}, WORKS.get(name, ANYWHERE)) for name in HEURISTICS},
     "BALD": ({"type": "BALD", "passes": 3}, ANYWHERE),
     "BalEnt": ({"type": "BalEnt", "passes": 3}, {"pixel"}),
+    "EDALD": ({"type": "EDALD", "passes": 3, "per_image": 7}, UNITS | {"pixel"}),
     "AdaptiveSuperpixels-units": (
         {"type": "AdaptiveSuperpixels", "heuristic": {"type": "BALD", "passes": 2}},
         {"grid", "slic"},

@@ -27,6 +27,7 @@ NAMES = (
     "ClassBalance",
     "ContextualDiversity",
     "CoreSet",
+    "EDALD",
     "MaxHerding",
     "PixBal",
     "ReDAL",

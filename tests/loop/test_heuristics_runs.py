@@ -25,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bald": {**GRID, "heuristic": BALD},
     "equal": {**PIXEL, "heuristic": "EquAL"},
     "pixelpick": {**PIXEL, "heuristic": "PixelPick"},
+    "edald": {**PIXEL, "heuristic": {"type": "EDALD", "passes": 2, "per_image": 12}},
     "power": {
         "level": "region",
         "region": "window",
@@ -77,8 +78,8 @@ def test_corrupting_unqueried_ground_truth_changes_no_pick(
 
 @pytest.mark.slow
 def test_same_picks_on_1_and_2_processes(data: Path, tmp_path: Path) -> None:
-    runs = [settings(name) for name in ("power", "pixelpick", "mixture")]
+    runs = [settings(name) for name in ("power", "pixelpick", "mixture", "edald")]
     for processes in (1, 2):
         launch(processes, data, tmp_path / str(processes), runs)
-    for run in ("0", "1", "2"):
+    for run in ("0", "1", "2", "3"):
         assert picks(tmp_path / "1" / run) == picks(tmp_path / "2" / run)

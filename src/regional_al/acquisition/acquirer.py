@@ -20,7 +20,7 @@ from ..config.grammar import Acquisition
 from ..config.warm_start import AT_RANDOM
 from ..engines.base import Engine, predictions
 from ..errors import BudgetError, RegionalALError
-from ..heuristics import HEURISTICS, GroupsUnits, MergesUnits, PoolHeuristic
+from ..heuristics import HEURISTICS, GroupsUnits, MergesUnits, PoolHeuristic, ProposesPixels
 from ..runtime import distributed as dist
 from ..runtime.progress import Stopwatch
 from ..store.images import write_png
@@ -32,7 +32,7 @@ from ..types import I32, JSON, PICK_DTYPE, Picks, PredictRequest
 from .candidates import NOTHING, asked_map
 from .scorer import Scorer, read_groups
 from .selectors import PooledSelector, StreamedSelector
-from .target import SelectionRequest, Target, check_supported
+from .target import SelectionRequest, Target, check_proposals, check_supported
 
 NO_UNIT = "no unlabelled unit is left that the heuristic would select"
 """Also where all scores are -inf, or 0 while scores are drawn in proportion."""
@@ -148,10 +148,13 @@ class Acquirer:
 
     def limit(self, budget: Budget, warm: bool = False) -> int:
         """The budget of one round over the pool in its own unit. Raises BudgetError if it exceeds
-        the pool."""
+        the pool, or the pixels that the heuristic proposes."""
         if (budget, warm) not in self._limits:
             target = self.warm_target if warm else self.target
-            self._limits[budget, warm] = target.limit(self.engine.pool, budget)
+            limit = target.limit(self.engine.pool, budget)
+            heuristic = self.warm_heuristic if warm else self.heuristic
+            check_proposals(heuristic, target, self.engine.pool, budget)
+            self._limits[budget, warm] = limit
         return self._limits[budget, warm]
 
     def round_dir(self, round_: int) -> Path:
@@ -161,8 +164,9 @@ class Acquirer:
     def selector(
         self, round_: int, checkpoint: Path | None, warm: bool = False, extra: int = 0
     ) -> Selector:
-        """What selects in a round: by a table of the pool for units of a pool heuristic, else by
-        a stream of candidates. warm: the warm start; extra: see `query`."""
+        """What selects in a round: by a table of the pool for units of a pool heuristic and for
+        pixels that it proposes, else by a stream of candidates. warm: the warm start; extra: see
+        `query`."""
         config = self.config
         target, heuristic, budget, answer = (
             self.target,
@@ -189,7 +193,8 @@ class Acquirer:
         )
         machine = Prelabels(self.files.prelabels) if heuristic.needs_prelabels else None
         scorer = Scorer(self.engine, self.store, target, config.seed, machine)
-        if isinstance(heuristic, PoolHeuristic) and target.partition is not None:
+        tabled = target.partition is not None or isinstance(heuristic, ProposesPixels)
+        if isinstance(heuristic, PoolHeuristic) and tabled:
             return PooledSelector(request, scorer)
         return StreamedSelector(request, scorer)
 

@@ -125,6 +125,19 @@ def window_candidates(
     return make_picks(image, best, pixels, row=centres[:, 0], col=centres[:, 1])
 
 
+def pixel_rows(
+    image: int, pixels: npt.NDArray[np.int64], shape: tuple[int, int], annotated: U8 | None
+) -> Picks:
+    """Units of one pixel each, numbered in the order of pixels int64 [m], their row-major
+    positions; `pixels` of those that are annotated is 0."""
+    answered = np.zeros(len(pixels), np.bool_)
+    if annotated is not None:
+        answered = annotated.ravel()[pixels] > 0
+    rows, cols = np.divmod(pixels, shape[1])
+    count = len(pixels)
+    return make_picks(image, np.zeros(count), ~answered, row=rows, col=cols, unit=np.arange(count))
+
+
 def asked_map(
     picks: Picks,
     shape: tuple[int, int],

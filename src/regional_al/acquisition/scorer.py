@@ -21,15 +21,17 @@ from ..heuristics import (
     Observation,
     PixelHeuristic,
     PoolHeuristic,
+    ProposesPixels,
+    UnitHeuristic,
+    pixel_units,
 )
-from ..heuristics.base import UnitHeuristic
 from ..runtime.overlap import overlapped
 from ..store.images import replacing, write_array
 from ..store.labels import LabelStore
 from ..store.outside import check_file
 from ..store.prelabels import Prelabels
 from ..store.reading import read_array
-from ..types import F32, I32, JSON, PoolItem
+from ..types import F32, I32, I64, JSON, PoolItem
 from .target import SelectionRequest, Target
 
 T = TypeVar("T")
@@ -109,6 +111,15 @@ class Scorer:
         as in `unit_scores`."""
         regions, count, ids = self._regions(item, seen, heuristic, groups)
         return heuristic.describe(seen, regions, count), ids
+
+    def describe_pixels(
+        self, seen: Observation, heuristic: ProposesPixels
+    ) -> tuple[dict[str, torch.Tensor], I64]:
+        """The heuristic's columns for the pixels of an image that it proposes, and their row-major
+        positions, int64 [m] ascending; the last row of each column is all other pixels."""
+        assert isinstance(heuristic, PoolHeuristic)
+        pixels = np.sort(heuristic.propose_pixels(seen))
+        return heuristic.describe(seen, pixel_units(pixels, seen), len(pixels) + 1), pixels
 
     def dense(self, seen: Observation, heuristic: Heuristic) -> torch.Tensor:
         """Scores [H, W] of the pixels (level 'pixel') or of the windows around them."""

@@ -10,9 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from .. import selection
-from ..heuristics import Observation, PoolHeuristic
+from ..heuristics import Observation, PoolHeuristic, ProposesPixels
 from ..runtime import distributed as dist
 from ..runtime.progress import progress
 from ..selection import Basket
@@ -21,7 +22,14 @@ from ..store.labels import LabelStore
 from ..store.outside import check_folder
 from ..store.query import Query, read_query
 from ..types import PICK_DTYPE, Bool, Picks
-from .candidates import NOTHING, fresh_pixels, make_picks, unit_candidates, window_candidates
+from .candidates import (
+    NOTHING,
+    fresh_pixels,
+    make_picks,
+    pixel_rows,
+    unit_candidates,
+    window_candidates,
+)
 from .scorer import Scorer, naming
 from .target import SelectionRequest
 
@@ -133,7 +141,8 @@ def _answered(query: Query, store: LabelStore) -> Bool:
 
 @dataclass(frozen=True)
 class PooledSelector:
-    """For pool heuristics: each rank writes its part of a table, from which rank 0 chooses."""
+    """For pool heuristics: each rank writes its part of a table, of all units or of the pixels that
+    the heuristic proposes, from which rank 0 chooses."""
 
     request: SelectionRequest
     scorer: Scorer
@@ -153,11 +162,7 @@ class PooledSelector:
         def look(index: int, seen: Observation) -> int:
             item = request.pool[index]
             with naming(item):
-                columns, ids = self.scorer.describe(item, seen, self.heuristic, request.groups)
-            count = len(columns["score"])
-            pixels = fresh_pixels(ids, count, seen.annotated)
-            units = np.flatnonzero(np.bincount(ids.ravel(), minlength=count))
-            picks = make_picks(index, np.zeros(len(units)), pixels[units], unit=units)
+                picks, columns = self._described(index, seen)
             writer.add(picks, columns, item.key)
             open_ = picks[picks["pixels"] > 0]
             return int(request.budget.cost_of(open_).min(initial=NOTHING))
@@ -170,6 +175,18 @@ class PooledSelector:
             writer.close()
         dist.barrier()
         return NO_PICKS, cheapest
+
+    def _described(self, index: int, seen: Observation) -> tuple[Picks, dict[str, torch.Tensor]]:
+        """The units of an image, or the pixels that the heuristic proposes, and its columns."""
+        request, item = self.request, self.request.pool[index]
+        if isinstance(self.heuristic, ProposesPixels) and request.target.partition is None:
+            columns, pixels = self.scorer.describe_pixels(seen, self.heuristic)
+            return pixel_rows(index, pixels, item.shape, seen.annotated), columns
+        columns, ids = self.scorer.describe(item, seen, self.heuristic, request.groups)
+        count = len(columns["score"])
+        fresh = fresh_pixels(ids, count, seen.annotated)
+        units = np.flatnonzero(np.bincount(ids.ravel(), minlength=count))
+        return make_picks(index, np.zeros(len(units)), fresh[units], unit=units), columns
 
     def merge(self, parts: Sequence[Picks]) -> Picks:
         """See `Selector.merge`. The table is deleted."""
@@ -195,4 +212,6 @@ class PooledSelector:
         self.heuristic.choose(table, basket, rng)
         picks = table.units[basket.taken].copy()
         picks["score"] = table["score"][basket.taken]
+        if request.target.partition is None:
+            picks["unit"] = -1  # a pixel is where it is: its number was that of a row of the table
         return np.asarray(picks)

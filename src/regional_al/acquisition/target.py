@@ -9,8 +9,8 @@ from pathlib import Path
 from ..config.budget import Budget
 from ..config.grammar import Acquisition
 from ..config.warm_start import WarmStart
-from ..errors import UnsupportedError
-from ..heuristics import Heuristic, PixelHeuristic, PoolHeuristic, UnitHeuristic
+from ..errors import BudgetError, UnsupportedError
+from ..heuristics import Heuristic, PixelHeuristic, PoolHeuristic, ProposesPixels, UnitHeuristic
 from ..partitions import PARTITIONS
 from ..partitions.base import Partition
 from ..store.work_dir import WorkDir
@@ -176,4 +176,22 @@ def check_supported(config: Acquisition | WarmStart, heuristic: Heuristic) -> No
         raise UnsupportedError(
             f"heuristic {name!r} scores windows and pixels only: use region='window' or "
             f"level='pixel', not {region!r}"
+        )
+
+
+def check_proposals(
+    heuristic: Heuristic, target: Target, pool: Sequence[PoolItem], budget: Budget
+) -> None:
+    """Raise BudgetError where a heuristic proposes fewer pixels than a round may spend."""
+    if target.partition is not None or not isinstance(heuristic, ProposesPixels):
+        return
+    if budget.scope == "image":
+        needed = max(target.image_limits(pool, budget))
+    else:
+        needed = -(-target.limit(pool, budget) // len(pool))
+    if needed > heuristic.per_image:
+        raise BudgetError(
+            f"{budget} per round is {needed} pixels an image, but heuristic "
+            f"{type(heuristic).__name__} chooses among per_image={heuristic.per_image}: "
+            f"set per_image={needed} or more in acquisition.heuristic, or reduce amount"
         )

@@ -16,13 +16,16 @@ from .base import (
     Observation,
     PixelHeuristic,
     PoolHeuristic,
+    ProposesPixels,
     UnitHeuristic,
+    pixel_units,
 )
 from .classes import ClaSPPE, ClassAwareRandom, ClassBalance
 from .combine import Combine
 from .correction import SIM
 from .disagreement import BALD, EquAL
 from .diversity import BADGE, ContextualDiversity, CoreSet
+from .edald import EDALD
 from .herding import MaxHerding
 from .maximum import Maximum
 from .pixel_balance import PixBal
@@ -36,6 +39,7 @@ from .uncertainty import BvSB, Entropy, LeastConfidence, Margin, PixelPick
 __all__ = [
     "BADGE",
     "BALD",
+    "EDALD",
     "HEURISTICS",
     "RIPU",
     "SIM",
@@ -63,11 +67,13 @@ __all__ = [
     "PixelHeuristic",
     "PixelPick",
     "PoolHeuristic",
+    "ProposesPixels",
     "Random",
     "ReAL",
     "ReDAL",
     "Stochastic",
     "UnitHeuristic",
+    "pixel_units",
 ]
 
 HEURISTICS.family("baal", "regional_al.compat.baal.heuristics:find")

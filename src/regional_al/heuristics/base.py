@@ -7,6 +7,7 @@
 
 Units are joined in two ways: `GroupsUnits` by a search whose result has scores of its own,
 `MergesUnits` before anything is scored, so that a heuristic of any kind scores what is merged.
+`ProposesPixels` lets a `PoolHeuristic` choose among some pixels of each image.
 """
 
 from __future__ import annotations
@@ -279,3 +280,56 @@ class PoolHeuristic(Heuristic):
             rng: Seeded by (seed, round).
         """
         raise NotImplementedError
+
+
+@runtime_checkable
+class ProposesPixels(Protocol):
+    """A `PoolHeuristic` that works at level 'pixel', where the pool is too large for its table.
+
+    It proposes some pixels of each image. Its `describe` gets each of them as a unit (see
+    `pixel_units`), and its `choose` a table of those of the pool. Derive from `PixelHeuristic` as
+    well: `pixel_scores` are shown in previews.
+
+    Attributes:
+        per_image: At most so many open pixels are proposed of an image. A budget that asks for more
+            is refused.
+
+    Example:
+        >>> from regional_al.heuristics import CoreSet, MaxHerding
+        >>> hasattr(MaxHerding, "propose_pixels"), hasattr(CoreSet, "propose_pixels")
+        (True, False)
+    """
+
+    per_image: int
+
+    def propose_pixels(self, seen: Observation) -> I64:
+        """The pixels of an image that are compared with those of others.
+
+        Args:
+            seen: The image; its further views must not be read, `describe` needs them.
+
+        Returns:
+            int64 [m], row-major positions, each once: open pixels, and labelled ones from which
+            distances are measured.
+        """
+
+
+def pixel_units(pixels: I64, seen: Observation) -> torch.Tensor:
+    """Pixels of an image as units of one pixel each, for `PoolHeuristic.describe`.
+
+    Args:
+        pixels: int64 [m], row-major positions in the image, each once.
+        seen: The image.
+
+    Returns:
+        int64 [H, W], i at the i-th of the pixels and m at all others.
+
+    Example:
+        >>> import numpy as np
+        >>> pixel_units(np.array([4, 1]), Observation(torch.zeros(3, 2, 3))).tolist()
+        [[2, 1, 2], [2, 0, 2]]
+    """
+    height, width = seen.logits.shape[-2:]
+    units = torch.full((height * width,), len(pixels), device=seen.logits.device)
+    units[torch.from_numpy(pixels).to(units.device)] = torch.arange(len(pixels)).to(units.device)
+    return units.reshape(height, width)
