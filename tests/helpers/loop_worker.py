@@ -73,7 +73,7 @@ def main() -> None:
                 oracle = OracleAnnotator(engine.pool, engine.label_space)
                 regional_al.ActiveLearningLoop(engine, acquisition, oracle, work_dir).run()
             else:
-                runner.run(engine, acquisition, work_dir)
+                runner.run(engine, acquisition, work_dir, report=False)
     except RegionalALError as error:
         print(error, file=sys.stderr, flush=True)
         dist.end_process(2)
