@@ -318,30 +318,15 @@ def mean_softmax(logits: torch.Tensor, regions: torch.Tensor, num_regions: int) 
     return torch.stack([region_mean(channel, regions, num_regions) for channel in p], dim=1)
 
 
-def feature_cells(
-    features: torch.Tensor | FeatureMap, height: int, width: int, device: torch.device
-) -> torch.Tensor:
-    """int64 [H, W]: the cell of a feature map [D, h, w] under each pixel, row * w + column; see
-    `Observation.features`."""
-    if isinstance(features, FeatureMap):
-        rows, cols = features.rows.to(device), features.cols.to(device)
-        return rows[:, None] * features.values.shape[2] + cols[None, :]
-    h, w = features.shape[1:]
-    rows = torch.div(torch.arange(height, device=device) * h, height, rounding_mode="floor")
-    cols = torch.div(torch.arange(width, device=device) * w, width, rounding_mode="floor")
-    return rows[:, None] * w + cols[None, :]
-
-
 def region_features(
     features: torch.Tensor | FeatureMap, regions: torch.Tensor, num_regions: int
 ) -> torch.Tensor:
     """float32 [R, D] from features (see `Observation.features`): exactly the mean over a unit's
     pixels of the feature under each, without ever making [D, H, W]: units x cells are counted,
     then multiplied."""
-    values = features.values if isinstance(features, FeatureMap) else features
+    found = FeatureMap.of(features, (regions.shape[0], regions.shape[1]))
+    values, cell = found.values, found.cells.to(regions.device)
     depth, h, w = values.shape
-    height, width = regions.shape
-    cell = feature_cells(features, height, width, regions.device)
     pair = regions.long().reshape(-1) * (h * w) + cell.reshape(-1)
     pairs, counts = torch.unique(pair, return_counts=True)
     index = torch.stack([torch.div(pairs, h * w, rounding_mode="floor"), pairs % (h * w)])

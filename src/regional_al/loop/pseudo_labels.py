@@ -17,7 +17,6 @@ import torch
 from ..config.region_classes import KEY, Pseudo
 from ..engines.base import Prediction
 from ..errors import RegionalALError, UnsupportedError
-from ..heuristics.diversity import feature_cells
 from ..runtime import distributed as dist
 from ..store.prelabels import Prelabels
 from ..store.pseudo_labels import PseudoLabels
@@ -233,14 +232,12 @@ def look_of(seen: Prediction, temperature: float) -> Look:
     """What a prediction with features says of its image. Raises UnsupportedError without them."""
     if seen.features is None:
         raise _no_features()
-    given = seen.features
     height, width = seen.logits.shape[-2:]
-    values = given.values if isinstance(given, FeatureMap) else given
-    flat = values.float().reshape(len(values), -1).T
+    given = FeatureMap.of(seen.features, (height, width))
+    flat = given.values.float().flatten(1).T
     vectors = torch.nn.functional.normalize(flat, dim=1).cpu().numpy()
-    cells = feature_cells(given, height, width, values.device).cpu().numpy()
     log_p = (seen.logits.float() / temperature).log_softmax(0).cpu().numpy()
-    return Look(log_p, vectors, cells)
+    return Look(log_p, vectors, given.cells.cpu().numpy())
 
 
 def _no_features() -> UnsupportedError:
