@@ -347,11 +347,14 @@ class FeatureMap:
         `shape` (H, W) evenly.
 
         Example:
+            >>> import torch
             >>> FeatureMap.of(torch.zeros(1, 1, 2), (1, 4)).cells.tolist()
             [[0, 0, 1, 1]]
         """
         if isinstance(features, FeatureMap):
             return features
+        import torch
+
         rows, cols = (
             torch.arange(pixels, device=features.device) * cells // pixels
             for pixels, cells in zip(shape, features.shape[1:], strict=True)
