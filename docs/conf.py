@@ -56,8 +56,8 @@ napoleon_custom_sections = ["Source", "Score", "Cost", "Deviations", "Config"]
 INTERNAL = (
     *("AnswerTuple", "BudgetUnit", "Colour", "ConfigReader", "Entry", "FileStamp", "Files", "I16"),
     *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "Pseudo"),
-    *("RGB", "Recommendation", "RegionClasses", "Scope", "Scores", "Sieve", "Stopwatch", "TrainingLog"),
-    *("Unlabeled",),
+    *("RGB", "Recommendation", "RegionClasses", "Scope", "Scores", "Sieve", "Stopwatch"),
+    *("TrainingLog", "Unlabeled"),
 )
 nitpick_ignore = [("py:class", name) for name in ("Path", "Tensor", *INTERNAL)]
 nitpick_ignore_regex = [("py:class", r"(torch|np|npt|collections|sqlite3)\..*")]

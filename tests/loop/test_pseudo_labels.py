@@ -1,5 +1,5 @@
-"""`acquisition.region_classes.pseudo`: labels of a model for pixels of regions that were answered by
-several classes."""
+"""`acquisition.region_classes.pseudo`: labels of a model for pixels of regions of which people know
+the classes alone."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_example_worked_by_hand() -> None:
         [0.1, 0.1, 0.4, 0.2, 0.5, 0.4, 0.4, 0.4],
         [0.1, 0.3, 0.3, 0.7, 0.2, 0.3, 0.3, 0.3],
     ]
-    # Prototypes: (1, 0) of class 0 from pixel 0, (0, 1) of class 2 from pixel 3, (-1, 0) of class 1.
+    # Prototypes: (1, 0) of class 0 from pixel 0, (0, 1) of class 2 from pixel 3, (-1, 0) of 1.
     # Cosines to (1, 0): 1, 0.8, 0.6, 0; to (0, 1): 0, 0.6, 0.8, 1. Medians: 0.9, 0.9 and 1.
     vectors = [[1, 0], [4, 3], [3, 4], [0, 1], [-1, 0], [-9, 1], [-1, 0], [-2, 0]]
     members = np.array([[0, 0, 0], [1, 0, 1], [0, 1, 0]], bool)
@@ -195,7 +195,10 @@ def test_a_training_sees_them_and_answers_stay(data: Path, tmp_path: Path, sprea
     run = tmp_path / "run"
     loop = start(data, run, {"spread": spread, "trim": 3})
     assert not (run / "rounds/000/pseudo").exists()  # there was no model yet
-    seen, pseudo = TrainingLabels(loop.work_dir.training_labels), PseudoLabels(run / "rounds/001/pseudo")
+    seen, pseudo = (
+        TrainingLabels(loop.work_dir.training_labels),
+        PseudoLabels(run / "rounds/001/pseudo"),
+    )
     inside = outside = 0
     for item in loop.engine.pool:
         found, sets = pseudo.read(item.key), loop.store.class_sets(item.key)

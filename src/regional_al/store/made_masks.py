@@ -1,4 +1,4 @@
-"""Masks that a run makes of the images of a round: a PNG for each, which says what it was made from.
+"""Masks that a run makes of the images of a round: PNGs, each with what it was made from.
 
 That stands in the text chunk `made_from` of the PNG, so that a run that was killed while it made
 them keeps those that are right and makes the others. They may be deleted.
@@ -31,8 +31,8 @@ class MadeMasks:
         >>> with TemporaryDirectory() as folder:
         ...     masks = MadeMasks(Path(folder))
         ...     masks.write_mask("town/01", np.array([[7, 255]], np.uint8), "model and answers")
-        ...     masks.read_mask("town/01").tolist(), masks.made_from("town/01"), masks.read_mask("b")
-        ([[7, 255]], 'model and answers', None)
+        ...     masks.read_mask("town/01").tolist(), masks.made_from("town/01")
+        ([[7, 255]], 'model and answers')
     """
 
     def __init__(self, root: Path | str) -> None:
