@@ -308,7 +308,7 @@ def _plan(loop: ActiveLearningLoop, pseudo: PseudoLabels, settings: Pseudo, mode
         found, sets = made_masks.answers(loop, index), loop.store.class_sets(pool[index].key)
         if found is None or sets is None:
             return None
-        behind = [*found, sets.regions]
+        behind: list[U8 | I32] = [*found, sets.regions]
         return made_masks.made_from(behind, sets.classes, model, settings, regions.temperature)
 
     def make(seen: Prediction, origin: str) -> None:
