@@ -53,7 +53,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "annotators.base",
         "config",
         "engines.base",
-        "engines.views",  # whether a trained model will give features
         "metrics",
         "report",
     }

@@ -16,7 +16,6 @@ import torch
 
 from ..config.region_classes import KEY, Pseudo
 from ..engines.base import Prediction
-from ..engines.views import classifier
 from ..errors import RegionalALError, UnsupportedError
 from ..runtime import distributed as dist
 from ..store.prelabels import Prelabels
@@ -251,15 +250,12 @@ def _no_features() -> UnsupportedError:
 
 def check(loop: ActiveLearningLoop) -> None:
     """Raise UnsupportedError, on all ranks, where pseudo labels are wanted and the model gives no
-    features: it predicts one image, and is asked for the layer whose input they are once its head
-    has been trained."""
+    features: it predicts one image."""
     if loop.config.pseudo is None or not loop.engine.pool:
         return
     error: RegionalALError | None = None
     try:
-        network = getattr(loop.engine, "network", None)
-        headless = network is not None and classifier(network(None)) is None
-        if headless or next(loop.engine.predict(None, [0], NEEDS)).features is None:
+        if next(loop.engine.predict(None, [0], NEEDS)).features is None:
             error = _no_features()
     except RegionalALError as caught:
         error = caught
