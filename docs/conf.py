@@ -55,9 +55,9 @@ napoleon_custom_sections = ["Source", "Score", "Cost", "Deviations", "Config"]
 # a signature mentions and nobody outside the package makes.
 INTERNAL = (
     *("AnswerTuple", "BudgetUnit", "Colour", "ConfigReader", "Entry", "FileStamp", "Files", "I16"),
-    *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "RGB"),
-    *("Recommendation", "RegionClasses", "Scope", "Scores", "Sieve", "Stopwatch", "TrainingLog"),
-    *("Unlabeled",),
+    *("Inject", "Kind", "Name", "News", "Pixels", "PoolTable", "Prelabels", "Pseudo"),
+    *("RGB", "Recommendation", "RegionClasses", "Scope", "Scores", "Sieve", "Stopwatch"),
+    *("TrainingLog", "Unlabeled"),
 )
 nitpick_ignore = [("py:class", name) for name in ("Path", "Tensor", *INTERNAL)]
 nitpick_ignore_regex = [("py:class", r"(torch|np|npt|collections|sqlite3)\..*")]

@@ -341,5 +341,30 @@ class FeatureMap:
     rows: torch.Tensor
     cols: torch.Tensor
 
+    @staticmethod
+    def of(features: torch.Tensor | FeatureMap, shape: tuple[int, int]) -> FeatureMap:
+        """What `Prediction.features` says: itself, or cells [D, h, w] that cover an image of the
+        `shape` (H, W) evenly.
+
+        Example:
+            >>> import torch
+            >>> FeatureMap.of(torch.zeros(1, 1, 2), (1, 4)).cells.tolist()
+            [[0, 0, 1, 1]]
+        """
+        if isinstance(features, FeatureMap):
+            return features
+        import torch
+
+        rows, cols = (
+            torch.arange(pixels, device=features.device) * cells // pixels
+            for pixels, cells in zip(shape, features.shape[1:], strict=True)
+        )
+        return FeatureMap(features, rows, cols)
+
+    @property
+    def cells(self) -> torch.Tensor:
+        """int64 [H, W]: the cell under each pixel, row * w + column."""
+        return self.rows[:, None] * self.values.shape[2] + self.cols[None, :]
+
 
 JSON = dict[str, Any]

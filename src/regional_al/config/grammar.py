@@ -31,7 +31,7 @@ from ..types import ANSWERS, JSON, LEVELS, ROUND_INITS, USUAL_ANSWERS, Level, Ro
 from .auto import AUTO, Recommendation, recommend
 from .budget import Budget
 from .region import parse_region
-from .region_classes import RegionClasses
+from .region_classes import Pseudo, RegionClasses
 from .schedule import Iterations, parse_iterations
 from .sieve import Sieve
 from .unlabeled import Unlabeled
@@ -171,6 +171,16 @@ class Acquisition:
         """Folder of masks that a machine has made; None: there are none."""
         return None if self.warm_start is None else self.warm_start.prelabels
 
+    @property
+    def pseudo(self) -> Pseudo | None:
+        """Which pixels of regions with several classes get pseudo labels; None: none."""
+        return None if self.region_classes is None else self.region_classes.pseudo
+
+    @property
+    def reworks_answers(self) -> bool:
+        """Whether trainings see other labels than the answers, by the model of the round before."""
+        return self.sieve is not None or self.pseudo is not None
+
     def until(self, round_: int) -> int | None:
         """Iteration of the continuous run at which the training of a round ends: queries[round_],
         -1 for the last one (the end of the schedule); None when each round trains on its own."""
@@ -259,6 +269,9 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
     if seed > MAX_SEED:
         raise ConfigError(f"acquisition.seed={seed} must be at most {MAX_SEED}")
     cache = raw.get("cache_dir")
+    region_classes = RegionClasses.parse(raw.get("region_classes"), answer)
+    if region_classes is not None:
+        region_classes.check_spread(level, region["type"])
     acquisition = Acquisition(
         level=cast(Level, level),
         heuristic=heuristic,
@@ -281,7 +294,7 @@ def _parse(raw: Mapping[str, Any]) -> Acquisition:
         loss_average=choice(
             "acquisition.loss_average", raw.get("loss_average", "pixel"), LOSS_AVERAGES
         ),
-        region_classes=RegionClasses.parse(raw.get("region_classes"), answer),
+        region_classes=region_classes,
         sieve=Sieve.parse(raw.get("sieve"), answer),
         resolved={},
     )

@@ -91,15 +91,17 @@ class TorchEngine:
                 f"acquisition.loss_average={acquisition.loss_average!r} needs a config of "
                 "MMSegmentation: the torch engine averages over pixels"
             )
-        if acquisition.region_classes is not None and acquisition.answer != "multiclass":
+        sets = acquisition.region_classes
+        if sets is not None and sets.pseudo is None and acquisition.answer != "multiclass":
             raise UnsupportedError(
                 "acquisition.region_classes needs a config of MMSegmentation: the torch engine "
                 "trains on labelled pixels alone"
             )
-        if acquisition.region_classes is not None:
+        if sets is not None:
+            rest = "" if sets.pseudo is None else ", but for their pseudo labels"
             log.warning(
                 "the torch engine trains on regions of one class alone; those of several classes "
-                "need a config of MMSegmentation"
+                f"need a config of MMSegmentation{rest}"
             )
         warm = acquisition.warm_start
         if warm is not None and warm.machine_weight != 1:

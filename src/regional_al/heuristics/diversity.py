@@ -324,16 +324,9 @@ def region_features(
     """float32 [R, D] from features (see `Observation.features`): exactly the mean over a unit's
     pixels of the feature under each, without ever making [D, H, W]: units x cells are counted,
     then multiplied."""
-    values = features.values if isinstance(features, FeatureMap) else features
+    found = FeatureMap.of(features, (regions.shape[0], regions.shape[1]))
+    values, cell = found.values, found.cells.to(regions.device)
     depth, h, w = values.shape
-    height, width = regions.shape
-    device = regions.device
-    if isinstance(features, FeatureMap):
-        rows, cols = features.rows.to(device), features.cols.to(device)
-    else:
-        rows = torch.div(torch.arange(height, device=device) * h, height, rounding_mode="floor")
-        cols = torch.div(torch.arange(width, device=device) * w, width, rounding_mode="floor")
-    cell = rows[:, None] * w + cols[None, :]
     pair = regions.long().reshape(-1) * (h * w) + cell.reshape(-1)
     pairs, counts = torch.unique(pair, return_counts=True)
     index = torch.stack([torch.div(pairs, h * w, rounding_mode="floor"), pairs % (h * w)])

@@ -21,7 +21,7 @@ from ..store.labels import LabelStore
 from ..store.prelabels import Prelabels, TrainingLabels
 from ..store.work_dir import WorkDir
 from ..types import JSON, U8
-from . import stages
+from . import pseudo_labels, stages
 from .label_quality import LabelQuality
 from .records import RunRecords
 from .tracking import Tracking
@@ -150,20 +150,22 @@ class ActiveLearningLoop:
         if not self._prepared:
             with self.watch("prepare"):
                 self.acquirer.prepare()
+                pseudo_labels.check(self)
                 dist.barrier()
         self._prepared = True
 
     def training_store(self) -> LabelStore:
-        """The labels that a training sees: the answers, with `sieve` those that are left, and where
-        there is none what a machine says, if the config has `prelabels`."""
-        if self.config.prelabels is None and self.config.sieve is None:
+        """The labels that a training sees: the answers, with `sieve` those that are left, with
+        pseudo labels also these, and where there is none what a machine says, if the config has
+        `prelabels`."""
+        if self.config.prelabels is None and not self.config.reworks_answers:
             return self.store
         return TrainingLabels(self.work_dir.training_labels)
 
     @property
     def label_quality(self) -> LabelQuality | None:
-        """What compares the labels of a run with `prelabels` or `sieve` with the truth; None where
-        the annotator does not know it of every image."""
+        """What compares the labels of a run with `prelabels`, `sieve` or pseudo labels with the
+        truth; None where the annotator does not know it of every image."""
         if self._quality is None and isinstance(self.training_store(), TrainingLabels):
             if not getattr(self.annotator, "has_truth", False):
                 return None

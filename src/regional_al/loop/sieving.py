@@ -8,22 +8,19 @@ pixels are left out, see `store.sieved`. Answers, and what counts as annotated, 
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..config.sieve import SIEVED_ANSWERS
-from ..engines.base import predictions
-from ..errors import RegionalALError
-from ..runtime import distributed as dist
-from ..runtime.progress import progress
-from ..store.query import read_asked, read_query
+from ..engines.base import Prediction
+from ..store.query import read_asked
 from ..store.sieved import SievedPixels
-from ..types import F32, F64, I32, JSON, U8, UNLABELED, Bool, PredictRequest
+from ..types import F32, F64, I32, U8, UNLABELED, Bool, PredictRequest
+from . import made_masks
+from .made_masks import Making, asked_about
 
 if TYPE_CHECKING:
     from .loop import ActiveLearningLoop
@@ -110,41 +107,23 @@ def prepare(loop: ActiveLearningLoop) -> SievedPixels | None:
     if settings is None or previous is None:
         return None
     sieved = SievedPixels(loop.work_dir.sieved(loop.round))
-
-    def clear() -> JSON:
-        shutil.rmtree(loop.work_dir.sieved(loop.round - 1), ignore_errors=True)
-        return {}
-
-    dist.on_main(clear)
-    error: RegionalALError | None = None
-    try:
-        _make(loop, sieved, settings.min_pixels, previous)
-    except RegionalALError as caught:  # raised on all ranks together, below
-        error = caught
-    dist.raise_together(error)
+    plan = partial(_plan, loop, sieved, settings.min_pixels, made_masks.model_of(previous))
+    made_masks.prepare(loop, previous, plan)
     return sieved
 
 
-def _make(loop: ActiveLearningLoop, sieved: SievedPixels, min_pixels: int, previous: Path) -> None:
-    """This rank's share of `prepare`."""
+def _plan(loop: ActiveLearningLoop, sieved: SievedPixels, min_pixels: int, model: str) -> Making:
+    """How the masks of the current round are made."""
     pool, space = loop.engine.pool, loop.engine.label_space
-    asked = _asked(loop)
-    share = sorted(asked)[dist.rank() :: dist.world_size()]
-    origins: dict[int, str] = {}
-    for index in share:
-        answers = _answers(loop, index)
-        if answers is None:
-            continue
-        origin = made_from(*answers, previous.parent.parent.name, min_pixels)
-        if origin != sieved.made_from(pool[index].key):
-            origins[index] = origin
-    if not origins:
-        return
     classes = np.where(space.trainable, space.raw_to_train, UNLABELED).astype(np.uint8)
-    found = predictions(loop.engine, previous, list(origins), PredictRequest())
-    for seen in progress(found, "Sieving", len(origins)):
-        item = pool[seen.index]
-        answers = _answers(loop, seen.index)
+    asked = asked_about(loop, SIEVED_ANSWERS)
+
+    def origin(index: int) -> str | None:
+        found = made_masks.answers(loop, index)
+        return None if found is None else made_masks.made_from(found, model, min_pixels)
+
+    def make(seen: Prediction, origin: str) -> None:
+        item, answers = pool[seen.index], made_masks.answers(loop, seen.index)
         assert answers is not None
         labels, rounds = classes[answers[0]], answers[1]
         regions = np.zeros(item.shape, np.int32)
@@ -153,7 +132,10 @@ def _make(loop: ActiveLearningLoop, sieved: SievedPixels, min_pixels: int, previ
             ids = np.where(here, read_asked(loop.work_dir.query(number), item.key), 0)
             regions = np.where(ids > 0, ids + regions.max(), regions).astype(np.int32)
         left_out = sieve(class_probability(seen.logits, labels), labels, regions, min_pixels)
-        sieved.write(item.key, left_out, origins[seen.index])
+        sieved.write(item.key, left_out, origin)
+
+    folder, needs = loop.work_dir.sieved, PredictRequest()
+    return Making("Sieving", folder, sieved, needs, asked, origin, make)
 
 
 def class_probability(logits: torch.Tensor, classes: U8) -> F32:
@@ -174,29 +156,3 @@ def class_probability(logits: torch.Tensor, classes: U8) -> F32:
     wanted = torch.from_numpy(known)[None].to(logits.device)
     found = logits.float().log_softmax(0).gather(0, wanted)[0].exp()
     return np.asarray(found.cpu().numpy())
-
-
-def made_from(labels: U8, rounds: U8, model: str, min_pixels: int) -> str:
-    """A text that tells masks apart: a hash of the answers, model and settings behind one."""
-    digest = hashlib.blake2b(f"{model} {min_pixels} {labels.shape}".encode(), digest_size=16)
-    for part in (labels, rounds):
-        digest.update(part.tobytes())
-    return digest.hexdigest()
-
-
-def _asked(loop: ActiveLearningLoop) -> dict[int, list[int]]:
-    """Image -> rounds up to this one that have asked for one class of its regions."""
-    found: dict[int, list[int]] = {}
-    for number in loop.work_dir.rounds_with_query():
-        if number <= loop.round:
-            query = read_query(loop.work_dir.query(number))
-            for index in query.keys if query.info.answer in SIEVED_ANSWERS else ():
-                found.setdefault(index, []).append(number)
-    return found
-
-
-def _answers(loop: ActiveLearningLoop, index: int) -> tuple[U8, U8] | None:
-    """Labels and rounds of an image, uint8 [H, W]; None: nothing has been answered."""
-    key = loop.engine.pool[index].key
-    labels, rounds = loop.store.read(key), loop.store.annotated(key)
-    return None if labels is None or rounds is None else (labels, rounds)

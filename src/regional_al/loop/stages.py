@@ -24,7 +24,7 @@ from ..store.labels import LabelStore
 from ..store.prelabels import Prelabels, TrainingLabels
 from ..store.query import Query, read_query
 from ..types import JSON
-from . import sieving
+from . import pseudo_labels, sieving
 from .closing import carried, closed
 from .resume import config_tree
 
@@ -100,11 +100,12 @@ def train(loop: ActiveLearningLoop) -> JSON:
 
     def look() -> JSON:
         images, digest = store.training_digest(trainable, trains_on_sets(loop.engine))
-        return {"images": images, "digest": digest}
+        return {"images": images, "digest": digest, **pseudo_labels.counted(loop)}
 
     labelled = dist.on_main(look)
     if not labelled["images"] and not source_alone:
         return {"checkpoint": None, "iterations": 0, "label_share": None}
+    counted = {key: labelled[key] for key in ("pseudo_pixels",) if key in labelled}
     request = FitRequest(
         round=round_,
         seed=config.seed * 1000 + round_,
@@ -126,6 +127,7 @@ def train(loop: ActiveLearningLoop) -> JSON:
         "checkpoint": str(result.checkpoint.relative_to(loop.work_dir.root)),
         "iterations": result.iterations,
         "label_share": none_if_nan(result.label_share),
+        **counted,
         **{key: result.extra[key] for key in ("unlabeled",) if key in result.extra},
     }
 
@@ -134,11 +136,11 @@ def current_store(loop: ActiveLearningLoop) -> LabelStore:
     """The labels that the training of this round sees, up to date; called on every rank."""
     store = loop.training_store()
     if isinstance(store, TrainingLabels):
-        sieved = sieving.prepare(loop)
+        sieved, pseudo = sieving.prepare(loop), pseudo_labels.prepare(loop)
 
         def refresh() -> JSON:
             keys = (item.key for item in loop.engine.pool)
-            store.refresh(loop.store, Prelabels(loop.work_dir.prelabels), keys, sieved)
+            store.refresh(loop.store, Prelabels(loop.work_dir.prelabels), keys, sieved, pseudo)
             return {}
 
         dist.on_main(refresh)
@@ -151,8 +153,8 @@ def evaluate(loop: ActiveLearningLoop) -> JSON:
         fit_state.remove(loop.work_dir.fit(loop.round))  # its training has been recorded
     with loop.watch("evaluate"):
         confusion = loop.engine.evaluate(loop.records.checkpoint(loop.round))
-    sieves = loop.config.sieve is not None and loop.label_quality is not None
-    seen = current_store(loop) if sieves else None
+    reworked = loop.config.reworks_answers and loop.label_quality is not None
+    seen = current_store(loop) if reworked else None
     return {
         "miou": none_if_nan(metrics.mean_iou(confusion)),
         "per_class_iou": [none_if_nan(value) for value in metrics.iou(confusion).tolist()],
@@ -163,7 +165,7 @@ def evaluate(loop: ActiveLearningLoop) -> JSON:
 
 def labels_measured(loop: ActiveLearningLoop, seen: LabelStore | None = None) -> JSON:
     """Rank 0: how good the labels of this round are, those of a machine among them; empty where it
-    is not known. seen: what the training has seen, where answers are left out."""
+    is not known. seen: what the training has seen, where it is not the answers."""
     quality, ledger = loop.label_quality, loop.records.ledger
     if quality is None or ledger is None:
         return {}

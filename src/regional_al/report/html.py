@@ -107,7 +107,8 @@ def render(results: Results, run: WorkDir, folder: Path | None = None) -> str:
         tiles=tiles(results),
         timed=(timed := any(r.costs.annotation_seconds is not None for r in results.records)),
         judged=(judged := any(r.label_miou is not None for r in results.records)),
-        rounds=[round_row(record, timed, judged) for record in results.records],
+        guessed=(guessed := any(r.pseudo_pixels is not None for r in results.records)),
+        rounds=[round_row(record, timed, judged, guessed) for record in results.records],
         changes=[change_row(c) for c in results.changes if not _is_edit(c)],
         **edits(results),
         people=None if spent is None else people.tables(spent),
@@ -281,9 +282,11 @@ def _miou_tile(rounds: Sequence[Record]) -> Tile:
     return Tile("mIoU", f"{100 * last:.2f} %", note)
 
 
-def round_row(record: Record, timed: bool = False, judged: bool = False) -> JSON:
+def round_row(
+    record: Record, timed: bool = False, judged: bool = False, guessed: bool = False
+) -> JSON:
     """One row of the cost table, as text; timed: with the time that people have spent; judged: with
-    mIoU and accuracy of the labels."""
+    mIoU and accuracy of the labels; guessed: with the number of pixels that have a pseudo label."""
 
     def texts(costs: Costs) -> list[str]:
         counts = [full(value) for value in costs[:4]]
@@ -298,6 +301,7 @@ def round_row(record: Record, timed: bool = False, judged: bool = False) -> JSON
         hundred(record.miou),
         hundred(record.accuracy),
         *labels,
+        *([full(record.pseudo_pixels or 0)] if guessed else []),
         NOT_KNOWN if share is None else percent(share) + " %",
         full(record.iterations) if record.iterations else NOT_KNOWN,
         spell(record.total_seconds if record.seconds else None),

@@ -5,8 +5,8 @@ when the run starts, and never written again; `summary.json`, which is written l
 complete. What people have answered stays in the label store, alone.
 
 A training sees both: `TrainingLabels` is a label store in which each pixel has its answer or, where
-there is none, the machine's label, but for pixels that are left out (`store.sieved`). It is made
-from the others and may be deleted.
+there is none, the machine's label, but for pixels that are left out (`store.sieved`) and those
+with a pseudo label (`store.pseudo_labels`). It is made from the others and may be deleted.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .label_maps import CLASSES, write_sets
 from .labels import LabelStore
 from .listing import LABEL, ROUNDS
 from .outside import check_file
+from .pseudo_labels import PseudoLabels, sets_without
 from .reading import Reader, integer, read_json
 from .sieved import SievedPixels
 
@@ -178,6 +179,21 @@ def without(labels: U8, sidecar: U8, left_out: Bool) -> tuple[U8, U8]:
     return kept, np.where(left_out, np.uint8(0), sidecar).astype(np.uint8)
 
 
+def with_pseudo(labels: U8, sidecar: U8, pseudo: U8) -> tuple[U8, U8]:
+    """`current_labels` with pseudo labels, all uint8 [H, W]; 255 in `pseudo` = none.
+
+    Example:
+        >>> labels, sidecar = np.array([[255, 3]], np.uint8), np.array([[1, 1]], np.uint8)
+        >>> [x.tolist() for x in with_pseudo(labels, sidecar, np.array([[7, 255]], np.uint8))]
+        [[[7, 3]], [[255, 1]]]
+    """
+    there = pseudo != UNLABELED
+    return (
+        np.where(there, pseudo, labels).astype(np.uint8),
+        np.where(there, np.uint8(MACHINE), sidecar).astype(np.uint8),
+    )
+
+
 class TrainingLabels(LabelStore):
     """The current label of every pixel as a label store, for trainings. Rank 0 refreshes it.
 
@@ -205,6 +221,7 @@ class TrainingLabels(LabelStore):
         prelabels: Prelabels,
         keys: Iterable[str],
         sieved: SievedPixels | None = None,
+        pseudo: PseudoLabels | None = None,
     ) -> None:
         """Make the files of images whose answers are not those that they were made from, or that
         are not as they were made. Safe to repeat after a kill.
@@ -215,16 +232,22 @@ class TrainingLabels(LabelStore):
             keys: Of the images.
             sieved: Which answered pixels are left out: they have no label, not a machine's either,
                 and count as not answered; None: none are.
+            pseudo: Pseudo labels, which count as a machine's; their regions have no set of classes
+                any more; None: there are none.
         """
         record = self._record()
         for key in {*store.class_set_keys(), *self.class_set_keys()}:
-            write_sets(self._map_path(CLASSES, key), store.class_sets(key))
+            given = None if pseudo is None else pseudo.read(key)
+            write_sets(self._map_path(CLASSES, key), sets_without(store.class_sets(key), given))
         for key in keys:
+            given = None if pseudo is None else pseudo.read(key)
             left_out = None if sieved is None else sieved.read(key)
             origin = _pixels_of(store, key)
             if left_out is not None and left_out.any():
                 packed = np.packbits(left_out).tobytes()
                 origin += f" {hashlib.blake2b(packed, digest_size=16).hexdigest()}"
+            if given is not None and (given != UNLABELED).any():
+                origin += f" pseudo {hashlib.blake2b(given.tobytes(), digest_size=16).hexdigest()}"
             if record.get(key) == [origin, _pixels_of(self, key)]:
                 continue
             labels, sidecar = current_labels(
@@ -232,6 +255,8 @@ class TrainingLabels(LabelStore):
             )
             if left_out is not None and labels is not None and sidecar is not None:
                 labels, sidecar = without(labels, sidecar, left_out)
+            if given is not None and labels is not None and sidecar is not None:
+                labels, sidecar = with_pseudo(labels, sidecar, given)
             self._put(LABEL, key, None, labels, 0)
             self._put(ROUNDS, key, None, sidecar, 0)
             record[key] = [origin, _pixels_of(self, key)]

@@ -40,6 +40,7 @@ class Record:
         label_accuracy: Likewise.
         label_share: Labelled pixels that reached the loss / labelled pixels of the samples drawn
             (above 1 where images are enlarged); None if unknown.
+        pseudo_pixels: Pixels of which the training saw a pseudo label; None without such labels.
         iterations: Length of the training.
         unlabeled: Of a training on pixels without an answer: `pixels`, how many its images had,
             and `confident`, those of each class of which the teacher was sure. None without it.
@@ -57,6 +58,7 @@ class Record:
     label_miou: float | None = None
     label_accuracy: float | None = None
     label_share: float | None = None
+    pseudo_pixels: int | None = None
     iterations: int = 0
     unlabeled: JSON | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -181,6 +183,7 @@ def _record(
         label_miou=scores.get("label_miou"),
         label_accuracy=scores.get("label_accuracy"),
         label_share=fit.get("label_share"),
+        pseudo_pixels=fit.get("pseudo_pixels"),
         iterations=fit.get("iterations", 0),
         unlabeled=fit.get("unlabeled"),
         seconds=seconds,
@@ -262,6 +265,7 @@ def _parse_record(data: Any, where: str) -> Record:
         label_miou=get("label_mIoU", reading.share, None),
         label_accuracy=get("label_accuracy", reading.share, None),
         label_share=get("label_share", reading.at_least_zero, None),
+        pseudo_pixels=get("pseudo_pixels", reading.integer, None),
         iterations=get("iterations", reading.integer, 0),
         unlabeled=get("unlabeled", reading.mapping, None),
         seconds={str(k): reading.number(v) for k, v in get("seconds", reading.seconds, {}).items()},
@@ -280,6 +284,7 @@ def _record_to_json(record: Record) -> JSON:
         "accuracy": record.accuracy,
         **label_quality(record),
         "label_share": record.label_share,
+        **({} if record.pseudo_pixels is None else {"pseudo_pixels": record.pseudo_pixels}),
         "iterations": record.iterations,
         **({} if record.unlabeled is None else {"unlabeled": record.unlabeled}),
         "seconds": dict(record.seconds),

@@ -117,6 +117,10 @@ class WorkDir:
         """Folder of the masks of what the training of a round leaves out, see `store.sieved`."""
         return self.round(number) / "sieved"
 
+    def pseudo(self, number: int) -> Path:
+        """Folder of the pseudo labels of the training of a round, see `store.pseudo_labels`."""
+        return self.round(number) / "pseudo"
+
     def previews(self, number: int) -> Path:
         """Folder of the score maps that the report shows."""
         return self.round(number) / "preview"

@@ -15,6 +15,7 @@ from regional_al.annotators.replay import decode
 from regional_al.loop.closing import closed
 from regional_al.store.answer_log import AnswerLog, Event
 from regional_al.store.label_maps import read_sets, write_sets
+from regional_al.store.pseudo_labels import PseudoLabels
 from regional_al.store.sieved import SievedPixels
 from regional_al.store.work_dir import WorkDir
 from regional_al.types import ClassSets
@@ -52,6 +53,15 @@ def sieved(folder: Path) -> Path:
 
 def read_sieved(folder: Path) -> Any:
     return SievedPixels(folder).read("a"), SievedPixels(folder).made_from("a")
+
+
+def pseudo(folder: Path) -> Path:
+    PseudoLabels(folder).write("a", np.eye(6, 8, dtype=np.uint8), "answers")
+    return folder / "a.png"
+
+
+def read_pseudo(folder: Path) -> Any:
+    return PseudoLabels(folder).read("a"), PseudoLabels(folder).made_from("a")
 
 
 def log(folder: Path) -> Path:

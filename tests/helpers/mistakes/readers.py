@@ -470,6 +470,7 @@ READERS: dict[str, Reader] = {
     "painted map": Reader("annotators.replay.decode", page.painted, page.read_painted, named=False),
     "class sets": Reader("store.label_maps.read_sets", page.sets, page.read_class_sets),
     "sieved pixels": Reader("store.sieved.SievedPixels", page.sieved, page.read_sieved),
+    "pseudo labels": Reader("store.pseudo_labels.PseudoLabels", page.pseudo, page.read_pseudo),
     "answer log": Reader("store.answer_log.AnswerLog", page.log, page.read_log, writes=True),
     "closed round": Reader("loop.closing.closed", page.closed_round, page.read_closed),
 }

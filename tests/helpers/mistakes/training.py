@@ -11,6 +11,10 @@ def unlabeled(**keys: Any) -> dict[str, Any]:
     return {"unlabeled": keys}
 
 
+def pseudo(value: Any) -> dict[str, Any]:
+    return {"region_classes": {"pseudo": value}}
+
+
 TRAINING: list[tuple[str, Any, str]] = [
     # unlabeled
     (
@@ -65,4 +69,15 @@ TRAINING: list[tuple[str, Any, str]] = [
     ("class sets weight", {"region_classes": {"merged": -1}}, r"region_classes\.merged=-1"),
     ("class sets NaN", {"region_classes": {"prototype": NAN}}, r"prototype=nan"),
     ("class sets too cold", {"region_classes": {"temperature": 0}}, r"temperature=0"),
+    ("pseudo a number", pseudo(3), r"region_classes\.pseudo=3 must be a dict"),
+    ("pseudo key", pseudo({"trimm": 3}), "'trimm'.*Did you mean 'trim'"),
+    ("pseudo trim even", pseudo({"trim": 4}), r"pseudo\.trim=4 must be odd"),
+    ("pseudo trim negative", pseudo({"trim": -1}), r"pseudo\.trim=-1 must be a whole number"),
+    ("pseudo trim too wide", pseudo({"trim": 999}), r"pseudo\.trim=999 must be at most 255"),
+    ("pseudo spread text", pseudo({"spread": "yes"}), r"pseudo\.spread='yes' must be True or Fa"),
+    (
+        "pseudo labels without a partition",
+        {"level": "pixel", **pseudo(True)},
+        r"pseudo\.spread is about neighbouring regions.*spread=False",
+    ),
 ]
