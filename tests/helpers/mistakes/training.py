@@ -77,7 +77,7 @@ TRAINING: list[tuple[str, Any, str]] = [
     ("pseudo spread text", pseudo({"spread": "yes"}), r"pseudo\.spread='yes' must be True or Fa"),
     (
         "pseudo labels without a partition",
-        {"level": "pixel", **pseudo(True)},
+        {"level": "pixel", "region": None, "budget": {"amount": 4}, **pseudo(True)},
         r"pseudo\.spread is about neighbouring regions.*spread=False",
     ),
 ]
