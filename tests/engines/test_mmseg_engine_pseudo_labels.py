@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mmseg_tiny import Tiny, make_engine
 
-from regional_al.engines.mmseg.region_classes import MERGED
+from regional_al.engines.mmseg import side_training
+from regional_al.engines.mmseg.region_classes import PROTOTYPE
 from regional_al.errors import UnsupportedError
 from regional_al.loop import runner
 from regional_al.store import results
@@ -20,9 +21,9 @@ from regional_al.types import UNLABELED
 
 ASKED = {
     "level": "region",
-    "heuristic": "Entropy",
+    "heuristic": "Random",
     "region": {"type": "grid", "cell": 24},
-    "budget": {"amount": 8, "unit": "region"},
+    "budget": {"amount": 16, "unit": "region"},
     "annotator": {"type": "oracle", "answer": "multiclass"},
     "rounds": 1,
     "previews": 0,
@@ -54,16 +55,23 @@ def test_a_training_sees_them(tiny: Tiny, root: Path, tmp_path: Path) -> None:
     assert last.pseudo_pixels == pixels > 0
     assert first.pseudo_pixels == 0
     with PointLog.open(tmp_path / "run", readonly=True) as log:
-        sums = [
-            sum(
-                v
-                for point in log.of_round(TRAIN, n)
-                for k, v in point.scalars.items()
-                if MERGED in k
-            )
-            for n in (0, 1)
+        sets = [
+            value
+            for point in log.of_round(TRAIN, 0)
+            for key, value in point.scalars.items()
+            if PROTOTYPE in key
         ]
-    assert sums[0] > 0
+    assert max(sets) > 0
+
+
+def test_a_head_without_a_classifier_is_refused(
+    tiny: Tiny, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anybody is asked: features of a model without training come from its backbone."""
+    engine = engine_of(tiny, root)
+    monkeypatch.setattr(side_training, "classifier", lambda model: None)
+    with pytest.raises(UnsupportedError, match=r"region_classes\.pseudo .*classifier conv_seg"):
+        engine.preflight()
 
 
 def test_a_model_that_slides_is_refused(tiny: Tiny, root: Path, tmp_path: Path) -> None:

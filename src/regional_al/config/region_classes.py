@@ -12,6 +12,12 @@ from ..errors import ConfigError
 from ..types import JSON
 
 KEY = "acquisition.region_classes"
+NO_FEATURES = (
+    f"{KEY}.pseudo compares features, and the model gives none: predict whole images "
+    "(model.test_cfg.mode='whole', not 'slide') by a head with a classifier conv_seg, or use "
+    "region_classes=dict(pseudo=False)"
+)
+"""What is wrong with a model that pseudo labels cannot be made by."""
 _LARGEST = 1e6
 _COLDEST = 1e-3
 _WIDEST = 255

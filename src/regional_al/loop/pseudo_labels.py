@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from ..config.region_classes import KEY, Pseudo
+from ..config.region_classes import NO_FEATURES, Pseudo
 from ..engines.base import Prediction
 from ..errors import RegionalALError, UnsupportedError
 from ..runtime import distributed as dist
@@ -231,21 +231,13 @@ def open_neighbours(regions: I32, units: I32, answered: Bool) -> dict[int, list[
 def look_of(seen: Prediction, temperature: float) -> Look:
     """What a prediction with features says of its image. Raises UnsupportedError without them."""
     if seen.features is None:
-        raise _no_features()
+        raise UnsupportedError(NO_FEATURES)
     height, width = seen.logits.shape[-2:]
     given = FeatureMap.of(seen.features, (height, width))
     flat = given.values.float().flatten(1).T
     vectors = torch.nn.functional.normalize(flat, dim=1).cpu().numpy()
     log_p = (seen.logits.float() / temperature).log_softmax(0).cpu().numpy()
     return Look(log_p, vectors, given.cells.cpu().numpy())
-
-
-def _no_features() -> UnsupportedError:
-    return UnsupportedError(
-        f"{KEY}.pseudo compares features, and the model gives none: predict whole images "
-        "(model.test_cfg.mode='whole', not 'slide') by a head with a classifier conv_seg, or use "
-        "region_classes=dict(pseudo=False)"
-    )
 
 
 def check(loop: ActiveLearningLoop) -> None:
@@ -256,7 +248,7 @@ def check(loop: ActiveLearningLoop) -> None:
     error: RegionalALError | None = None
     try:
         if next(loop.engine.predict(None, [0], NEEDS)).features is None:
-            error = _no_features()
+            error = UnsupportedError(NO_FEATURES)
     except RegionalALError as caught:
         error = caught
     dist.raise_together(error)

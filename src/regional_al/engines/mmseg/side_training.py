@@ -11,8 +11,11 @@ import numpy as np
 import torch
 
 from ...config.region_classes import KEY as REGIONS
+from ...config.region_classes import NO_FEATURES
+from ...errors import UnsupportedError
 from ...store.labels import LabelStore
 from ...types import UNLABELED
+from ..views import classifier
 from . import region_classes
 from .answered_units import MAP as UNITS
 from .answered_units import unit_map
@@ -124,7 +127,10 @@ def check_model(
     if not wanted(cfg):
         return
     space, share = pool.label_space, 0.5
-    if region_classes.settings_of(cfg) is not None:
+    settings = region_classes.settings_of(cfg)
+    if settings is not None:
+        if settings.pseudo is not None and classifier(model) is None:
+            raise UnsupportedError(NO_FEATURES)
         logits = partial(pixel_logits, model, images())
         check_logits(model, logits, space.num_classes, REGIONS, region_classes.OFF)
     mask = invented_mask(pool.items[0].shape, space, np.random.default_rng(0), share)
