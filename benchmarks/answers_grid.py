@@ -37,6 +37,13 @@ seeds = (0, 1, 2)
 start = dict(annotator=dict(type="simulated"))
 arms = {
     "multi_pixbal": asked("PixBal", "multiclass", 600, "PixBal, all classes"),
+    "multi_pixbal_pseudo": asked(
+        "PixBal",
+        "multiclass",
+        600,
+        "PixBal, all classes, pseudo labels",
+        region_classes=dict(pseudo=True),
+    ),
     "click_class_balance_unit": asked(
         "ClassBalance",
         "dominant",
