@@ -107,7 +107,7 @@ MISTAKES: list[tuple[str, Change, list[str], str]] = [
         ["acquisition.budget.amount=99999999"],
         "exceeds the pool size",
     ),
-    ("senseless unit", nothing, ["acquisition.budget.unit=click"], "clicks of a full answer"),
+    ("senseless unit", nothing, ["acquisition.budget.unit=click"], "clicks of a 'full' answer"),
     ("classes do not fit", nothing, ["model.decode_head.num_classes=5"], "num_classes.*5"),
     (
         "loss that cannot",

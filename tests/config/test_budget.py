@@ -39,7 +39,7 @@ def test_what_a_config_says(level: str, raw: Any, want: tuple[Any, ...]) -> None
 def test_clicks_are_a_budget_only_where_an_answer_is_one_class() -> None:
     raw = {"amount": 100, "unit": "click"}
     assert Budget.parse(raw, "region", "slic", "dominant").unit == "click"
-    with pytest.raises(BudgetError, match=r"unit='click'.*full answer.*use 'region' or 'pixel'"):
+    with pytest.raises(BudgetError, match=r"unit='click'.*'full' answer.*use 'region' or 'pixel'"):
         Budget.parse(raw, "region", "slic", "full")
 
 

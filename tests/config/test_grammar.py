@@ -41,7 +41,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"budget": {"amount": 0}}, "0"),
     ({"budget": {"amount": "101%"}}, "101%"),
     ({"budget": {"amount": 3, "unit": "pixels"}}, "Did you mean 'pixel'"),
-    ({"budget": {"amount": 3, "unit": "click"}}, "clicks of a full answer"),
+    ({"budget": {"amount": 3, "unit": "click"}}, "clicks of a 'full' answer"),
     ({"rounds": -1}, "rounds=-1"),
     ({"rounds": 254}, "253"),
     ({"rounds": True}, "rounds=True"),

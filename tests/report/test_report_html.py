@@ -212,6 +212,23 @@ def test_the_quality_of_labels_has_columns_where_it_is_known(tmp_path: Path, run
     assert "87.65 91.00" in text
 
 
+def test_pseudo_labels_have_a_column_where_there_are_some(tmp_path: Path, run: Path) -> None:
+    """Heads and cells are as many, beside the label quality's."""
+    assert "pseudo labels" not in page(run).text
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    data = json.loads(path.read_text())
+    data["records"][1] |= {"pseudo_pixels": 12345, "label_mIoU": 0.87654, "label_accuracy": 0.91}
+    path.write_text(json.dumps(data))
+    html.write_report(tmp_path / "run")
+    text = squeezed(page(tmp_path / "run").text)
+    assert "label mIoU label accuracy pseudo labels" in text
+    assert "87.65 91.00 12,345" in text
+    table = (tmp_path / "run" / "report.html").read_text().split('<tr class="second">')[1]
+    head, body = table.split("</thead>")[:2]
+    assert head.count("<th") == 1 + body.split("</tr>")[0].count("<td")
+
+
 def test_edited_labels_are_listed(tmp_path: Path, run: Path) -> None:
     assert "Labels edited by hand" not in page(run).text
     shutil.copytree(run, tmp_path / "run")

@@ -184,7 +184,7 @@ def _refuse_unsupported(
         kind = f" with region type {region_type!r}" if level == "region" and region_type else ""
         why = ""
         if budget.unit == "click" and level != "pixel":
-            why = ": the clicks of a full answer are not known before it is given"
+            why = f": the clicks of a {answer!r} answer are not known before it is given"
         raise BudgetError(
             f"{where}.unit={budget.unit!r} is not supported at level={level!r}{kind}{why}; "
             f"use {' or '.join(repr(unit) for unit in usable)}"

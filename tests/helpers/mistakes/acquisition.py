@@ -320,7 +320,7 @@ BUDGETS: list[tuple[str, Any, str]] = [
     ("a unit in the plural", {"amount": 3, "unit": "pixels"}, "Did you mean 'pixel'"),
     ("a unit that is None", {"amount": 3, "unit": None}, "unit None"),
     ("a unit that is a list", {"amount": 3, "unit": ["pixel"]}, r"unit \['pixel'\]"),
-    ("clicks of full answers", {"amount": 3, "unit": "click"}, "clicks of a full answer"),
+    ("clicks of full answers", {"amount": 3, "unit": "click"}, "clicks of a 'full' answer"),
     ("images of regions", {"amount": 3, "unit": "image"}, "unit='image' is not supported"),
     ("an unknown scope", {"amount": 3, "scope": "pol"}, "Did you mean 'pool'"),
     ("a scope that is None", {"amount": 3, "scope": None}, "scope None"),
